@@ -1,0 +1,69 @@
+"""Milliseconds that sampling takes a step, by batch size and parameters.
+
+Run as ``python -m benchmarks.sampling``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from workers.runtime.sampling import Sampler, SamplingParams, SamplingRow, TokenCounts
+
+CASES = {
+    "greedy": SamplingParams(temperature=0),
+    "temperature": SamplingParams(temperature=0.8),
+    "top_k 50": SamplingParams(temperature=0.8, top_k=50),
+    "top_k 50, top_p 0.9": SamplingParams(temperature=0.8, top_k=50, top_p=0.9),
+    "top_p 0.9": SamplingParams(temperature=0.8, top_p=0.9),
+    "top_p 0.99, flat": SamplingParams(temperature=20, top_p=0.99),
+    "min_p 0.05": SamplingParams(temperature=0.8, min_p=0.05),
+    "top_k, top_p, penalties": SamplingParams(
+        temperature=0.8,
+        top_k=50,
+        top_p=0.9,
+        repetition_penalty=1.1,
+        presence_penalty=0.5,
+        frequency_penalty=0.5,
+    ),
+    "greedy, penalties": SamplingParams(temperature=0, repetition_penalty=1.1),
+}
+
+
+def measure(params: SamplingParams, rows: int, vocab: int, steps: int) -> tuple[float, float]:
+    """Median and fastest milliseconds of a step, on logits shaped roughly like a language model's."""
+    generator = np.random.default_rng(1)
+    logits = np.float32(2.5) * generator.standard_normal((rows, vocab), dtype=np.float32)
+    logits[:, :200] += np.linspace(9, 0, 200, dtype=np.float32)
+    prompt = generator.integers(0, vocab, 1000)
+    counts = TokenCounts(prompt, vocab)
+    batch = [SamplingRow(replace(params, seed=i), position=0, tokens=counts) for i in range(rows)]
+    sampler, times = Sampler(), []
+    for _ in range(steps):
+        scratch = logits.copy()
+        start = time.perf_counter()
+        sampler.sample(scratch, batch)
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times), min(times)
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vocab", type=int, default=49152)
+    parser.add_argument("--steps", type=int, default=100)
+    arguments = parser.parse_args()
+    sizes = (1, 8, 32)
+    print(f"median (fastest) ms a step, vocabulary {arguments.vocab}")
+    print(f"{'':26}" + "".join(f"{f'{rows} rows':>18}" for rows in sizes))
+    for name, params in CASES.items():
+        cells = (measure(params, rows, arguments.vocab, arguments.steps) for rows in sizes)
+        print(f"{name:26}" + "".join(f"{median:9.3f} ({fastest:.3f})" for median, fastest in cells))
+
+
+if __name__ == "__main__":
+    main()

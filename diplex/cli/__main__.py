@@ -1,0 +1,5 @@
+"""``python -m diplex.cli`` is ``diplex``."""
+
+from diplex.cli import main
+
+main()

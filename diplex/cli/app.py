@@ -1,0 +1,284 @@
+"""The grammar of the command line: options, help texts, exit codes. What commands do is in their modules."""
+
+# ruff: noqa: PLC0415  # each command imports its own module only, so that `diplex health` starts fast
+# typer makes flags of booleans
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from diplex.client import GenerateOptions
+
+DEFAULT_MODEL = "SmolLM2-135M-Instruct"
+DEFAULT_LISTEN = "127.0.0.1:50051"
+
+app = typer.Typer(
+    help="Serve small language models on the CPU, and talk to them, over gRPC.",
+    epilog="Exit codes: 0 done, 1 failed, 2 the command or request is at fault, 3 not available now, "
+    "4 timeout, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class LogFormat(StrEnum):
+    """How logs are written."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DIPLEX_ADDRESS", help="The gateway: host:port or unix:/path.", show_default=DEFAULT_LISTEN
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option(help="Name or alias of the model.", show_default="the gateway's default")
+]
+System = Annotated[str | None, typer.Option(help="System message.", show_default=False)]
+MaxTokens = Annotated[
+    int | None, typer.Option(help="Generated tokens at most.", show_default="as the context holds")
+]
+Temperature = Annotated[float | None, typer.Option(help="0 is greedy.", show_default="the model's own")]
+TopK = Annotated[int | None, typer.Option(help="Keep the k most probable tokens.", show_default=False)]
+TopP = Annotated[float | None, typer.Option(help="Keep tokens up to this probability.", show_default=False)]
+Seed = Annotated[int | None, typer.Option(help="Makes sampling repeatable.", show_default=False)]
+Timeout = Annotated[
+    float | None, typer.Option(min=0.001, help="Seconds that an answer may take.", show_default="none")
+]
+Receipt = Annotated[
+    bool | None,
+    typer.Option(
+        "--receipt/--no-receipt", help="Tokens and speed on standard error.", show_default="at a terminal"
+    ),
+]
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A model of the catalogue.")]
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"diplex {version('diplex')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _diplex(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def up(
+    *,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model to serve; may be repeated.", show_default=DEFAULT_MODEL)
+    ] = None,
+    listen: Annotated[str, typer.Option(help="Where the gateway listens.")] = DEFAULT_LISTEN,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Sequences decoded together.", show_default="the worker's")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=0, help="Threads that compute.", show_default="one a core")
+    ] = None,
+    sample: Annotated[
+        str, typer.Option(metavar="PROMPT", help="Answered once, when ready.")
+    ] = "What is the capital of France?",
+    no_sample: Annotated[bool, typer.Option("--no-sample", help="Answer nothing.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show all logs, not only warnings.")
+    ] = False,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="For people, or JSON lines (and no sample).")
+    ] = LogFormat.CONSOLE,
+) -> None:
+    """Run gateway and ONNX worker on this machine until Ctrl-C.
+
+    Prepares the model first, if that isn't done yet; restarts what dies; a second Ctrl-C kills.
+
+    Example: diplex up --model SmolLM2-135M-Instruct --slots 8
+    """
+    from diplex.cli import up as command
+    from diplex.cli.terminal import reported
+
+    json_logs = log_format is LogFormat.JSON
+    plan = command.Plan(
+        models=tuple(model or [DEFAULT_MODEL]),
+        listen=listen,
+        slots=slots,
+        threads=threads,
+        sample=None if no_sample or json_logs else sample,
+        verbose=verbose,
+        json_logs=json_logs,
+    )
+    with reported():
+        raise typer.Exit(command.run(plan))
+
+
+@app.command()
+def generate(
+    *,
+    prompt: Annotated[
+        str | None, typer.Argument(help="Text of the user; - or nothing: standard input.", show_default=False)
+    ] = None,
+    address: Address = None,
+    model: Model = None,
+    system: System = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Give the prompt to the model without its chat template.")
+    ] = False,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End at this text; may be repeated.", show_default=False)
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="onnx or torch.", show_default="the gateway chooses")
+    ] = None,
+    timeout: Timeout = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document of text and receipt, at the end.")
+    ] = False,
+    receipt: Receipt = None,
+) -> None:
+    """Answer one prompt, streamed to standard output.
+
+    Example: diplex generate "What is the capital of France?" --temperature 0
+
+    Example: cat notes.txt | diplex generate --system "Summarise." --json | jq .receipt.usage
+    """
+    from diplex.cli import generate as command
+    from diplex.cli.terminal import reported
+
+    options: GenerateOptions = {
+        "model": model,
+        "system": system,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "stop": stop,
+        "backend": backend,
+    }
+    with reported():
+        command.run(command.Task(prompt, raw, options, address, timeout, as_json, receipt))
+
+
+@app.command()
+def chat(
+    *,
+    address: Address = None,
+    model: Model = None,
+    system: System = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    timeout: Timeout = None,
+    receipt: Receipt = None,
+) -> None:
+    """Talk, turn by turn. Ctrl-C stops an answer, Ctrl-D leaves, /help lists commands.
+
+    Example: diplex chat --system "You are terse."
+    """
+    from diplex.cli import chat as command
+    from diplex.cli.terminal import reported
+
+    options: GenerateOptions = {
+        "model": model,
+        "system": system,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    with reported():
+        command.run(options, address=address, timeout=timeout, receipt=receipt)
+
+
+@app.command()
+def models(
+    *,
+    address: Address = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """List the models that the gateway's workers serve.
+
+    Slots are busy/all and +waiting; KL is the measured distance from the float32 weights.
+
+    Example: diplex models --json | jq -r '.models[].name'
+    """
+    from diplex.cli import models as command
+    from diplex.cli.terminal import reported
+
+    with reported():
+        command.run(address=address, as_json=as_json)
+
+
+@app.command()
+def health(
+    *,
+    address: Address = None,
+    wait: Annotated[
+        float | None, typer.Option(min=0, help="Seconds to wait until it serves.", show_default="ask once")
+    ] = None,
+    service: Annotated[str, typer.Option(help="Full name of one service.", show_default="all")] = "",
+) -> None:
+    """Ask whether the gateway serves (grpc.health.v1): exit code 0 if so, else 1.
+
+    Example: diplex health --wait 60 --service diplex.v1.GenerationService
+    """
+    from diplex.cli.health import serves
+
+    try:
+        raise typer.Exit(0 if serves(address=address, service=service, wait=wait) else 1)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def pull(name: ModelName) -> None:
+    """Download a model and convert it, as far as that isn't done yet.
+
+    Example: diplex pull SmolLM2-135M-Instruct
+    """
+    _run_worker("pull", name)
+
+
+@app.command()
+def verify(
+    *, name: ModelName, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
+    """Check a model's files and measure again how close they are to the float32 weights.
+
+    Example: diplex verify SmolLM2-135M-Instruct
+    """
+    _run_worker("verify", name, *(["--json"] if as_json else []))
+
+
+def _run_worker(*arguments: str) -> None:
+    from diplex.cli import worker_module
+    from diplex.cli.terminal import reported
+
+    with reported():
+        raise typer.Exit(worker_module.run(*arguments))

@@ -1,0 +1,90 @@
+"""Where ``diplex up`` may listen: checked before anything starts, and the worker's private socket."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diplex import errors
+
+_PREFIX = "diplex-up-"
+
+
+def free_address(listen: str) -> str:
+    """``listen`` with a real port in place of port 0, if nobody listens there.
+
+    Raises:
+        InvalidRequest: It is no address.
+        Unavailable: Somebody does.
+    """
+    if listen.startswith("unix:"):
+        return _free_path(listen)
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise errors.InvalidRequest(f"--listen {listen}: must be host:port or unix:/path")
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[
+            0
+        ]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            return f"{host}:{probe.getsockname()[1]}"
+    except (OSError, OverflowError) as error:
+        raise errors.Unavailable(
+            f"can't listen on {listen} ({getattr(error, 'strerror', None) or error}): stop what runs there, "
+            "or choose another address, as in --listen 127.0.0.1:50052"
+        ) from error
+
+
+def _free_path(listen: str) -> str:
+    path = listen.removeprefix("unix:")
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(path) == 0:
+            raise errors.Unavailable(f"can't listen on {listen}: another process does")
+    return listen
+
+
+def reachable(listen: str) -> str:
+    """The address at which this machine reaches a server that listens on ``listen``."""
+    host, _, port = listen.rpartition(":")
+    return f"{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"  # noqa: S104  # not bound here
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder of mode 0700 for the worker's socket, removed at the end.
+
+    A killed process can't remove its folder, so the next one does: a folder is in use as long as its lock is
+    held, which ends with the process that holds it.
+    """
+    _remove_abandoned()
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    with _lock_file(folder).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            if folder.stat().st_uid != os.getuid():
+                continue
+            with _lock_file(folder).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+        except OSError:  # in use, or somebody else was faster
+            continue
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder / "lock"

@@ -1,0 +1,72 @@
+"""``diplex models``: what the gateway's workers serve."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from diplex.cli.terminal import standard_error
+from diplex.client import Client, Deployment, Model, ModelList, ModelState
+
+_COLOURS = {ModelState.READY: "green", ModelState.FAILED: "red", ModelState.UNLOADED: "dim"}
+_PIPED_WIDTH = 200
+_DIGEST_LENGTH = 12
+
+
+def run(*, address: str | None, as_json: bool) -> None:
+    """Prints the list.
+
+    Raises:
+        DiplexError: As the client raises it.
+    """
+    with Client(address) as client:
+        models = client.list_models(timeout=10)
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(models), ensure_ascii=False, indent=2) + "\n")
+        return
+    Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(_table(models))
+    for model in models:
+        for each in model.deployments:
+            if each.detail:
+                where = f"{model.name} on {each.worker}"
+                standard_error().print(f"[dim]{escape(where)}: {escape(each.detail)}[/]")
+    if not len(models):
+        standard_error().print("[dim]no worker is connected, or none has a model: `diplex up` starts one[/]")
+
+
+def _table(models: ModelList) -> Table:
+    table = Table(box=SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, header_style="dim")
+    for heading in ("model", "backend", "precision", "state"):
+        table.add_column(heading)
+    for heading in ("slots", "context", "KL"):
+        table.add_column(heading, justify="right")
+    for heading in ("digest", "worker"):
+        table.add_column(heading, style="dim")
+    for model in models:
+        for deployment in model.deployments:
+            table.add_row(*_row(model, deployment, default=model.name == models.default_model))
+    return table
+
+
+def _row(model: Model, deployment: Deployment, *, default: bool) -> list[str]:
+    colour = _COLOURS.get(deployment.state, "yellow")
+    slots = f"{deployment.busy_slots}/{deployment.slots}" if deployment.slots else ""
+    if deployment.queued:
+        slots += f" +{deployment.queued}"
+    return [
+        f"[bold]{escape(model.name)}[/]{' [dim](default)[/]' if default else ''}",
+        deployment.backend,
+        "" if deployment.precision == "unspecified" else deployment.precision,
+        f"[{colour}]{deployment.state}[/]",
+        slots,
+        f"{model.context_length}" if model.context_length else "",
+        f"{deployment.certificate.kl:.4f}" if deployment.certificate else "",
+        deployment.digest.removeprefix("sha256:")[:_DIGEST_LENGTH],
+        escape(deployment.worker),
+    ]

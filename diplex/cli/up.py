@@ -1,0 +1,190 @@
+"""``diplex up``: gateway and ONNX worker as local processes, ready to answer, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from diplex import errors
+from diplex.cli import listening, worker_module
+from diplex.cli.child_logs import JsonLogs, Logs, ReadableLogs, readable_line
+from diplex.cli.pace import Pace
+from diplex.cli.processes import ChildFailed, Command, Supervisor, ending
+from diplex.cli.terminal import ExitCode, standard_error, write_text
+from diplex.client import DEFAULT_ADDRESS, AsyncClient
+
+_READY_SECONDS = 300.0
+"""How long the models may take to load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run."""
+
+    models: tuple[str, ...]
+    """Names in the catalogue; the first serves requests that name none."""
+    listen: str
+    slots: int | None
+    """Sequences decoded together, a model; ``None``: the worker's default."""
+    threads: int | None
+    """Threads that compute; ``None``: the worker's default."""
+    sample: str | None
+    """Prompt to answer once ready."""
+    verbose: bool
+    json_logs: bool
+
+    def commands(self, listen: str, folder: Path) -> tuple[Command, Command]:
+        """Worker and gateway, which talk over a socket in ``folder``."""
+        socket = f"unix:{folder}/onnx.sock"
+        worker = [sys.executable, "-m", worker_module.MODULE, "serve", "--listen", socket]
+        for name in self.models:
+            worker += ["--model", name]
+        if self.slots is not None:
+            worker += ["--slots", str(self.slots)]
+        if self.threads is not None:
+            worker += ["--threads", str(self.threads)]
+        gateway = [sys.executable, "-m", "gateway", "--listen", listen, "--workers", socket]
+        gateway += ["--default-model", self.models[0]]
+        json_logs = ["--log-format", "json"]  # we make them readable, or pass them on
+        return Command("worker", worker + json_logs), Command("gateway", gateway + json_logs)
+
+
+def run(plan: Plan) -> int:
+    """Prepares the models, then runs everything until a signal; returns the exit code.
+
+    Raises:
+        DiplexError: It can't start; says why.
+    """
+    worker_module.require()
+    listen = listening.free_address(plan.listen)
+    for name in plan.models:
+        if code := worker_module.run("pull", name):
+            return code
+    with listening.private_folder() as folder:
+        return asyncio.run(_Up(plan, listen, folder).run())
+
+
+class _Up:
+    def __init__(self, plan: Plan, listen: str, folder: Path) -> None:
+        self._plan = plan
+        self._address = listening.reachable(listen) if not listen.startswith("unix:") else listen
+        self._console = standard_error()
+        commands = plan.commands(listen, folder)
+        self._logs = _logs(plan, self._console, [each.name for each in commands])
+        self._supervisor = Supervisor(commands, on_line=self._logs.line, on_restart=self._say_restart)
+
+    async def run(self) -> int:
+        signals = _signals()
+        working = asyncio.create_task(self._work())
+        first = asyncio.create_task(signals.get())
+        try:
+            await asyncio.wait((working, first), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                self._say("stopping; Ctrl-C again kills")
+                working.cancel()
+            code = await self._outcome(working)
+        finally:
+            first.cancel()
+            await self._stop(signals)
+        return code
+
+    async def _outcome(self, working: asyncio.Task[None]) -> int:
+        try:
+            await working
+        except asyncio.CancelledError:
+            return ExitCode.OK
+        except ChildFailed as failure:
+            self._say_failure(failure)
+            return ExitCode.FAILED
+        return ExitCode.OK
+
+    async def _work(self) -> None:
+        async with AsyncClient(self._address) as client:
+            with self._waiting():
+                await self._supervisor.start(client.wait_until_ready(_READY_SECONDS))
+            if self._plan.sample:
+                await self._answer_sample(client, self._plan.sample)
+            self._say_ready()
+        await self._supervisor.watch()
+
+    async def _stop(self, signals: asyncio.Queue[int]) -> None:
+        stopping = asyncio.create_task(self._supervisor.stop())
+        again = asyncio.create_task(signals.get())
+        await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            self._supervisor.kill()
+        again.cancel()
+        await stopping
+
+    async def _answer_sample(self, client: AsyncClient, prompt: str) -> None:
+        pace = Pace()
+        self._console.print(f"[bold cyan]▸[/] {escape(prompt)}")
+        try:
+            async with client.stream(prompt, max_tokens=200, timeout=120) as stream:
+                async for delta in stream:
+                    pace.take(delta)
+                    write_text(delta.text)
+                write_text("\n")
+                self._console.print(f"[dim]{escape(pace.line(stream.receipt))}[/]")
+        except errors.DiplexError as error:
+            self._logs.remark(f"the sample prompt failed: {error}")
+
+    def _waiting(self) -> AbstractContextManager[object]:
+        if self._plan.json_logs or not self._console.is_terminal:
+            return nullcontext()
+        return self._console.status("[dim]starting worker and gateway, loading the model…[/]")
+
+    def _say(self, text: str) -> None:
+        if self._plan.json_logs:
+            self._logs.remark(text)
+        else:
+            self._console.print(f"[dim]{escape(text)}[/]")
+
+    def _say_ready(self) -> None:
+        if self._plan.json_logs:
+            self._logs.remark("ready", address=self._address, models=self._plan.models)
+            return
+        models = ", ".join(self._plan.models)
+        elsewhere = "" if self._address == DEFAULT_ADDRESS else f" --address {self._address}"
+        Console(highlight=False, soft_wrap=True).print(
+            f"\n[bold green]ready[/] at [bold]{escape(self._address)}[/] with {escape(models)}\n\n"
+            f'  diplex generate{elsewhere} "What is the capital of France?"\n'
+            f"  diplex chat{elsewhere}\n"
+            f"  diplex models{elsewhere}\n\n"
+            "[dim]Ctrl-C stops[/]"
+        )
+
+    def _say_restart(self, name: str, code: int, pause: float) -> None:
+        text = f"{name} {ending(code)}; it starts again in {pause:.1f} s"
+        self._logs.remark(text, child=name, code=code)
+
+    def _say_failure(self, failure: ChildFailed) -> None:
+        again = f" {failure.deaths} times in a row" if failure.deaths > 1 else " during start-up"
+        text = f"{failure}{again}; its last lines:"
+        if self._plan.json_logs:
+            self._logs.remark(text, child=failure.name, code=failure.code, lines=failure.lines)
+            return
+        self._console.print(f"[bold red]error[/] {escape(text)}")
+        for line in failure.lines:
+            self._console.print(f"  [dim]{escape(readable_line(line))}[/]")
+
+
+def _logs(plan: Plan, console: Console, names: list[str]) -> Logs:
+    if plan.json_logs:
+        return JsonLogs()
+    return ReadableLogs(console, names, logging.INFO if plan.verbose else logging.WARNING)
+
+
+def _signals() -> asyncio.Queue[int]:
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, queue.put_nowait, number)
+    return queue

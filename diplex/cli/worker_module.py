@@ -1,0 +1,51 @@
+"""``diplex pull`` and ``diplex verify``: the ONNX worker's own commands, run beside this process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from diplex import errors
+from diplex.cli.lifeline import tied
+
+MODULE = "workers.onnx_worker"
+_NEEDED = ("workers", "onnxruntime", "tokenizers", "numpy", "onnx", "gguf")
+
+
+def require() -> None:
+    """Makes sure that the ONNX worker is installed.
+
+    Raises:
+        NotServed: It isn't; says what to install.
+    """
+    if any(find_spec(name) is None for name in _NEEDED):
+        raise errors.NotServed("this needs the ONNX worker: pip install 'diplex[onnx]'")
+
+
+def run(*arguments: str) -> int:
+    """Runs a command of the worker in the foreground; returns its exit code (128 + n for a signal n).
+
+    Raises:
+        NotServed: The worker isn't installed.
+    """
+    require()
+    return foreground([sys.executable, "-m", MODULE, *arguments])
+
+
+def foreground(argv: Sequence[str]) -> int:
+    """Runs a command with our terminal; Ctrl-C is left to it, SIGTERM is passed on."""
+    with subprocess.Popen(tied(argv)) as child:  # noqa: S603  # our own interpreter and module
+        # The terminal sends Ctrl-C to the child too: it ends in its own way, and then so do we.
+        previous = {
+            signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.terminate()),
+        }
+        try:
+            code = child.wait()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,218 @@
+"""The client for asyncio."""
+
+# ruff: noqa: ASYNC109  # gRPC sends the timeout along as a deadline, which asyncio.timeout could not
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import cached_property
+from types import TracebackType
+from typing import Final, Self, TypeVar, Unpack
+
+import grpc
+from google.protobuf.message import Message as Protobuf
+
+from diplex import errors
+from diplex.client import conversion, inputs, wire
+from diplex.client.failures import Failures
+from diplex.client.replies import (
+    Generation,
+    Health,
+    Model,
+    ModelList,
+    TokenCount,
+)
+from diplex.client.streams import AsyncStream
+from diplex.v1 import models_pb2 as models_pb
+
+_Reply = TypeVar("_Reply", bound=Protobuf)
+
+_PAUSE: Final = 0.1
+"""Seconds between two attempts to learn a gateway's health."""
+
+
+class AsyncClient:
+    """Talks to a Diplex gateway from one event loop: the one that runs at the first call.
+
+    All methods raise errors of :mod:`diplex.errors` and nothing of gRPC's:
+    :class:`~diplex.errors.Unavailable` when no gateway answers,
+    :class:`~diplex.errors.DeadlineExceeded` when ``timeout`` seconds have passed.
+
+    Args:
+        address: ``host:port`` or ``unix:/path``. Default: ``$DIPLEX_ADDRESS``, else ``127.0.0.1:50051``.
+        max_message_bytes: Largest request that is sent; a larger one raises
+            :class:`~diplex.errors.MessageTooLarge`. The server's own limit has the same default.
+    """
+
+    def __init__(
+        self, address: str | None = None, *, max_message_bytes: int = wire.MAX_MESSAGE_BYTES
+    ) -> None:
+        self.address = wire.resolve_address(address)
+        self._max_message_bytes = max_message_bytes
+
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        # Made by the first call, since it belongs to the event loop that runs then.
+        return grpc.aio.insecure_channel(self.address, wire.channel_options(self.address))
+
+    async def generate(
+        self,
+        source: inputs.Input,
+        /,
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[inputs.GenerateOptions],
+    ) -> Generation:
+        """Generates and returns everything at once.
+
+        Args:
+            source: A user's text, messages, a :class:`RawPrompt`, :class:`TokenIds`, or a ready-made
+                protobuf request.
+            timeout: Seconds that the whole call may take.
+            request_id: Names the request in logs on every hop. Default: the server chooses.
+            **options: See :class:`GenerateOptions`.
+
+        Raises:
+            DiplexError: See the class.
+        """
+        request = conversion.generate_request(source, options)
+        return conversion.generation(await self._unary(wire.GENERATE, request, timeout, request_id))
+
+    def stream(
+        self,
+        source: inputs.Input,
+        /,
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[inputs.GenerateOptions],
+    ) -> AsyncStream:
+        """Generates and streams; takes what :meth:`generate` takes. The request is sent at once.
+
+        Raises:
+            DiplexError: The request can't be sent. What the gateway raises comes where the stream is read.
+        """
+        request = conversion.generate_request(source, options)
+        data = wire.serialized(request, limit=self._max_message_bytes)
+        call = self._channel.unary_stream(wire.STREAM.path, wire.as_it_is, wire.STREAM.parse)(
+            data, timeout=timeout, metadata=wire.metadata(request_id)
+        )
+        return AsyncStream(call, Failures(self.address, timeout))
+
+    async def count_tokens(
+        self,
+        source: inputs.Countable,
+        /,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        backend: inputs.Backend | str | None = None,
+        precision: inputs.Precision | str | None = None,
+        token_ids: bool = False,
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> TokenCount:
+        """Counts the tokens that an input comes to, exactly as :meth:`generate` would use them.
+
+        Raises:
+            DiplexError: See the class.
+        """
+        request = conversion.count_request(
+            source, model=model, system=system, backend=backend, precision=precision, token_ids=token_ids
+        )
+        return conversion.token_count(await self._unary(wire.COUNT, request, timeout, request_id))
+
+    async def list_models(self, *, timeout: float | None = None) -> ModelList:
+        """All models that the gateway's workers advertise.
+
+        Raises:
+            DiplexError: See the class.
+        """
+        return conversion.model_list(
+            await self._unary(wire.LIST_MODELS, models_pb.ListModelsRequest(), timeout)
+        )
+
+    async def get_model(self, name: str, /, *, timeout: float | None = None) -> Model:
+        """One model, by name or alias.
+
+        Raises:
+            ModelNotFound: No worker knows it.
+        """
+        request = models_pb.GetModelRequest(model=name)
+        reply = await self._unary(wire.GET_MODEL, request, timeout)
+        return conversion.model(reply.model)
+
+    async def health(self, service: str = "", *, timeout: float | None = None) -> Health:
+        """Health of a service by its full name, or of the gateway as a whole.
+
+        Raises:
+            Unavailable: No gateway answers.
+        """
+        try:
+            reply = await self._unary(wire.HEALTH_CHECK, wire.health_request(service), timeout)
+        except errors.ModelNotFound:  # the code is NOT_FOUND, and what was not found is a service
+            return Health.SERVICE_UNKNOWN
+        return wire.health(reply)
+
+    async def wait_until_ready(self, seconds: float, *, service: str = "") -> None:
+        """Returns as soon as the gateway serves.
+
+        Raises:
+            DeadlineExceeded: It did not within ``seconds``; the message has the last that was seen.
+        """
+        failures = Failures(self.address)
+        now = asyncio.get_running_loop().time
+        deadline = now() + seconds
+        last = "no answer"
+        while (left := deadline - now()) > 0:
+            try:
+                async with aclosing(self._watch(service, left)) as states:
+                    async for health in states:
+                        if health is Health.SERVING:
+                            return
+                        last = f"health is {health}"
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                    last = failures.of(error).message
+            await asyncio.sleep(max(0.0, min(_PAUSE, deadline - now())))
+        raise failures.not_ready(seconds, last)
+
+    async def close(self) -> None:
+        """Ends all calls and the connection."""
+        if "_channel" in self.__dict__:
+            await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _unary(
+        self,
+        method: wire.Method[_Reply],
+        request: Protobuf,
+        timeout: float | None,
+        request_id: str | None = None,
+    ) -> _Reply:
+        data = wire.serialized(request, limit=self._max_message_bytes)
+        with Failures(self.address, timeout).translated():
+            reply: _Reply = await self._channel.unary_unary(method.path, wire.as_it_is, method.parse)(
+                data, timeout=timeout, metadata=wire.metadata(request_id)
+            )
+        return reply
+
+    async def _watch(self, service: str, timeout: float) -> AsyncGenerator[Health]:
+        call = self._channel.unary_stream(wire.HEALTH_WATCH.path, wire.as_it_is, wire.HEALTH_WATCH.parse)(
+            wire.health_request(service).SerializeToString(), timeout=timeout, wait_for_ready=True
+        )
+        try:
+            async for reply in call:
+                yield wire.health(reply)
+        finally:
+            call.cancel()

@@ -1,0 +1,329 @@
+"""Between the caller's types and protobuf: the one place of the SDK that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from google.protobuf.message import Message as Protobuf
+
+from diplex import errors
+from diplex.client import inputs, replies
+from diplex.client.inputs import Backend, GenerateOptions, Precision, Role
+from diplex.v1 import generation_pb2 as pb
+from diplex.v1 import models_pb2 as models_pb
+
+_SAMPLING: Final = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "logit_bias",
+)
+_STOPPING: Final = ("max_tokens", "min_tokens", "stop", "stop_token_ids")
+_OUTPUT: Final = ("n", "logprobs", "top_logprobs", "token_ids", "prompt_token_ids")
+
+# Number of an enum's value -> our member. Numbers of a newer server are not in here.
+_BACKENDS: Final = {pb.Backend.Value(f"BACKEND_{each.name}"): each for each in Backend}
+_PRECISIONS: Final = {pb.Precision.Value(f"PRECISION_{each.name}"): each for each in Precision}
+_FINISH_REASONS: Final = {
+    pb.FinishReason.Value(f"FINISH_REASON_{each.name}"): each for each in replies.FinishReason
+}
+_MODEL_STATES: Final = {
+    models_pb.ModelState.Value(f"MODEL_STATE_{each.name}"): each for each in replies.ModelState
+}
+
+
+# ------------------------------------------------------------------------------------ to protobuf
+
+
+def generate_request(source: inputs.Input, options: GenerateOptions) -> pb.GenerateRequest:
+    """The request that an input and options come to.
+
+    Raises:
+        InvalidRequest: A value that the message can't hold; names the field.
+        TypeError: An unknown option, or options beside a ready-made request.
+    """
+    if unknown := options.keys() - GenerateOptions.__annotations__.keys():
+        raise TypeError(f"unknown option {min(unknown)!r}")
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if isinstance(source, pb.GenerateRequest):
+        if given:
+            raise TypeError(f"a GenerateRequest is sent as it is; set {min(given)!r} in the request")
+        return source
+    request = pb.GenerateRequest()
+    _put_route(request, given)
+    if isinstance(source, inputs.TokenIds):
+        _refuse_system(given.get("system"))
+        _put(request.tokens, "tokens.", {"ids": source.ids}, ("ids",))
+        request.tokens.SetInParent()
+    else:
+        _put_input(request, source, given.get("system"))
+    for message, path, names in (
+        (request.sampling, "sampling.", _SAMPLING),
+        (request.stopping, "stopping.", _STOPPING),
+        (request.output, "output.", _OUTPUT),
+    ):
+        _put(message, path, given, names)
+    return request
+
+
+def count_request(
+    source: inputs.Countable,
+    *,
+    model: str | None,
+    system: str | None,
+    backend: Backend | str | None,
+    precision: Precision | str | None,
+    token_ids: bool,
+) -> pb.CountTokensRequest:
+    """The request that counts an input's tokens.
+
+    Raises:
+        InvalidRequest: A value that the message can't hold; names the field.
+    """
+    request = pb.CountTokensRequest(token_ids=token_ids)
+    route = {"model": model, "backend": backend, "precision": precision}
+    _put_route(request, {name: value for name, value in route.items() if value is not None})
+    _put_input(request, source, system)
+    return request
+
+
+def _put_route(request: pb.GenerateRequest | pb.CountTokensRequest, given: Mapping[str, Any]) -> None:
+    _put(request, "", given, ("model",))
+    if "backend" in given:
+        request.backend = _number_of("backend", Backend, given["backend"], _BACKENDS)
+    if "precision" in given:
+        request.precision = _number_of("precision", Precision, given["precision"], _PRECISIONS)
+
+
+def _put_input(
+    request: pb.GenerateRequest | pb.CountTokensRequest, source: inputs.Countable, system: str | None
+) -> None:
+    if isinstance(source, inputs.RawPrompt):
+        _refuse_system(system)
+        _put(request, "", {"prompt": source.text}, ("prompt",))
+        return
+    messages = [inputs.Message(Role.USER, source)] if isinstance(source, str) else list(source)
+    if system is not None:
+        messages.insert(0, inputs.Message(Role.SYSTEM, system))
+    request.chat.SetInParent()
+    for index, message in enumerate(messages):
+        _put_message(request.chat.messages.add(), f"chat.messages[{index}]", message)
+
+
+def _refuse_system(system: str | None) -> None:
+    if system is not None:
+        raise errors.InvalidRequest.of_field(
+            "system", "a raw prompt and token ids take no system message; put it into the prompt"
+        )
+
+
+def _put_message(target: pb.ChatMessage, path: str, message: inputs.MessageLike) -> None:
+    role, content = _role_and_content(path, message)
+    try:
+        target.role = pb.Role.Value(f"ROLE_{Role(role).name}")
+    except ValueError:
+        names = ", ".join(Role)
+        raise errors.InvalidRequest.of_field(f"{path}.role", f"is {role!r}; must be one of {names}") from None
+    parts = [content] if isinstance(content, str | inputs.Image) else content
+    for index, part in enumerate(parts):
+        here = f"{path}.parts[{index}]"
+        if isinstance(part, inputs.Image):
+            values = {"data": part.data, "media_type": part.media_type}
+            _put(target.parts.add().image, f"{here}.image.", values, ("data", "media_type"))
+        else:
+            _put(target.parts.add(), f"{here}.", {"text": part}, ("text",))
+
+
+def _role_and_content(path: str, message: inputs.MessageLike) -> tuple[str, inputs.Content]:
+    if isinstance(message, inputs.Message):
+        return message.role, message.content
+    values = dict(message)
+    role, content = values.pop("role", None), values.pop("content", None)
+    if values:
+        raise errors.InvalidRequest.of_field(f"{path}.{next(iter(values))}", "is no key of a message")
+    if not isinstance(role, str):
+        raise errors.InvalidRequest.of_field(f"{path}.role", "must be a string")
+    if not isinstance(content, str | inputs.Image | Sequence):
+        raise errors.InvalidRequest.of_field(f"{path}.content", "must be text, an Image, or a list of both")
+    return role, content
+
+
+def _put(target: Protobuf, path: str, given: Mapping[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        if name not in given:
+            continue
+        value = given[name]
+        try:
+            if isinstance(value, Mapping):
+                getattr(target, name).update(value)
+            elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+                getattr(target, name).extend(value)
+            else:
+                setattr(target, name, value)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise errors.InvalidRequest.of_field(f"{path}{name}", f"can't be {_short(value)}") from error
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004  # what fits an error's line
+
+
+def _number_of(name: str, kind: type[Backend | Precision], value: str, numbers: Mapping[Any, object]) -> Any:
+    try:
+        member = kind(value)
+    except ValueError:
+        known = ", ".join(each for each in kind if each != "unspecified")
+        raise errors.InvalidRequest.of_field(name, f"is {value!r}; must be one of {known}") from None
+    return next(number for number, each in numbers.items() if each is member)
+
+
+# ---------------------------------------------------------------------------------- from protobuf
+
+
+def generation(response: pb.GenerateResponse) -> replies.Generation:
+    """The whole answer.
+
+    Raises:
+        InternalError: It holds no choice.
+    """
+    if not response.choices:
+        raise errors.InternalError("the gateway answered without a choice")
+    return replies.Generation(
+        tuple(_choice(each) for each in response.choices),
+        accepted(response.accepted),
+        receipt(response.receipt),
+    )
+
+
+def _choice(choice: pb.Choice) -> replies.Choice:
+    return replies.Choice(
+        index=choice.index,
+        text=choice.text,
+        finish_reason=finish_reason(choice.finish_reason),
+        stop_match=stop_match(choice.stop_match),
+        token_ids=tuple(choice.token_ids),
+        logprobs=_logprobs(choice.logprobs),
+    )
+
+
+def delta(message: pb.Delta) -> replies.Delta:
+    """A piece of a choice. Runs once a step of the model: keep it short."""
+    ids, logprobs = message.token_ids, message.logprobs
+    return replies.Delta(
+        message.text,
+        message.choice,
+        message.tokens,
+        tuple(ids) if ids else (),
+        _logprobs(logprobs) if logprobs else (),
+    )
+
+
+def _logprobs(entries: Iterable[pb.TokenLogprob]) -> tuple[replies.TokenLogprob, ...]:
+    return tuple(
+        replies.TokenLogprob(each.token_id, each.token, each.logprob, _logprobs(each.top)) for each in entries
+    )
+
+
+def finish_reason(number: pb.FinishReason.ValueType) -> replies.FinishReason:
+    """Why a choice ended; ``UNSPECIFIED`` for numbers of a newer server."""
+    return _FINISH_REASONS.get(number, replies.FinishReason.UNSPECIFIED)
+
+
+def stop_match(match: pb.StopMatch) -> str | int | None:
+    """The stop string or token id that matched."""
+    kind = match.WhichOneof("match")
+    return None if kind is None else match.text if kind == "text" else match.token_id
+
+
+def accepted(message: pb.Accepted) -> replies.Accepted:
+    """What serves a request."""
+    return replies.Accepted(
+        request_id=message.request_id,
+        model=message.model,
+        backend=_BACKENDS.get(message.backend, Backend.UNSPECIFIED),
+        precision=_PRECISIONS.get(message.precision, Precision.UNSPECIFIED),
+        worker=message.worker,
+        prompt_tokens=message.prompt_tokens,
+        prompt_token_ids=tuple(message.prompt_token_ids),
+    )
+
+
+def receipt(message: pb.Receipt) -> replies.Receipt:
+    """What a request cost."""
+    usage, timings = message.usage, message.timings
+    return replies.Receipt(
+        request_id=message.request_id,
+        model=message.model,
+        model_digest=message.model_digest,
+        backend=_BACKENDS.get(message.backend, Backend.UNSPECIFIED),
+        precision=_PRECISIONS.get(message.precision, Precision.UNSPECIFIED),
+        worker=message.worker,
+        attempts=message.attempts,
+        usage=replies.Usage(
+            usage.prompt_tokens, usage.cached_prompt_tokens, usage.completion_tokens, usage.speculated_tokens
+        ),
+        timings=replies.Timings(timings.queue_ms, timings.prefill_ms, timings.decode_ms),
+        seed=message.seed,
+    )
+
+
+def token_count(response: pb.CountTokensResponse) -> replies.TokenCount:
+    """What an input comes to."""
+    return replies.TokenCount(response.tokens, response.context_length, tuple(response.token_ids))
+
+
+def model_list(response: models_pb.ListModelsResponse) -> replies.ModelList:
+    """All models."""
+    return replies.ModelList(tuple(model(each) for each in response.models), response.default_model)
+
+
+def model(message: models_pb.Model) -> replies.Model:
+    """One model."""
+    can = message.capabilities
+    return replies.Model(
+        name=message.name,
+        aliases=tuple(message.aliases),
+        architecture=message.architecture,
+        licence=message.licence,
+        chat=can.chat,
+        images=can.images,
+        tools=can.tools,
+        context_length=can.context_length,
+        vocabulary_size=can.vocabulary_size,
+        deployments=tuple(_deployment(each) for each in message.deployments),
+    )
+
+
+def _deployment(message: models_pb.ModelDeployment) -> replies.Deployment:
+    return replies.Deployment(
+        worker=message.worker,
+        backend=_BACKENDS.get(message.backend, Backend.UNSPECIFIED),
+        precision=_PRECISIONS.get(message.precision, Precision.UNSPECIFIED),
+        state=_MODEL_STATES.get(message.state, replies.ModelState.UNSPECIFIED),
+        digest=message.digest,
+        resident_bytes=message.resident_bytes,
+        slots=message.slots.total,
+        busy_slots=message.slots.busy,
+        queued=message.slots.queued,
+        prefill_tokens_per_second=message.rates.prefill_tokens_per_second,
+        decode_tokens_per_second=message.rates.decode_tokens_per_second,
+        certificate=_certificate(message.certificate) if message.HasField("certificate") else None,
+        detail=message.detail,
+    )
+
+
+def _certificate(message: models_pb.Certificate) -> replies.Certificate:
+    return replies.Certificate(
+        message.kl,
+        message.perplexity,
+        message.reference_perplexity,
+        message.top1_agreement,
+        message.tokens,
+    )

@@ -1,0 +1,142 @@
+"""What a caller gives: prompts, messages, images and options, without protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias, TypedDict
+
+from diplex.v1 import generation_pb2 as pb
+
+
+class Role(StrEnum):
+    """Who speaks in a message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class Backend(StrEnum):
+    """What runs a model."""
+
+    UNSPECIFIED = "unspecified"
+    ONNX = "onnx"
+    TORCH = "torch"
+
+
+class Precision(StrEnum):
+    """How a model's weights are held."""
+
+    UNSPECIFIED = "unspecified"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture in a message."""
+
+    data: bytes
+    """The encoded picture: PNG, JPEG, WebP, …"""
+    media_type: str = ""
+    """As ``image/png``. Empty: found from the bytes."""
+
+
+Content: TypeAlias = str | Image | Sequence[str | Image]
+"""A message's content: text, an image, or parts of both in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation."""
+
+    role: Role | str
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class RawPrompt:
+    """Text that reaches the model as it is, without a chat template."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """Token ids of the model's own vocabulary, used as they are."""
+
+    ids: Sequence[int]
+
+
+MessageLike: TypeAlias = Message | Mapping[str, object]
+"""A message, or a mapping with ``role`` and ``content``."""
+
+Conversation: TypeAlias = str | Sequence[MessageLike]
+"""One user message's text, or the messages of a conversation in order."""
+
+Countable: TypeAlias = Conversation | RawPrompt
+"""What :meth:`Client.count_tokens` counts."""
+
+Input: TypeAlias = Countable | TokenIds | pb.GenerateRequest
+"""What :meth:`Client.generate` generates from. A ready-made protobuf request is sent as it is."""
+
+
+class GenerateOptions(TypedDict, total=False):
+    """Keyword arguments of ``generate`` and ``stream``. Absent or ``None``: the model's own default.
+
+    The server refuses what is out of range with :class:`diplex.errors.InvalidRequest`.
+    """
+
+    model: str | None
+    """Name or alias; optionally with a precision behind a slash. Default: the gateway's default model."""
+    system: str | None
+    """Text of a system message, put before the messages."""
+    backend: Backend | str | None
+    """``"onnx"`` or ``"torch"``. Default: the gateway chooses."""
+    precision: Precision | str | None
+    """``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"`` or ``"int4"``. Default: the model's default profile."""
+
+    temperature: float | None
+    """0 is greedy. Range [0, 100]."""
+    top_k: int | None
+    """Keep the k most probable tokens; 0 keeps all."""
+    top_p: float | None
+    """Keep the smallest set of tokens whose probability reaches p. Range (0, 1]."""
+    min_p: float | None
+    """Keep tokens at least min_p times as probable as the most probable one. Range [0, 1]."""
+    repetition_penalty: float | None
+    """Divides the logits of tokens that stand in prompt or output. Range (0, 10]; 1 is off."""
+    presence_penalty: float | None
+    """Subtracted from the logits of tokens that stand in the output. Range [-2, 2]."""
+    frequency_penalty: float | None
+    """Subtracted once for each time a token stands in the output. Range [-2, 2]."""
+    seed: int | None
+    """Makes sampling repeatable. Default: chosen by the server and told in the receipt."""
+    logit_bias: Mapping[int, float] | None
+    """Token id to a number that is added to its logit. Range [-100, 100]."""
+
+    max_tokens: int | None
+    """Generated tokens at most. Default: as many as the context holds."""
+    min_tokens: int | None
+    """No end and no stop before so many tokens."""
+    stop: Sequence[str] | None
+    """Ends a choice when its text contains one of these; the match is not part of the output."""
+    stop_token_ids: Sequence[int] | None
+    """Ends a choice when one of these is generated; the token is not part of the output."""
+
+    n: int | None
+    """Number of choices. Default: 1."""
+    logprobs: bool | None
+    """Return the log probability of each generated token."""
+    top_logprobs: int | None
+    """Return the log probabilities of that many most probable tokens at each position. Range [0, 20]."""
+    token_ids: bool | None
+    """Return the generated token ids."""
+    prompt_token_ids: bool | None
+    """Return the prompt's token ids in ``accepted``."""

@@ -1,0 +1,262 @@
+"""What a caller gets back: immutable, typed, without protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from diplex.client.inputs import Backend, Precision
+
+
+class FinishReason(StrEnum):
+    """Why a choice ended."""
+
+    UNSPECIFIED = "unspecified"
+    """Not told, or told by a newer server in a way that this version does not know."""
+    END_OF_SEQUENCE = "end_of_sequence"
+    """The model ended its turn."""
+    STOP = "stop"
+    """A stop string or stop token matched."""
+    MAX_TOKENS = "max_tokens"
+    """``max_tokens`` was reached."""
+    CONTEXT_LENGTH = "context_length"
+    """The model's context is full."""
+    TIME_LIMIT = "time_limit"
+    """The request's time limit was reached."""
+    TOOL_CALLS = "tool_calls"
+    """The model called one or more tools."""
+
+
+class TokenLogprob(NamedTuple):
+    """The log probability of one token at one position."""
+
+    token_id: int
+    token: bytes
+    """The token's bytes, which need not be whole characters."""
+    logprob: float
+    """Natural logarithm."""
+    top: tuple[TokenLogprob, ...] = ()
+    """The most probable tokens at the position, best first, if asked for."""
+
+
+class Delta(NamedTuple):
+    """A piece of a choice, as it was generated."""
+
+    text: str
+    """Whole characters only. May be empty."""
+    choice: int = 0
+    """Index of the choice that the piece belongs to."""
+    tokens: int = 0
+    """Generated tokens that the piece stands for."""
+    token_ids: tuple[int, ...] = ()
+    """Their ids, if asked for."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Their log probabilities, if asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What will serve, or served, a request."""
+
+    request_id: str
+    """Names the request in logs on every hop."""
+    model: str
+    """Canonical name."""
+    backend: Backend
+    precision: Precision
+    worker: str
+    prompt_tokens: int
+    prompt_token_ids: tuple[int, ...] = ()
+    """If asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One whole continuation."""
+
+    index: int
+    text: str
+    finish_reason: FinishReason
+    stop_match: str | int | None = None
+    """The stop string or the id of the stop token that ended it."""
+    token_ids: tuple[int, ...] = ()
+    """If asked for."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """If asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a request took."""
+
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    """Of the prompt tokens, those whose keys and values were still held."""
+    completion_tokens: int
+    """Over all choices."""
+    speculated_tokens: int
+    """Of the completion tokens, those that speculation had guessed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds, as the engine measured them."""
+
+    queue_ms: float
+    """From arrival in the worker to the first step that worked on the request."""
+    prefill_ms: float
+    """From there to the first token."""
+    decode_ms: float
+    """From the first token to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was done, by whom, and what it cost."""
+
+    request_id: str
+    model: str
+    model_digest: str
+    """``sha256:…`` of the prepared artefact."""
+    backend: Backend
+    precision: Precision
+    worker: str
+    attempts: int
+    """Workers tried, the last one included."""
+    usage: Usage
+    timings: Timings
+    seed: int
+    """The seed that was used, whether given or chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Everything that a request came to."""
+
+    choices: tuple[Choice, ...]
+    """At least one, by index."""
+    accepted: Accepted
+    receipt: Receipt
+
+    @property
+    def text(self) -> str:
+        """Text of the first choice."""
+        return self.choices[0].text
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Token ids of the first choice, if asked for."""
+        return self.choices[0].token_ids
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why the first choice ended."""
+        return self.choices[0].finish_reason
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """What an input comes to."""
+
+    tokens: int
+    context_length: int
+    """Tokens that the model's context holds."""
+    token_ids: tuple[int, ...] = ()
+    """If asked for."""
+
+
+class Health(StrEnum):
+    """State of a service, as grpc.health.v1 tells it."""
+
+    UNKNOWN = "unknown"
+    SERVING = "serving"
+    NOT_SERVING = "not_serving"
+    SERVICE_UNKNOWN = "service_unknown"
+    """The server has no service of that name."""
+
+
+class ModelState(StrEnum):
+    """What a worker can do with a model."""
+
+    UNSPECIFIED = "unspecified"
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """How close an artefact is to the full-precision weights."""
+
+    kl: float
+    """Mean Kullback-Leibler divergence from the float32 reference, in nats a token."""
+    perplexity: float
+    reference_perplexity: float
+    top1_agreement: float
+    """Share of positions with the same most probable token."""
+    tokens: int
+    """Positions compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model on one worker at one precision."""
+
+    worker: str
+    backend: Backend
+    precision: Precision
+    state: ModelState
+    digest: str
+    """``sha256:…``; empty until the artefact is prepared."""
+    resident_bytes: int
+    """Of the engine process; 0 when not loaded."""
+    slots: int
+    """Sequences that can be decoded at the same time."""
+    busy_slots: int
+    queued: int
+    """Requests that wait for a slot."""
+    prefill_tokens_per_second: float
+    """0 until measured."""
+    decode_tokens_per_second: float
+    """Over all slots; 0 until measured."""
+    certificate: Certificate | None
+    """``None`` when nobody measured."""
+    detail: str
+    """Why the state is what it is, when that helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model, and the ways in which it is or could be served."""
+
+    name: str
+    aliases: tuple[str, ...]
+    architecture: str
+    licence: str
+    chat: bool
+    """Has a chat template."""
+    images: bool
+    tools: bool
+    context_length: int
+    """Tokens that prompt and output may have together."""
+    vocabulary_size: int
+    deployments: tuple[Deployment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """All models that the connected workers advertise."""
+
+    models: tuple[Model, ...]
+    default_model: str
+    """Serves requests that name none. Empty: such requests are refused."""
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self.models)
+
+    def __len__(self) -> int:
+        return len(self.models)

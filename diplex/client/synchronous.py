@@ -1,0 +1,209 @@
+"""The client for ordinary code: a real synchronous channel, no event loop. Safe to share among threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, Self, TypeVar, Unpack
+
+import grpc
+from google.protobuf.message import Message as Protobuf
+
+from diplex import errors
+from diplex.client import conversion, inputs, wire
+from diplex.client.failures import Failures
+from diplex.client.replies import (
+    Generation,
+    Health,
+    Model,
+    ModelList,
+    TokenCount,
+)
+from diplex.client.streams import Stream
+from diplex.v1 import models_pb2 as models_pb
+
+_Reply = TypeVar("_Reply", bound=Protobuf)
+
+_READ_IN_CALLER: Final = ("SingleThreadedUnaryStream", 1)
+"""The thread that iterates over a stream also reads it, which halves the CPU time of a delta: without a hop
+between threads it is 50 µs instead of 100. As in ``grpc.experimental.ChannelOptions``."""
+
+_PAUSE: Final = 0.1
+"""Seconds between two attempts to learn a gateway's health."""
+
+
+class Client:
+    """Talks to a Diplex gateway.
+
+    All methods raise errors of :mod:`diplex.errors` and nothing of gRPC's:
+    :class:`~diplex.errors.Unavailable` when no gateway answers,
+    :class:`~diplex.errors.DeadlineExceeded` when ``timeout`` seconds have passed.
+
+    Args:
+        address: ``host:port`` or ``unix:/path``. Default: ``$DIPLEX_ADDRESS``, else ``127.0.0.1:50051``.
+        max_message_bytes: Largest request that is sent; a larger one raises
+            :class:`~diplex.errors.MessageTooLarge`. The server's own limit has the same default.
+    """
+
+    def __init__(
+        self, address: str | None = None, *, max_message_bytes: int = wire.MAX_MESSAGE_BYTES
+    ) -> None:
+        self.address = wire.resolve_address(address)
+        self._max_message_bytes = max_message_bytes
+        self._channel = grpc.insecure_channel(
+            self.address, [*wire.channel_options(self.address), _READ_IN_CALLER]
+        )
+
+    def generate(
+        self,
+        source: inputs.Input,
+        /,
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[inputs.GenerateOptions],
+    ) -> Generation:
+        """Generates and returns everything at once.
+
+        Args:
+            source: A user's text, messages, a :class:`RawPrompt`, :class:`TokenIds`, or a ready-made
+                protobuf request.
+            timeout: Seconds that the whole call may take.
+            request_id: Names the request in logs on every hop. Default: the server chooses.
+            **options: See :class:`GenerateOptions`.
+
+        Raises:
+            DiplexError: See the class.
+        """
+        request = conversion.generate_request(source, options)
+        return conversion.generation(self._unary(wire.GENERATE, request, timeout, request_id))
+
+    def stream(
+        self,
+        source: inputs.Input,
+        /,
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[inputs.GenerateOptions],
+    ) -> Stream:
+        """Generates and streams; takes what :meth:`generate` takes. The request is sent at once.
+
+        Raises:
+            DiplexError: The request can't be sent. What the gateway raises comes where the stream is read.
+        """
+        request = conversion.generate_request(source, options)
+        data = wire.serialized(request, limit=self._max_message_bytes)
+        call = self._channel.unary_stream(wire.STREAM.path, wire.as_it_is, wire.STREAM.parse)(
+            data, timeout=timeout, metadata=wire.metadata(request_id)
+        )
+        return Stream(call, Failures(self.address, timeout))
+
+    def count_tokens(
+        self,
+        source: inputs.Countable,
+        /,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        backend: inputs.Backend | str | None = None,
+        precision: inputs.Precision | str | None = None,
+        token_ids: bool = False,
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> TokenCount:
+        """Counts the tokens that an input comes to, exactly as :meth:`generate` would use them.
+
+        Raises:
+            DiplexError: See the class.
+        """
+        request = conversion.count_request(
+            source, model=model, system=system, backend=backend, precision=precision, token_ids=token_ids
+        )
+        return conversion.token_count(self._unary(wire.COUNT, request, timeout, request_id))
+
+    def list_models(self, *, timeout: float | None = None) -> ModelList:
+        """All models that the gateway's workers advertise.
+
+        Raises:
+            DiplexError: See the class.
+        """
+        return conversion.model_list(self._unary(wire.LIST_MODELS, models_pb.ListModelsRequest(), timeout))
+
+    def get_model(self, name: str, /, *, timeout: float | None = None) -> Model:
+        """One model, by name or alias.
+
+        Raises:
+            ModelNotFound: No worker knows it.
+        """
+        request = models_pb.GetModelRequest(model=name)
+        return conversion.model(self._unary(wire.GET_MODEL, request, timeout).model)
+
+    def health(self, service: str = "", *, timeout: float | None = None) -> Health:
+        """Health of a service by its full name, or of the gateway as a whole.
+
+        Raises:
+            Unavailable: No gateway answers.
+        """
+        try:
+            reply = self._unary(wire.HEALTH_CHECK, wire.health_request(service), timeout)
+        except errors.ModelNotFound:  # the code is NOT_FOUND, and what was not found is a service
+            return Health.SERVICE_UNKNOWN
+        return wire.health(reply)
+
+    def wait_until_ready(self, seconds: float, *, service: str = "") -> None:
+        """Returns as soon as the gateway serves.
+
+        Raises:
+            DeadlineExceeded: It did not within ``seconds``; the message has the last that was seen.
+        """
+        failures = Failures(self.address)
+        deadline = time.monotonic() + seconds
+        last = "no answer"
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                for health in self._watch(service, left):
+                    if health is Health.SERVING:
+                        return
+                    last = f"health is {health}"
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                    last = failures.of(error).message
+            time.sleep(max(0.0, min(_PAUSE, deadline - time.monotonic())))
+        raise failures.not_ready(seconds, last)
+
+    def close(self) -> None:
+        """Ends all calls and the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _unary(
+        self,
+        method: wire.Method[_Reply],
+        request: Protobuf,
+        timeout: float | None,
+        request_id: str | None = None,
+    ) -> _Reply:
+        data = wire.serialized(request, limit=self._max_message_bytes)
+        with Failures(self.address, timeout).translated():
+            reply: _Reply = self._channel.unary_unary(method.path, wire.as_it_is, method.parse)(
+                data, timeout=timeout, metadata=wire.metadata(request_id)
+            )
+        return reply
+
+    def _watch(self, service: str, timeout: float) -> Iterator[Health]:
+        call = self._channel.unary_stream(wire.HEALTH_WATCH.path, wire.as_it_is, wire.HEALTH_WATCH.parse)(
+            wire.health_request(service).SerializeToString(), timeout=timeout, wait_for_ready=True
+        )
+        try:
+            yield from map(wire.health, call)
+        finally:
+            call.cancel()

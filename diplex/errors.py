@@ -1,0 +1,216 @@
+"""The errors that Diplex raises, on every side of the wire.
+
+One tree, free of transport codes; ``diplex.status`` holds the one table between it and gRPC and HTTP::
+
+    DiplexError
+    ├── InvalidRequest            the request can never succeed as it is; names the fields
+    │   ├── UnsupportedFeature    a field asks for what this model or server can't do
+    │   ├── ContextLengthExceeded prompt and max_tokens don't fit the model's context
+    │   └── MalformedMessage      bytes that are no protobuf message of the expected type
+    ├── ModelNotFound             nobody serves or knows that model
+    ├── UnsupportedModel          the model is known, but can't be converted or served here
+    ├── ResourceExhausted
+    │   ├── QueueFull             the waiting queue is at its limit
+    │   ├── MessageTooLarge       the request is over the policy limit
+    │   └── InsufficientStorage   the model store's disk is full
+    ├── Unavailable               try again: the next attempt may succeed
+    │   ├── NoWorker              no worker is connected
+    │   ├── ModelLoading          the model is known and not ready yet
+    │   ├── EngineCrashed         the engine process died under the request
+    │   ├── WorkerLost            the connection to the worker broke
+    │   ├── Draining              the server is shutting down
+    │   └── SourceUnavailable     no source of a model's artefact could be reached
+    ├── InvalidCatalogue          a catalogue file can't be read or says what can't be
+    ├── DigestMismatch            what was downloaded is not what the catalogue names
+    ├── DeadlineExceeded          the caller's deadline passed
+    ├── Cancelled                 the caller went away
+    ├── NotServed                 an RPC that this version names but does not serve yet
+    └── InternalError             a defect in Diplex
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of a request and what is wrong with it."""
+
+    field: str
+    """Path of the field in the request, as ``sampling.temperature`` or ``chat.messages[2].parts[0]``."""
+    description: str
+    """What is wrong and what would be right, as a sentence without a full stop."""
+
+
+class DiplexError(Exception):
+    """Base of everything that Diplex raises on purpose.
+
+    Args:
+        message: What happened and what to do next, for a person.
+        violations: The fields at fault, if the request is.
+        metadata: Machine-readable facts, sent as ``ErrorInfo.metadata``.
+        retry_after: Seconds after which a retry may succeed; ``None`` when a retry is not what helps.
+    """
+
+    reason: ClassVar[str] = "UNKNOWN"
+    """Constant that tells apart errors of one transport code, sent as ``ErrorInfo.reason``."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        violations: Sequence[FieldViolation] = (),
+        metadata: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.violations = tuple(violations)
+        self.metadata = dict(metadata or {})
+        self.retry_after = retry_after
+
+
+class InvalidRequest(DiplexError):
+    """The request can never succeed as it is."""
+
+    reason = "INVALID_REQUEST"
+
+    @classmethod
+    def of_field(cls, field: str, description: str) -> InvalidRequest:
+        """The error of a single field."""
+        return cls(f"{field}: {description}", violations=[FieldViolation(field, description)])
+
+
+class UnsupportedFeature(InvalidRequest):
+    """A field asks for what this model or this server can't do."""
+
+    reason = "UNSUPPORTED_FEATURE"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt, or prompt and ``max_tokens``, don't fit the model's context."""
+
+    reason = "CONTEXT_LENGTH_EXCEEDED"
+
+
+class MalformedMessage(InvalidRequest):
+    """The bytes received are no message of the expected type."""
+
+    reason = "MALFORMED_MESSAGE"
+
+
+class ModelNotFound(DiplexError):
+    """No worker serves, and no catalogue knows, the model."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class UnsupportedModel(DiplexError):
+    """The model can't be converted or served by this backend."""
+
+    reason = "UNSUPPORTED_MODEL"
+
+
+class ResourceExhausted(DiplexError):
+    """A limit was reached."""
+
+    reason = "RESOURCE_EXHAUSTED"
+
+
+class QueueFull(ResourceExhausted):
+    """The model's waiting queue is at its limit."""
+
+    reason = "QUEUE_FULL"
+
+
+class MessageTooLarge(ResourceExhausted):
+    """The request is larger than the server's policy allows."""
+
+    reason = "MESSAGE_TOO_LARGE"
+
+
+class InsufficientStorage(ResourceExhausted):
+    """The disk that holds the model store is full."""
+
+    reason = "INSUFFICIENT_STORAGE"
+
+
+class Unavailable(DiplexError):
+    """The server can't answer now; another attempt may succeed."""
+
+    reason = "UNAVAILABLE"
+
+
+class NoWorker(Unavailable):
+    """The gateway is connected to no worker."""
+
+    reason = "NO_WORKER"
+
+
+class ModelLoading(Unavailable):
+    """The model is known to a worker and not ready yet."""
+
+    reason = "MODEL_LOADING"
+
+
+class EngineCrashed(Unavailable):
+    """The engine process died while it held the request."""
+
+    reason = "ENGINE_CRASHED"
+
+
+class WorkerLost(Unavailable):
+    """The connection between gateway and worker broke."""
+
+    reason = "WORKER_LOST"
+
+
+class Draining(Unavailable):
+    """The server is shutting down and takes no new requests."""
+
+    reason = "DRAINING"
+
+
+class SourceUnavailable(Unavailable):
+    """None of an artefact's sources could be reached."""
+
+    reason = "SOURCE_UNAVAILABLE"
+
+
+class InvalidCatalogue(DiplexError):
+    """A catalogue file can't be read, or says what can't be; the message names file, entry and key."""
+
+    reason = "INVALID_CATALOGUE"
+
+
+class DigestMismatch(DiplexError):
+    """The bytes of an artefact are not those that the catalogue names."""
+
+    reason = "DIGEST_MISMATCH"
+
+
+class DeadlineExceeded(DiplexError):
+    """The caller's deadline passed."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(DiplexError):
+    """The caller cancelled the request."""
+
+    reason = "CANCELLED"
+
+
+class NotServed(DiplexError):
+    """The RPC is part of the contract and not served by this version."""
+
+    reason = "NOT_SERVED"
+
+
+class InternalError(DiplexError):
+    """A defect in Diplex; the log has the traceback."""
+
+    reason = "INTERNAL"

@@ -1,0 +1,178 @@
+"""Where bytes become requests and errors become status: the handlers of every gRPC service of ours.
+
+A service is written as a plain class whose methods have the RPCs' names in snake case; each takes a parsed
+request and the call's context, and returns a response or iterates over responses. This module parses the
+bytes (so that undecodable ones end in ``INVALID_ARGUMENT`` and not in gRPC's bare ``UNKNOWN``), applies the
+policy limit on their size, and maps what a method raises by the one table in ``diplex.status``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from diplex import errors, status
+from diplex.telemetry import REQUEST_ID_KEY, request_id_of
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_LOG: Final = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One RPC under way, as a service's method sees it."""
+
+    request_id: str
+    """Names the request in logs on every hop; from the caller's metadata, or fresh."""
+    context: Context
+    """gRPC's own view of the call."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds until the caller's deadline; ``None`` without one."""
+        return self.context.time_remaining()
+
+
+def handlers_of(
+    service: ServiceDescriptor, implementation: object, *, max_message_bytes: int
+) -> grpc.GenericRpcHandler:
+    """All of a service's RPCs, served by an object's methods.
+
+    RPCs without a method are answered with ``UNIMPLEMENTED`` and the reason ``NOT_SERVED``.
+
+    Args:
+        service: Descriptor of the service, from its generated module.
+        implementation: Has a method in snake case for each RPC that it serves.
+        max_message_bytes: Policy limit on a request's size, below the transport's own.
+    """
+    handlers = {
+        method.name: _handler(method, implementation, max_message_bytes) for method in service.methods
+    }
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _handler(
+    method: MethodDescriptor, implementation: object, max_message_bytes: int
+) -> grpc.RpcMethodHandler[Any, Any]:
+    serve: Callable[[Any, Call], Any] = getattr(implementation, _snake(method.name), _not_served(method))
+    edge = _Edge(method, max_message_bytes)
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(edge.streaming(serve), response_serializer=_serialize)
+    return grpc.unary_unary_rpc_method_handler(edge.unary(serve), response_serializer=_serialize)
+
+
+class _Edge:
+    """Parsing, limits and error mapping of one RPC."""
+
+    def __init__(self, method: MethodDescriptor, max_message_bytes: int) -> None:
+        self._name = method.full_name
+        self._request_type = GetMessageClass(method.input_type)
+        self._max_message_bytes = max_message_bytes
+
+    def unary(
+        self, serve: Callable[[Any, Call], Awaitable[Message]]
+    ) -> Callable[[bytes, Context], Awaitable[Message]]:
+        async def handle(data: bytes, context: Context) -> Message:
+            call = _begin(context)
+            try:
+                return await serve(self._parse(data), call)
+            except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
+                await self._abort(call, error)
+
+        return handle
+
+    def streaming(
+        self, serve: Callable[[Any, Call], AsyncGenerator[Message]]
+    ) -> Callable[[bytes, Context], Awaitable[None]]:
+        # A coroutine that writes, not a generator that gRPC iterates over: a cancellation that arrives
+        # during a write then still ends in this frame, which closes the method's generator at once.
+        async def handle(data: bytes, context: Context) -> None:
+            call = _begin(context)
+            try:
+                async with aclosing(serve(self._parse(data), call)) as responses:
+                    async for response in responses:
+                        await _write(context, response)
+            except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
+                await self._abort(call, error)
+
+        return handle
+
+    def _parse(self, data: bytes) -> Message:
+        if len(data) > self._max_message_bytes:
+            raise errors.MessageTooLarge(
+                f"the request has {len(data)} bytes and this server takes {self._max_message_bytes}",
+                metadata={"bytes": str(len(data)), "limit": str(self._max_message_bytes)},
+            )
+        try:
+            return self._request_type.FromString(data)
+        except DecodeError as error:
+            raise errors.MalformedMessage(
+                f"the request is no {self._request_type.DESCRIPTOR.full_name}: {error}"
+            ) from error
+
+    async def _abort(self, call: Call, error: Exception) -> NoReturn:
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        known = self._known(error, call)
+        known.metadata.setdefault("request_id", call.request_id)
+        details = status.to_rpc_status(known)
+        await call.context.abort(
+            status.status_of(known).code,
+            details.message,
+            trailing_metadata=((REQUEST_ID_KEY, call.request_id), status.trailing_metadata(details)),
+        )
+
+    def _known(self, error: Exception, call: Call) -> errors.DiplexError:
+        if isinstance(error, errors.DiplexError):
+            _LOG.info("refused", rpc=self._name, reason=error.reason, request_id=call.request_id)
+            return error
+        _LOG.error("defect", rpc=self._name, request_id=call.request_id, exc_info=error)
+        return errors.InternalError(
+            f"a defect in the server; its log names request {call.request_id}",
+        )
+
+
+def _begin(context: Context) -> Call:
+    call = Call(request_id_of(context.invocation_metadata()), context)
+    structlog.contextvars.bind_contextvars(request_id=call.request_id)
+    context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+    return call
+
+
+async def _write(context: Context, message: Message) -> None:
+    """Sends one message; a write that fails means that the caller has gone, like any cancellation."""
+    try:
+        await context.write(message)
+    except grpc.aio.InternalError as error:
+        raise asyncio.CancelledError from error
+
+
+def _not_served(method: MethodDescriptor) -> Callable[[Any, Call], Any]:
+    error = errors.NotServed(f"{method.full_name} is part of the contract and not served by this version")
+
+    async def unary(_: Message, __: Call) -> Message:
+        raise error
+
+    async def streaming(request: Message, call: Call) -> AsyncGenerator[Message]:
+        yield await unary(request, call)
+
+    return streaming if method.server_streaming else unary
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,129 @@
+"""The asynchronous gRPC server that every process runs: services, health, reflection, signals, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from diplex.rpc import handlers_of
+
+MEBIBYTE: Final = 1024 * 1024
+
+_LOG: Final = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """How one gRPC server listens, limits and ends."""
+
+    listen: str = "127.0.0.1:50051"
+    """``host:port`` (port 0: any free one) or ``unix:/path``."""
+    max_message_bytes: int = 32 * MEBIBYTE
+    """Largest request that policy allows; a larger one is refused with ``MESSAGE_TOO_LARGE``."""
+    drain_seconds: float = 30.0
+    """How long running calls may go on after SIGTERM."""
+
+    @property
+    def transport_limit_bytes(self) -> int:
+        """Where gRPC itself refuses, before our handlers see the call: twice the policy limit."""
+        return 2 * self.max_message_bytes
+
+
+class Server:
+    """Serves a set of services until a signal comes, then drains.
+
+    Health is ``NOT_SERVING`` for every service, and for the server as a whole, until :meth:`set_serving`.
+    """
+
+    def __init__(self, config: ServerConfig, services: Mapping[ServiceDescriptor, object]) -> None:
+        self._config = config
+        self._names = [service.full_name for service in services]
+        self._server = grpc.aio.server(options=_channel_arguments(config))
+        self._health = health.aio.HealthServicer()
+        for service, implementation in services.items():
+            handlers = handlers_of(service, implementation, max_message_bytes=config.max_message_bytes)
+            self._server.add_generic_rpc_handlers((handlers,))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+        )
+
+    async def start(self) -> str:
+        """Binds and begins to answer; returns the address with the real port.
+
+        Raises:
+            OSError: The address can't be bound.
+        """
+        await self.set_serving(serving=False)
+        try:
+            port = self._server.add_insecure_port(self._config.listen)
+        except RuntimeError as error:
+            raise OSError(f"can't listen on {self._config.listen}: is the address in use?") from error
+        await self._server.start()
+        address = _with_port(self._config.listen, port)
+        _LOG.info("listening", address=address)
+        return address
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Sets the health of every service and of the server as a whole (the empty name)."""
+        state = (
+            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for name in ("", *self._names):
+            await self._health.set(name, state)
+
+    async def run_until_signal(self, on_drain: Callable[[], Awaitable[None]]) -> None:
+        """Waits for SIGTERM or SIGINT, then stops: health off, ``on_drain``, running calls to their end.
+
+        A second signal ends the wait for running calls.
+        """
+        signals = _signals()
+        await signals.get()
+        _LOG.info("draining", seconds=self._config.drain_seconds)
+        await self._health.enter_graceful_shutdown()
+        await on_drain()
+        stopped = asyncio.create_task(self._server.stop(self._config.drain_seconds))
+        again = asyncio.create_task(signals.get())
+        await asyncio.wait((stopped, again), return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.done():
+            await self._server.stop(None)
+        again.cancel()
+        await stopped
+        _LOG.info("stopped")
+
+    async def stop(self) -> None:
+        """Stops at once; running calls are cancelled."""
+        await self._server.stop(None)
+
+
+def _signals() -> asyncio.Queue[int]:
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, queue.put_nowait, number)
+    return queue
+
+
+def _with_port(listen: str, port: int) -> str:
+    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _channel_arguments(config: ServerConfig) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", config.transport_limit_bytes),
+        ("grpc.max_send_message_length", -1),
+        # Two servers on one port by accident must be an error, not a lottery.
+        ("grpc.so_reuseport", 0),
+        # Clients may ping every ten seconds, also while they wait for a slow model.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]

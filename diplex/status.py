@@ -1,0 +1,144 @@
+"""The one table between Diplex's errors and gRPC and HTTP status, and the way there and back.
+
+On the wire an error is a ``google.rpc.Status`` in the trailing metadata: ``ErrorInfo`` always, ``BadRequest``
+when fields are at fault, ``RetryInfo`` when a retry may help (https://google.aip.dev/193).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, cast
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from diplex import errors
+from diplex.errors import DiplexError, FieldViolation
+
+DOMAIN: Final = "diplex"
+"""``ErrorInfo.domain`` of every error that Diplex raises."""
+
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+
+_LONGEST_MESSAGE: Final = 1500
+"""Characters of a message that are sent: all trailing metadata together has 8 KiB by default."""
+
+_MOST_VIOLATIONS: Final = 8
+"""Field violations that are sent, for the same reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What an error is called on each transport."""
+
+    code: grpc.StatusCode
+    http: int
+
+
+TABLE: Final[dict[type[DiplexError], Status]] = {
+    errors.InvalidRequest: Status(grpc.StatusCode.INVALID_ARGUMENT, 400),
+    errors.ModelNotFound: Status(grpc.StatusCode.NOT_FOUND, 404),
+    errors.UnsupportedModel: Status(grpc.StatusCode.FAILED_PRECONDITION, 422),
+    errors.InvalidCatalogue: Status(grpc.StatusCode.FAILED_PRECONDITION, 500),
+    errors.ResourceExhausted: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+    errors.MessageTooLarge: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 413),
+    errors.InsufficientStorage: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 507),
+    errors.Unavailable: Status(grpc.StatusCode.UNAVAILABLE, 503),
+    errors.DigestMismatch: Status(grpc.StatusCode.DATA_LOSS, 502),
+    errors.DeadlineExceeded: Status(grpc.StatusCode.DEADLINE_EXCEEDED, 504),
+    errors.Cancelled: Status(grpc.StatusCode.CANCELLED, 499),
+    errors.NotServed: Status(grpc.StatusCode.UNIMPLEMENTED, 501),
+    errors.InternalError: Status(grpc.StatusCode.INTERNAL, 500),
+    DiplexError: Status(grpc.StatusCode.UNKNOWN, 500),
+}
+"""An error that has no row of its own has its parent's."""
+
+
+def status_of(error: DiplexError) -> Status:
+    """The table's row for an error: its class's own, else its nearest ancestor's."""
+    return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+
+
+def to_rpc_status(error: DiplexError) -> status_pb2.Status:
+    """The error as ``google.rpc.Status``, with its details."""
+    status = status_pb2.Status(code=status_of(error).code.value[0], message=error.message[:_LONGEST_MESSAGE])
+    _pack(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
+    if error.violations:
+        _pack(status, _bad_request(error))
+    if error.retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(error.retry_after * 1e9))
+        _pack(status, error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def from_rpc_error(error: grpc.RpcError) -> DiplexError:
+    """The error that a peer raised, rebuilt from its details; the nearest one by code if it sent none."""
+    # Every RpcError that a call raises is the call itself, or carries the same (grpc.aio.AioRpcError).
+    status = rpc_status.from_call(cast("grpc.Call", error))
+    if status is None:
+        return _without_details(error)
+    return from_rpc_status(status)
+
+
+def from_rpc_status(status: status_pb2.Status) -> DiplexError:
+    """The error that :func:`to_rpc_status` made ``status`` from."""
+    info, bad_request, retry = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.RetryInfo(),
+    )
+    retry_after: float | None = None
+    for detail in status.details:
+        if detail.Unpack(info) or detail.Unpack(bad_request):
+            continue
+        if detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+    kind = _BY_REASON.get(info.reason) if info.domain == DOMAIN else None
+    return (kind or _BY_CODE.get(status.code, DiplexError))(
+        status.message,
+        violations=[FieldViolation(v.field, v.description) for v in bad_request.field_violations],
+        metadata=dict(info.metadata),
+        retry_after=retry_after,
+    )
+
+
+def _without_details(error: grpc.RpcError) -> DiplexError:
+    code: grpc.StatusCode = error.code()
+    message: str = error.details() or code.name
+    return _BY_CODE.get(code.value[0], DiplexError)(message)
+
+
+def _bad_request(error: DiplexError) -> error_details_pb2.BadRequest:
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(
+                field=violation.field[:200], description=violation.description[:400]
+            )
+            for violation in error.violations[:_MOST_VIOLATIONS]
+        ]
+    )
+
+
+def trailing_metadata(status: status_pb2.Status) -> tuple[str, bytes]:
+    """The metadata entry that carries an error's details."""
+    return _DETAILS_KEY, status.SerializeToString()
+
+
+def _pack(
+    status: status_pb2.Status,
+    detail: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status.details.append(packed)
+
+
+def _tree(kind: type[DiplexError]) -> list[type[DiplexError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
+
+
+_BY_REASON: Final = {kind.reason: kind for kind in _tree(DiplexError)}
+_BY_CODE: Final = {status.code.value[0]: kind for kind, status in reversed(TABLE.items())}

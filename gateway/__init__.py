@@ -1,0 +1,1 @@
+"""The gateway: takes public requests, finds a worker for each, and relays what it generates."""

@@ -1,0 +1,62 @@
+"""One gateway, whole: fleet, core, edges and health, from start to drain."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from diplex.serving import Server
+from diplex.v1 import generation_pb2, models_pb2
+from gateway.config import GatewayConfig
+from gateway.edge import GenerationEdge, ModelEdge
+from gateway.fleet import Fleet
+from gateway.inference import Inference
+
+
+class Gateway:
+    """Serves while it is open (``async with``); ``address`` is then where.
+
+    Raises:
+        OSError: On opening, when the address can't be bound.
+    """
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self.fleet = Fleet(config)
+        inference = Inference(self.fleet, config.default_model)
+        self._server = Server(
+            config.server,
+            {
+                generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]: GenerationEdge(inference),
+                models_pb2.DESCRIPTOR.services_by_name["ModelService"]: ModelEdge(inference),
+            },
+        )
+        self._health: asyncio.Task[None] | None = None
+        self.address = ""
+
+    async def __aenter__(self) -> Self:
+        self.address = await self._server.start()
+        await self.fleet.__aenter__()
+        self._health = asyncio.create_task(self._follow_health(), name="health")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop_health()
+        await self._server.stop()
+        await self.fleet.__aexit__(kind, error, trace)
+
+    async def run_until_signal(self) -> None:
+        """Serves until SIGTERM or SIGINT, then drains."""
+        await self._server.run_until_signal(on_drain=self._stop_health)
+
+    async def _follow_health(self) -> None:
+        """Says SERVING while a model is ready on a worker that takes requests, and only then."""
+        async for fleet in self.fleet.snapshots():
+            await self._server.set_serving(serving=fleet.can_answer)
+
+    async def _stop_health(self) -> None:
+        if self._health:
+            self._health.cancel()
+            await asyncio.wait([self._health])

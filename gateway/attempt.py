@@ -1,0 +1,128 @@
+"""One call to one worker: how it is made, what its errors mean, and how long it may take."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, Self, cast
+
+import grpc
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from diplex import errors, status
+from diplex.errors import DiplexError
+from diplex.telemetry import REQUEST_ID_KEY
+from diplex.v1 import generation_pb2
+from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
+from gateway.conversion import precision_number
+from gateway.facts import Worker
+from gateway.router import RETRY_SECONDS, Candidate
+
+_BROKEN: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+"""Codes that, without our details, come from gRPC itself: the connection or the process is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a worker is called."""
+
+    request_id: str
+    deadline: float | None
+    """On the event loop's clock, seconds; ``None`` without one."""
+
+    @classmethod
+    def within(cls, timeout: float | None, request_id: str) -> Self:
+        """A caller whose deadline is ``timeout`` seconds from now."""
+        return cls(request_id, None if timeout is None else asyncio.get_running_loop().time() + timeout)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call to a worker."""
+        return ((REQUEST_ID_KEY, self.request_id),)
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline; ``None`` without one.
+
+        Raises:
+            DeadlineExceeded: It has passed.
+        """
+        if self.deadline is None:
+            return None
+        seconds = self.deadline - asyncio.get_running_loop().time()
+        if seconds <= 0:
+            raise errors.DeadlineExceeded("the caller's deadline passed")
+        return seconds
+
+
+class Generation:
+    """A generation on one worker, from the call to its last event.
+
+    Raises:
+        DeadlineExceeded: The caller's deadline has passed already.
+    """
+
+    def __init__(
+        self,
+        stub: worker_pb2_grpc.WorkerServiceAsyncStub,
+        candidate: Candidate,
+        request: generation_pb2.GenerateRequest,
+        caller: Caller,
+    ) -> None:
+        message = worker_pb2.GenerateRequest(request_id=caller.request_id, request=request)
+        message.request.model = candidate.deployment.model
+        message.request.precision = precision_number(candidate.deployment.precision)
+        self.worker = candidate.worker
+        self._call = stub.Generate(message, timeout=caller.remaining(), metadata=caller.metadata)
+
+    async def read(self) -> worker_pb2.GenerateResponse | None:
+        """The next event; ``None`` behind the last one. With the first, the worker has admitted the request.
+
+        Raises:
+            DiplexError: What the worker refused or failed with; ``WorkerLost`` if the connection broke.
+        """
+        try:
+            event = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error, self.worker) from error
+        return event if isinstance(event, worker_pb2.GenerateResponse) else None
+
+    def cancel(self) -> None:
+        """Tells the worker to stop; nothing if it has ended."""
+        self._call.cancel()
+
+
+def error_of(error: grpc.aio.AioRpcError, worker: Worker) -> DiplexError:
+    """What a failed call to a worker means: the worker's own error, or that the worker was lost."""
+    details = _details_of(error)
+    if details is not None:
+        known = status.from_rpc_status(details)
+    elif error.code() in _BROKEN:
+        told = error.details() or "no details"
+        known = errors.WorkerLost(
+            f"the connection to worker {worker.name or worker.address} broke "
+            f"({error.code().name}: {told}); try again",
+            retry_after=RETRY_SECONDS,
+        )
+    elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        known = errors.DeadlineExceeded("the caller's deadline passed")
+    else:
+        known = status.from_rpc_status(status_pb2.Status(code=error.code().value[0], message=error.details()))
+    known.metadata.setdefault("worker", worker.name)
+    return known
+
+
+def _details_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    try:
+        # from_call asks for nothing that AioRpcError lacks.
+        return rpc_status.from_call(cast("grpc.Call", error))
+    except ValueError:
+        # gRPC replaced the worker's code by one of its own, and the details contradict it.
+        return None

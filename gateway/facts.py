@@ -1,0 +1,102 @@
+"""What the router reasons with: workers, deployments and a request's wishes, free of protobuf and I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Backend(StrEnum):
+    """The kinds of worker, the preferred one first."""
+
+    ONNX = "onnx"
+    TORCH = "torch"
+
+
+class Precision(StrEnum):
+    """How a deployment holds its weights; also the suffix that names it, as in ``model/int8``."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+class State(StrEnum):
+    """How far a deployment is, the one that answers soonest first."""
+
+    READY = "ready"
+    LOADING = "loading"
+    RESTARTING = "restarting"
+    UNLOADED = "unloaded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model on one worker at one precision."""
+
+    model: str
+    """Canonical name, as the worker spells it."""
+    aliases: tuple[str, ...]
+    backend: Backend | None
+    """``None``: a kind that this gateway doesn't know."""
+    precision: Precision | None
+    """``None``: not told, or one that this gateway doesn't know."""
+    state: State
+    images: bool
+    """The model takes images."""
+    slots: int
+    """Sequences that it decodes at the same time; 0 while it isn't loaded."""
+    busy: int
+    queued: int
+    detail: str
+    """The worker's own words for why the state is what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker as it last described itself."""
+
+    address: str
+    name: str
+    """The identity that the worker gives itself; empty before it was first heard."""
+    connected: bool
+    draining: bool
+    deployments: tuple[Deployment, ...]
+    """In the worker's order: of one model's, the first is its default profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All workers that the gateway was told of, at one moment."""
+
+    workers: tuple[Worker, ...]
+
+    @property
+    def connected(self) -> tuple[Worker, ...]:
+        """Those that can be talked to now."""
+        return tuple(worker for worker in self.workers if worker.connected)
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether a model is ready on a worker that takes new requests."""
+        return any(
+            deployment.state is State.READY
+            for worker in self.connected
+            if not worker.draining
+            for deployment in worker.deployments
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request says about who may serve it."""
+
+    model: str
+    """Name or alias, perhaps with a precision behind a slash; empty for the default model."""
+    backend: Backend | None = None
+    precision: Precision | None = None
+    images: tuple[str, ...] = ()
+    """Field paths of the request's images."""

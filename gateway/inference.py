@@ -1,0 +1,192 @@
+"""The gateway's core: plans a request, forwards it, relays what comes back. No transport of its own.
+
+Every edge calls this and nothing behind it, so that all of them mean the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+import grpc
+import structlog
+
+from diplex import validation
+from diplex.errors import DiplexError, InternalError, Unavailable
+from diplex.v1 import generation_pb2 as pb
+from diplex.v1 import models_pb2
+from diplex.worker.v1 import worker_pb2
+from gateway import names, offer, router
+from gateway.assembly import Assembly
+from gateway.attempt import Caller, Generation, error_of
+from gateway.conversion import precision_number, wanted_by
+from gateway.facts import Wanted
+from gateway.fleet import Fleet
+from gateway.router import Candidate
+
+_LOG: Final = structlog.get_logger()
+
+
+class Inference:
+    """Serves the public API's meaning on a fleet of workers.
+
+    Args:
+        fleet: The workers; opened and closed by the caller.
+        default_model: Serves requests that name no model; empty for the only one there is.
+    """
+
+    def __init__(self, fleet: Fleet, default_model: str = "") -> None:
+        self._fleet = fleet
+        self._default_model = default_model
+
+    async def generate(
+        self,
+        request: pb.GenerateRequest,
+        *,
+        request_id: str,
+        timeout: float | None,  # noqa: ASYNC109  # it travels on
+    ) -> AsyncGenerator[pb.GenerateStreamResponse]:
+        """Streams a generation: accepted, deltas, one finished a choice, receipt.
+
+        Closing the generator, or cancelling the task that waits for it, cancels the worker's call at once.
+
+        Args:
+            request: As the client sent it.
+            request_id: Goes to the worker, and into the logs of every hop.
+            timeout: Seconds until the caller's deadline, if there is one.
+
+        Raises:
+            DiplexError: See ``diplex.errors``; ``WorkerLost`` when the worker is lost in mid-stream.
+        """
+        validation.check_generate(request)
+        caller = Caller.within(timeout, request_id)
+        candidates = self._candidates(wanted_by(request))
+        generation, event, attempts = await self._admitted(candidates, request, caller)
+        sequence = 0
+        kind: str | None = None
+        try:
+            while event is not None:
+                sequence += 1
+                kind = event.WhichOneof("event")
+                if kind == "delta":
+                    yield pb.GenerateStreamResponse(sequence=sequence, delta=event.delta)
+                else:
+                    yield _milestone(sequence, event, attempts)
+                event = await generation.read()
+        finally:
+            generation.cancel()
+        if kind != "receipt":
+            raise InternalError(f"worker {generation.worker.name} ended a generation without a receipt")
+
+    async def generate_whole(
+        self,
+        request: pb.GenerateRequest,
+        *,
+        request_id: str,
+        timeout: float | None,  # noqa: ASYNC109  # it travels on
+    ) -> pb.GenerateResponse:
+        """Generates and returns everything at once; otherwise as :meth:`generate`."""
+        assembly = Assembly()
+        async with aclosing(self.generate(request, request_id=request_id, timeout=timeout)) as events:
+            async for event in events:
+                assembly.add(event)
+        return assembly.response()
+
+    async def count_tokens(
+        self,
+        request: pb.CountTokensRequest,
+        *,
+        request_id: str,
+        timeout: float | None,  # noqa: ASYNC109  # it travels on
+    ) -> pb.CountTokensResponse:
+        """Counts the tokens of a request's input, with the model's own tokenizer.
+
+        Raises:
+            DiplexError: See ``diplex.errors``.
+        """
+        validation.check_count_tokens(request)
+        caller = Caller.within(timeout, request_id)
+        candidates = self._candidates(wanted_by(request))
+        for candidate in candidates:
+            try:
+                return await self._counted(candidate, request, caller)
+            except Unavailable as error:
+                _failed(error, candidate, is_last=candidate is candidates[-1])
+        raise AssertionError("the last candidate's error was raised")
+
+    def list_models(self) -> models_pb2.ListModelsResponse:
+        """All models that the connected workers advertise; none while no worker is connected."""
+        default = self._default_model or names.only_model(self._fleet.snapshot) or ""
+        return models_pb2.ListModelsResponse(models=offer.merged(self._fleet.states()), default_model=default)
+
+    def get_model(self, request: models_pb2.GetModelRequest) -> models_pb2.GetModelResponse:
+        """One of them, by name or alias; empty for the default model.
+
+        Raises:
+            ModelNotFound: No worker knows it.
+            NoWorker: None is connected.
+            Unavailable: Only workers that aren't connected know it.
+        """
+        plan = router.plan(Wanted(request.model), self._fleet.snapshot, self._default_model)
+        for model in offer.merged(self._fleet.states()):
+            if model.name.casefold() == plan.wanted.model.casefold():
+                return models_pb2.GetModelResponse(model=model)
+        raise router.refusal(plan)
+
+    def _candidates(self, wanted: Wanted) -> tuple[Candidate, ...]:
+        plan = router.plan(wanted, self._fleet.snapshot, self._default_model)
+        if not plan.servable:
+            raise router.refusal(plan)
+        return plan.servable
+
+    async def _admitted(
+        self, candidates: tuple[Candidate, ...], request: pb.GenerateRequest, caller: Caller
+    ) -> tuple[Generation, worker_pb2.GenerateResponse | None, int]:
+        """The generation on the first worker that takes it, its first event, and how many were tried."""
+        for attempts, candidate in enumerate(candidates, 1):
+            generation = Generation(self._fleet.stub(candidate.worker), candidate, request, caller)
+            try:
+                return generation, await generation.read(), attempts
+            except Unavailable as error:
+                _failed(error, candidate, is_last=attempts == len(candidates))
+            except BaseException:
+                generation.cancel()
+                raise
+        raise AssertionError("the last candidate's error was raised")
+
+    async def _counted(
+        self, candidate: Candidate, request: pb.CountTokensRequest, caller: Caller
+    ) -> pb.CountTokensResponse:
+        message = worker_pb2.CountTokensRequest(request=request)
+        message.request.model = candidate.deployment.model
+        message.request.precision = precision_number(candidate.deployment.precision)
+        count = self._fleet.stub(candidate.worker).CountTokens
+        try:
+            reply = await count(message, timeout=caller.remaining(), metadata=caller.metadata)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error, candidate.worker) from error
+        return reply.response
+
+
+def _milestone(sequence: int, event: worker_pb2.GenerateResponse, attempts: int) -> pb.GenerateStreamResponse:
+    """The public form of an event that is no delta."""
+    public = pb.GenerateStreamResponse(sequence=sequence)
+    match event.WhichOneof("event"):
+        case "accepted":
+            public.accepted.CopyFrom(event.accepted)
+        case "finished":
+            public.finished.CopyFrom(event.finished)
+        case "receipt":
+            public.receipt.CopyFrom(event.receipt)
+            public.receipt.attempts = attempts
+        case other:
+            raise InternalError(f"a worker sent an event that this gateway doesn't know: {other}")
+    return public
+
+
+def _failed(error: DiplexError, candidate: Candidate, *, is_last: bool) -> None:
+    """Raises the last candidate's error; logs any other, since the next one is tried."""
+    if is_last:
+        raise error
+    _LOG.warning("next worker", lost=candidate.worker.name, reason=error.reason, error=error.message)

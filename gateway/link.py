@@ -1,0 +1,120 @@
+"""One worker as the gateway holds it: the connection, and a watch on the worker's state."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+import structlog
+
+from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
+from gateway.config import GatewayConfig
+from gateway.conversion import worker_of
+from gateway.facts import Worker
+
+_LOG: Final = structlog.get_logger()
+
+
+class Link:
+    """Keeps one worker connected and watched until it is closed.
+
+    gRPC reconnects by itself; the watch is what tells whether the worker is there.
+
+    Args:
+        address: ``host:port`` or ``unix:/path``.
+        config: For the pauses between two tries.
+        changed: Called after each change of :attr:`worker`.
+    """
+
+    def __init__(self, address: str, config: GatewayConfig, changed: Callable[[], None]) -> None:
+        self._config = config
+        self._changed = changed
+        self._channel = grpc.aio.insecure_channel(address, options=_channel_arguments(config))
+        self._watching: asyncio.Task[None] | None = None
+        self.stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(self._channel)
+        self.state: worker_pb2.WatchResponse | None = None
+        """The last message of the watch, also when it has broken since."""
+        self.worker: Worker = worker_of(address, None, connected=False)
+        """The same for the router."""
+
+    def open(self) -> None:
+        """Begins to watch."""
+        self._watching = asyncio.create_task(self._watch(), name=f"watch {self.worker.address}")
+
+    async def close(self) -> None:
+        """Ends the watch and closes the connection; calls that still run on it are cancelled."""
+        if self._watching:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        await self._channel.close()
+
+    async def _watch(self) -> None:
+        pause = self._config.reconnect_first_seconds
+        while True:
+            try:
+                if await self._watch_once():
+                    pause = self._config.reconnect_first_seconds
+            finally:
+                self._take(self.state, connected=False)
+            # Without jitter all gateways would knock on a restarted worker's door together.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # no secret depends on it
+            pause = min(2 * pause, self._config.reconnect_most_seconds)
+
+    async def _watch_once(self) -> bool:
+        """Watches until the stream breaks; whether anything was heard."""
+        heard = False
+        call = self.stub.Watch(worker_pb2.WatchRequest(), wait_for_ready=True)
+        try:
+            async for state in call:
+                heard = True
+                self._take(state, connected=True)
+        except grpc.aio.AioRpcError as error:
+            _LOG.debug("watch broke", address=self.worker.address, code=error.code().name)
+            if not heard and error.code() is not grpc.StatusCode.UNAVAILABLE:
+                _LOG.warning("no watch", address=self.worker.address, error=error.details())
+        finally:
+            call.cancel()
+        return heard
+
+    def _take(self, state: worker_pb2.WatchResponse | None, *, connected: bool) -> None:
+        before, self.state = self.worker, state
+        self.worker = worker_of(before.address, state, connected=connected)
+        if self.worker != before:
+            _log_transition(before, self.worker)
+            self._changed()
+
+
+def _log_transition(before: Worker, after: Worker) -> None:
+    log = _LOG.bind(worker=after.name, address=after.address)
+    if after.connected != before.connected:
+        log.info("worker connected" if after.connected else "worker lost")
+    if after.draining and not before.draining:
+        log.info("worker drains")
+    states = {(it.model, it.precision): it.state for it in before.deployments}
+    for it in after.deployments:
+        if after.connected and states.get((it.model, it.precision)) is not it.state:
+            log.info("model", model=it.model, precision=it.precision, state=it.state, detail=it.detail)
+
+
+def _channel_arguments(config: GatewayConfig) -> list[tuple[str, int]]:
+    most_ms = int(config.reconnect_most_seconds * 1000)
+    return [
+        # What a worker sends is ours, and the gateway's own limits apply to requests only.
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        # A worker whose machine vanished is noticed within half a minute, also by calls that wait.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", int(config.reconnect_first_seconds * 1000)),
+        ("grpc.max_reconnect_backoff_ms", most_ms),
+        # The least time that gRPC gives one attempt to connect; its 20 s would keep a request waiting.
+        ("grpc.min_reconnect_backoff_ms", most_ms),
+        # Workers are reached directly, and each link has a connection and backoff of its own.
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]

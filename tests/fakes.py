@@ -1,0 +1,268 @@
+"""A worker without a model: a real gRPC server in this process that does what a test's script says.
+
+A script is a list of steps. A generation walks through them; it is admitted, with an ``accepted`` event,
+just before the first text, or at an explicit ``Admit``. Behind the last step come ``finished`` and
+``receipt``. Nothing here sleeps: a step that waits does so for an event that the test sets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from diplex.errors import DiplexError
+from diplex.rpc import Call
+from diplex.serving import Server, ServerConfig
+from diplex.v1 import generation_pb2, models_pb2
+from diplex.worker.v1 import worker_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Sends ``accepted`` now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Streams one delta that stands for one token."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Waits until the event is set."""
+
+    gate: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Ends the generation with an error."""
+
+    error: DiplexError
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """Ends the whole worker: every connection breaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vanish:
+    """Ends the stream in good order, but without ``finished`` and ``receipt``."""
+
+
+Step = Admit | Say | Hold | Fail | Crash | Vanish
+
+
+@dataclass(slots=True)
+class SeenCall:
+    """One generation as the worker saw it."""
+
+    request: worker_pb2.GenerateRequest
+    request_id: str
+    """From the call's metadata."""
+    timeout: float | None
+    """Seconds that the caller left, on arrival."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the generation is over, however it ended."""
+    cancelled: bool = False
+    """Whether it ended because the caller went away; known once ``ended`` is set."""
+
+
+def model(
+    name: str = "tiny",
+    *,
+    aliases: Sequence[str] = (),
+    state: models_pb2.ModelState.ValueType = models_pb2.MODEL_STATE_READY,
+    precision: generation_pb2.Precision.ValueType = generation_pb2.PRECISION_INT8,
+    images: bool = False,
+    busy: int = 0,
+    detail: str = "",
+) -> models_pb2.Model:
+    """A model as a worker advertises it, with four slots."""
+    return models_pb2.Model(
+        name=name,
+        aliases=aliases,
+        capabilities=models_pb2.ModelCapabilities(chat=True, images=images, context_length=2048),
+        deployments=[
+            models_pb2.ModelDeployment(
+                state=state,
+                precision=precision,
+                slots=models_pb2.SlotUse(total=4, busy=busy),
+                detail=detail,
+            )
+        ],
+    )
+
+
+class FakeWorker:
+    """Serves while it is open (``async with``), or between :meth:`start` and :meth:`stop`.
+
+    Args:
+        name: Its identity.
+        models: What it advertises.
+        script: What its generations do.
+        listen: Where it serves; after the start ``address`` says where that is.
+    """
+
+    def __init__(
+        self,
+        name: str = "fake",
+        *,
+        models: Sequence[models_pb2.Model] | None = None,
+        script: Sequence[Step] = (Say("Hello"), Say(" world")),
+        backend: generation_pb2.Backend.ValueType = generation_pb2.BACKEND_ONNX,
+        listen: str = "127.0.0.1:0",
+    ) -> None:
+        self.name = name
+        self.script = script
+        self.address = listen
+        self.calls: list[SeenCall] = []
+        """Generations in the order in which they came."""
+        self._arrived: asyncio.Queue[SeenCall] = asyncio.Queue()
+        self._state = worker_pb2.WatchResponse(
+            worker=name, backend=backend, models=[model()] if models is None else models, version="fake"
+        )
+        self._changed = asyncio.Event()
+        self._server: Server | None = None
+        self._crashing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Serves; after :meth:`stop`, at the same address again."""
+        service = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
+        self._server = Server(ServerConfig(listen=self.address), {service: self})
+        self.address = await self._server.start()
+
+    async def stop(self) -> None:
+        """Breaks every connection at once; nothing if it isn't serving."""
+        if self._crashing:
+            await self._crashing
+        server, self._server = self._server, None
+        if server:
+            await server.stop()
+
+    async def next_call(self) -> SeenCall:
+        """Waits for the next generation to arrive."""
+        return await self._arrived.get()
+
+    def advertise(self, *models: models_pb2.Model) -> None:
+        """Replaces what the worker advertises."""
+        state = self._copy()
+        state.ClearField("models")
+        state.models.extend(models)
+        self._replace(state)
+
+    def drain(self) -> None:
+        """Tells watchers that it drains."""
+        state = self._copy()
+        state.draining = True
+        self._replace(state)
+
+    async def watch(self, _: worker_pb2.WatchRequest, __: Call) -> AsyncGenerator[worker_pb2.WatchResponse]:
+        """The RPC."""
+        while True:
+            changed = self._changed
+            yield self._state
+            await changed.wait()
+
+    async def count_tokens(
+        self, request: worker_pb2.CountTokensRequest, _: Call
+    ) -> worker_pb2.CountTokensResponse:
+        """The RPC: a token a word, and a script that fails fails it too."""
+        for step in self.script:
+            if isinstance(step, Fail):
+                raise step.error
+        words = request.request.prompt.split()
+        return worker_pb2.CountTokensResponse(
+            response=generation_pb2.CountTokensResponse(tokens=len(words), context_length=2048)
+        )
+
+    async def generate(
+        self, request: worker_pb2.GenerateRequest, call: Call
+    ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
+        """The RPC."""
+        seen = SeenCall(request, call.request_id, call.timeout)
+        self.calls.append(seen)
+        self._arrived.put_nowait(seen)
+        try:
+            async for event in self._walk(request):
+                yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            seen.cancelled = True
+            raise
+        finally:
+            seen.ended.set()
+
+    async def _walk(self, request: worker_pb2.GenerateRequest) -> AsyncGenerator[worker_pb2.GenerateResponse]:
+        accepted, said = False, 0
+        for step in self.script:
+            if isinstance(step, Admit | Say) and not accepted:
+                accepted = True
+                yield self._accepted(request)
+            match step:
+                case Say(text):
+                    said += 1
+                    delta = generation_pb2.Delta(text=text, token_ids=[said], tokens=1)
+                    yield worker_pb2.GenerateResponse(delta=delta)
+                case Hold(gate):
+                    await gate.wait()
+                case Fail(error):
+                    raise error
+                case Crash():
+                    await self._crash()
+                case Vanish():
+                    return
+        yield worker_pb2.GenerateResponse(
+            finished=generation_pb2.ChoiceFinished(reason=generation_pb2.FINISH_REASON_END_OF_SEQUENCE)
+        )
+        yield worker_pb2.GenerateResponse(receipt=self._receipt(request, said))
+
+    def _accepted(self, request: worker_pb2.GenerateRequest) -> worker_pb2.GenerateResponse:
+        accepted = generation_pb2.Accepted(
+            request_id=request.request_id,
+            model=request.request.model,
+            backend=self._state.backend,
+            precision=request.request.precision,
+            worker=self.name,
+            prompt_tokens=3,
+        )
+        return worker_pb2.GenerateResponse(accepted=accepted)
+
+    def _receipt(self, request: worker_pb2.GenerateRequest, said: int) -> generation_pb2.Receipt:
+        return generation_pb2.Receipt(
+            request_id=request.request_id,
+            model=request.request.model,
+            worker=self.name,
+            usage=generation_pb2.Usage(prompt_tokens=3, completion_tokens=said),
+        )
+
+    async def _crash(self) -> None:
+        server, self._server = self._server, None
+        if server:
+            # Stopping cancels the calls, this one among them, so another task must do it.
+            self._crashing = asyncio.create_task(server.stop())
+        await asyncio.Event().wait()
+
+    def _copy(self) -> worker_pb2.WatchResponse:
+        state = worker_pb2.WatchResponse()
+        state.CopyFrom(self._state)
+        return state
+
+    def _replace(self, state: worker_pb2.WatchResponse) -> None:
+        self._state = state
+        self._changed.set()
+        self._changed = asyncio.Event()

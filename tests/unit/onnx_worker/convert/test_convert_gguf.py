@@ -1,0 +1,95 @@
+"""The artefact as a whole: files, description, progress, determinism."""
+
+import hashlib
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.fixtures.tiny_llama import CHAT_TEMPLATE, CONTEXT, HEAD_DIM, HIDDEN, KV_HEADS, LAYERS, write_tiny_llama
+from workers.onnx_worker.convert import convert_gguf
+from workers.runtime.artefact import ModelDescription
+from workers.runtime.progress import Phase, silent
+
+FILES = {"model.json", "model.onnx", "model.onnx.data", "tokenizer.json"}
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+@pytest.mark.parametrize("quantization", ["F32", "BF16", "Q8_0", "Q4_1"])
+def test_the_same_file_gives_the_same_bytes(tmp_path, precision, quantization):
+    source = write_tiny_llama(tmp_path / "tiny.gguf", quantization=quantization)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        convert_gguf(source, tmp_path / name, precision=precision, report=silent)
+    assert digests(tmp_path / "first") == digests(tmp_path / "second")
+    assert set(digests(tmp_path / "first")) == FILES
+
+
+def test_the_description_says_what_the_file_says(prepared):
+    description = ModelDescription.load(prepared)
+    assert description.name == "Tiny Llama fixture"
+    assert description.architecture == "llama"
+    assert description.vocab_size == 294
+    assert (description.layers, description.hidden_size, description.context_length) == (LAYERS, HIDDEN, CONTEXT)
+    assert (description.kv_heads, description.head_dim) == (KV_HEADS, HEAD_DIM)
+    assert description.kv_bytes_per_token == 2 * LAYERS * KV_HEADS * HEAD_DIM * 4
+    assert (description.bos_token, description.bos_token_id, description.add_bos) == ("<|endoftext|>", 0, False)
+    assert (description.eos_token, description.eos_token_ids) == ("<|im_end|>", (2,))
+    assert description.chat_template == CHAT_TEMPLATE
+
+
+def test_every_end_token_is_listed_once(tmp_path):
+    settings = {"tokenizer.ggml.eot_token_id": 2, "tokenizer.ggml.eom_token_id": 7}
+    source = write_tiny_llama(tmp_path / "tiny.gguf", end_of_text="<|endoftext|>", settings=settings)
+    description = convert_gguf(source, tmp_path, precision="fp32", report=silent)
+    assert description.eos_token_ids == (0, 2, 7)
+    assert description.eos_token == "<|endoftext|>"
+
+
+def test_every_tensor_is_reported(tmp_path, tiny_gguf):
+    seen = []
+    convert_gguf(tiny_gguf, tmp_path, precision="int8", report=seen.append)
+    assert {progress.phase for progress in seen} == {Phase.CONVERT}
+    assert [progress.done for progress in seen] == list(range(1, len(seen) + 1))
+    assert {progress.total for progress in seen} == {len(seen)}
+    assert "blk.1.ffn_up.weight" in {progress.detail for progress in seen}
+
+
+def test_the_graph_has_the_agreed_inputs_and_outputs(prepared):
+    graph = onnx.load(prepared / "model.onnx", load_external_data=False).graph
+    halves = [f"{layer}.{half}" for layer in range(LAYERS) for half in ("key", "value")]
+    inputs = ["input_ids", "seqlens_k", "total_sequence_length", "logit_rows"]
+    assert [value.name for value in graph.input] == inputs + [f"past_key_values.{half}" for half in halves]
+    assert [value.name for value in graph.output] == ["logits", *(f"present.{half}" for half in halves)]
+    assert len(graph.node) <= 12 * LAYERS + 8
+
+
+def test_a_tied_head_is_stored_once(tmp_path):
+    sizes = {}
+    for tied in (True, False):
+        folder = tmp_path / str(tied)
+        folder.mkdir()
+        source = write_tiny_llama(tmp_path / "tiny.gguf", tied=tied)
+        convert_gguf(source, folder, precision="fp32", report=silent)
+        sizes[tied] = (folder / "model.onnx.data").stat().st_size
+    assert sizes[False] - sizes[True] >= 294 * HIDDEN * 4
+
+
+def test_int8_takes_q8_0_over_exactly(tmp_path):
+    source = write_tiny_llama(tmp_path / "tiny.gguf", quantization="Q8_0")
+    convert_gguf(source, tmp_path, precision="int8", report=silent)
+    again = write_tiny_llama(tmp_path / "exact.gguf", quantization="Q8_0")
+    (tmp_path / "fp32").mkdir()
+    convert_gguf(again, tmp_path / "fp32", precision="fp32", report=silent)
+    packed, plain = (
+        {entry.name: onnx.numpy_helper.to_array(entry) for entry in onnx.load(folder / "model.onnx").graph.initializer}
+        for folder in (tmp_path, tmp_path / "fp32")
+    )
+    for name in ("layers.0.qkv", "layers.2.down"):
+        values = packed[f"{name}.values"].astype(np.float32) - 128
+        floats = (values * packed[f"{name}.scales"][:, :, None]).reshape(len(values), -1)
+        assert np.array_equal(floats.T, plain[f"{name}.weight"])

@@ -1,0 +1,190 @@
+"""``python -m workers.onnx_worker``: serve models, or prepare and verify them. Objects are wired here only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from diplex.errors import DiplexError
+from diplex.serving import MEBIBYTE, ServerConfig
+from diplex.telemetry import LogFormat, configure_logging
+from workers.onnx_worker.prepare import GgufToOnnx
+from workers.runtime.catalogue import Catalogue, ModelEntry, overlay_paths
+from workers.runtime.engine.messages import (
+    DEFAULT_PREFILL_CHUNK,
+    DEFAULT_SHARED_PREFILL_CHUNK,
+    EngineConfig,
+)
+from workers.runtime.fidelity.verdict import Verdict
+from workers.runtime.progress import Report
+from workers.runtime.progress_display import displayed
+from workers.runtime.serve import WorkerConfig
+from workers.runtime.serve import serve as serve_worker
+from workers.runtime.store import PreparedArtefact, Store, default_home
+from workers.runtime.supervisor.supervisor import Supervisor, SupervisorConfig
+
+BACKEND = "onnx"
+DEFAULT_MODEL = "SmolLM2-135M-Instruct"
+
+app = typer.Typer(
+    help="The ONNX Runtime worker: serves models to a Diplex gateway, and prepares them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Home = Annotated[
+    Path | None, typer.Option(envvar="DIPLEX_HOME", help="The model store.", show_default="the user's cache")
+]
+Overlays = Annotated[
+    str, typer.Option("--catalogue", envvar="DIPLEX_MODELS", help="Further catalogue files, as in PATH.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME[/PROFILE]", help="A model of the catalogue.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Models:
+    """Catalogue and store, as the options name them."""
+
+    catalogue: Catalogue
+    store: Store
+
+    @classmethod
+    def open(cls, home: Path | None, overlays: str) -> _Models:
+        return cls(Catalogue.load(overlay_paths(overlays)), Store(home or default_home(os.environ)))
+
+    def prepare(self, entry: ModelEntry, profile: str | None, report: Report) -> PreparedArtefact:
+        return self.store.ensure(entry, BACKEND, profile, GgufToOnnx(), report)
+
+
+@app.command()
+def serve(
+    listen: Annotated[
+        str, typer.Option(envvar="DIPLEX_LISTEN", help="host:port, or unix:/path.")
+    ] = "127.0.0.1:50061",
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", envvar="DIPLEX_MODEL", help="A model to load; may be repeated."),
+    ] = None,
+    home: Home = None,
+    catalogue: Overlays = "",
+    slots: Annotated[
+        int, typer.Option(envvar="DIPLEX_SLOTS", min=1, max=256, help="Sequences decoded together, a model.")
+    ] = 16,
+    max_length: Annotated[
+        int | None,
+        typer.Option(envvar="DIPLEX_MAX_LENGTH", min=16, help="Tokens a sequence; default: the model's own."),
+    ] = None,
+    max_queue: Annotated[
+        int, typer.Option(envvar="DIPLEX_MAX_QUEUE", min=0, help="Requests that may wait for a slot.")
+    ] = 256,
+    threads: Annotated[
+        int, typer.Option(envvar="DIPLEX_THREADS", min=0, help="Threads that compute; 0: one a core.")
+    ] = 0,
+    prefill_chunk: Annotated[
+        int, typer.Option(min=1, help="Most prompt tokens a step when nothing is decoded.")
+    ] = DEFAULT_PREFILL_CHUNK,
+    shared_prefill_chunk: Annotated[
+        int, typer.Option(min=1, help="The same while streams run: bounds how long they stall.")
+    ] = DEFAULT_SHARED_PREFILL_CHUNK,
+    max_message_mib: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 32,
+    drain_seconds: Annotated[float, typer.Option(min=0, help="Time for running calls after SIGTERM.")] = 30.0,
+    name: Annotated[str, typer.Option(envvar="DIPLEX_WORKER_NAME", help="Identity in receipts.")] = "",
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="DIPLEX_LOG_FORMAT", help="For machines or for people.")
+    ] = "json",
+) -> None:
+    """Serve models to gateways until SIGTERM.
+
+    Example: python -m workers.onnx_worker serve --listen 0.0.0.0:50061 --model SmolLM2-135M-Instruct
+    """
+    configure_logging("onnx-worker", log_format=log_format)
+    engine = EngineConfig(
+        folder=Path(),
+        slots=slots,
+        max_length=max_length,
+        max_queue=max_queue,
+        threads=threads,
+        prefill_chunk=prefill_chunk,
+        shared_prefill_chunk=shared_prefill_chunk,
+    )
+    models = _Models.open(home, catalogue)
+    command = (sys.executable, "-m", "workers.onnx_worker.engine")
+    server = ServerConfig(
+        listen=listen, max_message_bytes=max_message_mib * MEBIBYTE, drain_seconds=drain_seconds
+    )
+
+    async def run() -> None:
+        supervisor = Supervisor(SupervisorConfig(BACKEND, command, engine), models.catalogue, models.prepare)
+        await serve_worker(WorkerConfig(server, model or [DEFAULT_MODEL], name), supervisor)
+
+    asyncio.run(run())
+
+
+@app.command()
+def pull(name: Name, home: Home = None, catalogue: Overlays = "") -> None:
+    """Download a model and convert it, as far as that isn't done yet.
+
+    Example: python -m workers.onnx_worker pull SmolLM2-135M-Instruct
+    """
+    console = Console(stderr=True)
+    models = _Models.open(home, catalogue)
+    match = models.catalogue.find(name)
+    with displayed(console) as report:
+        artefact = models.prepare(match.entry, match.profile, report)
+    manifest = artefact.manifest
+    console.print(
+        f"{manifest.model}/{manifest.profile} is ready: sha256:{artefact.digest[:12]}, {artefact.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def verify(
+    name: Name,
+    home: Home = None,
+    catalogue: Overlays = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,  # noqa: FBT002  # a flag
+) -> None:
+    """Check a model's files, and measure again how close they are to the float32 weights.
+
+    Compares KL divergence, perplexity and top-1 agreement with the catalogue's certificate; needs no torch.
+    Ends with 1 when a file has changed or the fidelity is worse than certified.
+
+    Example: python -m workers.onnx_worker verify SmolLM2-135M-Instruct
+    """
+    from workers.onnx_worker.convert.certification import certify  # noqa: PLC0415  # heavy, and only for this
+
+    console = Console(stderr=True)
+    models = _Models.open(home, catalogue)
+    match = models.catalogue.find(name)
+    with displayed(console) as report:
+        artefact = models.prepare(match.entry, match.profile, report)
+        models.store.verify(artefact, report)
+        source = models.store.source(match.entry, BACKEND, report)
+        measured = certify(artefact.folder, source, report)
+    model = f"{artefact.manifest.model}/{artefact.manifest.profile}"
+    verdict = Verdict(model, artefact.digest, measured, artefact.certificate)
+    typer.echo(verdict.as_json() if as_json else verdict.as_text())
+    raise typer.Exit(0 if verdict.holds else 1)
+
+
+def main() -> None:
+    """Runs a command; an error of ours is one line and exit code 1."""
+    try:
+        app()
+    except (DiplexError, OSError) as error:
+        Console(stderr=True).print(f"[red]error[/]: {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Matrices as 8-bit blocks: 32 neighbours of a row share one scale, ``w = scale * (q - 128)``.
+
+The layout is that of ONNX Runtime's ``MatMulNBits`` with ``bits=8`` and no zero points:
+https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+BLOCK: Final = 32
+"""Elements that share a scale."""
+
+_OFFSET: Final = 128  # what an 8-bit MatMulNBits subtracts from every q
+_LIMIT: Final = 127  # largest magnitude of a quantised value
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A quantised matrix of ``rows`` x ``columns``."""
+
+    values: npt.NDArray[np.uint8]
+    """``[rows, columns / 32, 32]``, offset by 128."""
+    scales: npt.NDArray[np.float32]
+    """``[rows, columns / 32]``."""
+
+    def dequantise(self) -> npt.NDArray[np.float32]:
+        """Return the matrix that the blocks stand for: float32 ``[rows, columns]``."""
+        signed = self.values.astype(np.float32) - np.float32(_OFFSET)
+        floats: npt.NDArray[np.float32] = signed * self.scales[:, :, None]
+        return floats.reshape(len(floats), -1)
+
+
+def quantise(matrix: npt.NDArray[np.float32]) -> Blocks:
+    """Round float32 ``[rows, columns]``, columns a multiple of 32, to 8-bit blocks.
+
+    No element moves by more than half its block's scale, which is the block's largest magnitude / 127.
+    """
+    blocks = matrix.reshape(len(matrix), -1, BLOCK)
+    scales = np.abs(blocks).max(axis=2) / np.float32(_LIMIT)
+    inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales > 0)
+    values = np.rint(blocks * inverse[:, :, None]).clip(-_LIMIT, _LIMIT) + _OFFSET
+    return Blocks(values.astype(np.uint8), scales)
+
+
+def from_q8_0(packed: npt.NDArray[Any]) -> Blocks:
+    """Reinterpret GGML's Q8_0 rows without any rounding.
+
+    Args:
+        packed: uint8 ``[rows, bytes of a row]``; a block is a little-endian float16 scale, then 32 signed
+            bytes.
+    """
+    blocks = packed.reshape(len(packed), -1, 2 + BLOCK)
+    scales = np.ascontiguousarray(blocks[:, :, :2]).view("<f2")[:, :, 0].astype(np.float32)
+    return Blocks(blocks[:, :, 2:] ^ np.uint8(_OFFSET), scales)  # flipping the sign bit adds 128
+
+
+def stack(parts: list[Blocks]) -> Blocks:
+    """Return the matrix that has the rows of ``parts`` below each other."""
+    return Blocks(
+        np.concatenate([part.values for part in parts]), np.concatenate([part.scales for part in parts])
+    )

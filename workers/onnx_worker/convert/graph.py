@@ -1,0 +1,227 @@
+"""The decoder as an ONNX graph that appends to its caches in place.
+
+Inputs, with L layers and all sizes as in :class:`~workers.runtime.artefact.ModelDescription`::
+
+    input_ids                 int64   [batch, sequence]
+    seqlens_k                 int32   [batch]      tokens of each row once this run is done, minus 1
+    total_sequence_length     int32   []           the largest of those, plus 1; must lie in CPU memory
+    logit_rows                int64   [rows]       positions of batch * sequence that get logits; may be empty
+    past_key_values.{i}.key   float32 [batch, kv_heads, max_length, head_dim], i = 0 … L-1; .value alike
+
+Outputs::
+
+    logits                    float32 [rows, vocab_size], in the order of logit_rows
+    present.{i}.key           float32 as its past; .value alike
+
+Bind a past and its present to one and the same buffer: the attention operator then writes the new keys and
+values behind those that are there and copies nothing. ``max_length`` is whatever the buffers have, up to
+``context_length``. A run with one row a slot, where ``lengths`` counts the tokens in every row::
+
+    buffers = {f"{i}.{half}": np.zeros((slots, kv_heads, max_length, head_dim), np.float32)
+               for i in range(layers) for half in ("key", "value")}
+
+    def bind(first, behind):                              # for the rows first … behind - 1, once
+        binding = session.io_binding()
+        for name, buffer in buffers.items():
+            value = ort.OrtValue.ortvalue_from_numpy(buffer[first:behind])
+            binding.bind_ortvalue_input(f"past_key_values.{name}", value)
+            binding.bind_ortvalue_output(f"present.{name}", value)
+        return binding
+
+    def run(binding, input_ids, lengths, logit_rows):     # lengths: with the tokens of this run
+        logits = np.empty((len(logit_rows), vocab_size), np.float32)
+        binding.bind_cpu_input("input_ids", np.asarray(input_ids, np.int64))
+        binding.bind_cpu_input("seqlens_k", np.asarray(lengths, np.int32) - np.int32(1))
+        binding.bind_cpu_input("total_sequence_length", np.array(max(lengths), np.int32))
+        binding.bind_cpu_input("logit_rows", np.asarray(logit_rows, np.int64))
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        session.run_with_iobinding(binding)
+        return logits
+
+    run(bind(2, 3), [prompt[:128]], [128], [])           # row 2: first part of a prompt, no logits yet
+    run(bind(2, 3), [prompt[128:]], [len(prompt)], [len(prompt) - 128 - 1])
+    run(bind(0, 3), [[a], [b], [c]], [9, 71, len(prompt) + 1], [0, 1, 2])       # a token more for three rows
+
+What holds for it, seen with ONNX Runtime 1.32 on the CPU:
+
+- Nothing keeps the numpy arrays alive but the caller: neither a binding nor the value inside it does.
+- Several tokens a row on top of a past work for batch 1 only; the operator refuses them for more rows. Rows
+  of different lengths decode together, one token each, and a fresh batch of right-padded prompts works (with
+  ``total_sequence_length`` equal to ``sequence``; positions behind a row's own length hold nothing of use).
+- A decoding row's result does not depend on the rows beside it, bit by bit. Cutting a prompt elsewhere does
+  change the last bits: by 1e-5 of a logit's size in fp32, by as much as quantisation itself does in int8.
+- A row that has nothing to do can go along with ``seqlens_k`` 0; its position 0 is then overwritten. To keep
+  a row's tokens, give it its length (the position behind the last token is overwritten, and not counted).
+- A length over ``max_length`` is refused by ONNX Runtime, since present would outgrow its buffer.
+
+A layer is eleven nodes. In the last layer only the wanted positions go on behind the attention, so a part of
+a prompt that needs no logits skips that layer's other matrices and the head. Fusing gate and up into one
+matrix and splitting the product afterwards was measured to be no faster in batch and slower for one stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+
+from workers.onnx_worker.convert import rotary
+from workers.onnx_worker.convert.gguf_file import GgufFile
+from workers.onnx_worker.convert.llama import LlamaShape
+from workers.onnx_worker.convert.matrix import Matrix
+from workers.onnx_worker.convert.nodes import CONTRIB, Nodes
+from workers.onnx_worker.convert.precision import Precision
+from workers.onnx_worker.convert.weights import WeightFile
+
+OPSET: Final = 21
+IR_VERSION: Final = 10
+
+
+class LlamaGraph:
+    """Builds the graph of one Llama model, layer by layer.
+
+    Args:
+        file: Where the weights come from.
+        shape: Its sizes.
+        precision: How matrices are held.
+        weights: Where the weights go.
+        seen: Called with the name of every tensor that is read.
+    """
+
+    def __init__(
+        self,
+        file: GgufFile,
+        shape: LlamaShape,
+        precision: Precision,
+        weights: WeightFile,
+        seen: Callable[[str], None],
+    ) -> None:
+        self._file = file
+        self._shape = shape
+        self._precision = precision
+        self._seen = seen
+        self._nodes = Nodes(weights)
+
+    def build(self) -> ModelProto:
+        """Write all weights and return the graph, which refers to them by the name of the weight file."""
+        nodes, shape = self._nodes, self._shape
+        self._rotary_tables()
+        residual = self._precision.embed(nodes, "input_ids", self._matrix("token_embd.weight"))
+        states = nodes.add(
+            "SimplifiedLayerNormalization", "layers.0.attention_input",
+            [residual, self._norm("blk.0.attn_norm.weight")], axis=-1, epsilon=shape.rms_epsilon,
+        )  # fmt: skip
+        for layer in range(shape.layers):
+            attended = self._attention(layer, states)
+            if layer == shape.layers - 1:
+                attended, residual = self._wanted_rows(attended, residual)
+            prefix = f"layers.{layer}"
+            projected = self._linear(
+                f"{prefix}.attention_output", attended, f"blk.{layer}.attn_output.weight"
+            )
+            states, residual = self._add_and_norm(
+                f"{prefix}.ffn_input", projected, residual, f"blk.{layer}.ffn_norm.weight"
+            )
+            states = self._feed_forward(layer, states)
+            last = layer == shape.layers - 1
+            norm = "output_norm.weight" if last else f"blk.{layer + 1}.attn_norm.weight"
+            output = "head_input" if last else f"layers.{layer + 1}.attention_input"
+            states, residual = self._add_and_norm(output, states, residual, norm)
+        self._precision.head(nodes, states, None if shape.tied else self._matrix("output.weight"))
+        return self._model()
+
+    def _attention(self, layer: int, states: str) -> str:
+        shape, prefix = self._shape, f"layers.{layer}"
+        queries = rotary.half_split_order(shape.heads, shape.head_dim)
+        keys = rotary.half_split_order(shape.kv_heads, shape.head_dim)
+        parts = [
+            self._matrix(f"blk.{layer}.attn_q.weight", queries),
+            self._matrix(f"blk.{layer}.attn_k.weight", keys),
+            self._matrix(f"blk.{layer}.attn_v.weight"),
+        ]
+        packed = self._precision.linear(self._nodes, f"{prefix}.qkv", states, parts)
+        past, present = (
+            [f"{kind}.{layer}.{half}" for half in ("key", "value")] for kind in ("past_key_values", "present")
+        )
+        attended = f"{prefix}.attended"
+        self._nodes.add_many(
+            "GroupQueryAttention", [attended, *present],
+            [packed, "", "", *past, "seqlens_k", "total_sequence_length", "cos_cache", "sin_cache"],
+            num_heads=shape.heads, kv_num_heads=shape.kv_heads, do_rotary=1, rotary_interleaved=0,
+        )  # fmt: skip
+        return attended
+
+    def _feed_forward(self, layer: int, states: str) -> str:
+        prefix = f"layers.{layer}"
+        gate = self._linear(f"{prefix}.gate", states, f"blk.{layer}.ffn_gate.weight")
+        up = self._linear(f"{prefix}.up", states, f"blk.{layer}.ffn_up.weight")
+        active = self._nodes.add("QuickGelu", f"{prefix}.active", [gate], alpha=1.0)  # x * sigmoid(x)
+        gated = self._nodes.add("Mul", f"{prefix}.gated", [active, up])
+        return self._linear(f"{prefix}.down", gated, f"blk.{layer}.ffn_down.weight")
+
+    def _wanted_rows(self, attended: str, residual: str) -> tuple[str, str]:
+        nodes, shape, wanted = self._nodes, self._shape, []
+        for name, columns in ((attended, shape.heads * shape.head_dim), (residual, shape.hidden)):
+            flat = nodes.weights.add(f"{name}.flat_shape", np.array([-1, columns], dtype=np.int64))
+            rows = nodes.add("Reshape", f"{name}.flat", [name, flat])
+            wanted.append(nodes.add("Gather", f"{name}.wanted", [rows, "logit_rows"], axis=0))
+        return wanted[0], wanted[1]
+
+    def _add_and_norm(self, output: str, states: str, residual: str, norm: str) -> tuple[str, str]:
+        total = f"{output}.residual"
+        self._nodes.add_many(
+            "SkipSimplifiedLayerNormalization", [output, "", "", total], [states, residual, self._norm(norm)],
+            epsilon=self._shape.rms_epsilon,
+        )  # fmt: skip
+        return output, total
+
+    def _linear(self, name: str, states: str, tensor: str) -> str:
+        return self._precision.linear(self._nodes, name, states, [self._matrix(tensor)])
+
+    def _matrix(self, tensor: str, order: npt.NDArray[np.intp] | None = None) -> Matrix:
+        return Matrix(self._file, tensor, self._seen, order)
+
+    def _norm(self, tensor: str) -> str:
+        self._seen(tensor)
+        return self._nodes.weights.add(tensor, self._file.floats(tensor))
+
+    def _rotary_tables(self) -> None:
+        shape, factors = self._shape, None
+        if shape.rope_factors:
+            self._seen("rope_freqs.weight")
+            factors = self._file.floats("rope_freqs.weight")
+        cosines, sines = rotary.tables(shape.context, shape.head_dim, shape.rope_base, factors)
+        self._nodes.weights.add("cos_cache", cosines)
+        self._nodes.weights.add("sin_cache", sines)
+
+    def _model(self) -> ModelProto:
+        shape = self._shape
+        cache = ("batch", shape.kv_heads, "max_length", shape.head_dim)
+        halves = [f"{layer}.{half}" for layer in range(shape.layers) for half in ("key", "value")]
+        inputs = [
+            _value("input_ids", TensorProto.INT64, ("batch", "sequence")),
+            _value("seqlens_k", TensorProto.INT32, ("batch",)),
+            _value("total_sequence_length", TensorProto.INT32, ()),
+            _value("logit_rows", TensorProto.INT64, ("rows",)),
+            *(_value(f"past_key_values.{half}", TensorProto.FLOAT, cache) for half in halves),
+        ]
+        outputs = [
+            _value("logits", TensorProto.FLOAT, ("rows", shape.vocab)),
+            *(_value(f"present.{half}", TensorProto.FLOAT, cache) for half in halves),
+        ]
+        graph = helper.make_graph(
+            self._nodes.all, "llama", inputs, outputs, initializer=self._nodes.weights.initializers
+        )
+        return helper.make_model(
+            graph,
+            producer_name="diplex",
+            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)],
+        )
+
+
+def _value(name: str, kind: int, shape: tuple[int | str, ...]) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)

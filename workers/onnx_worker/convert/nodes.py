@@ -1,0 +1,38 @@
+"""The nodes of a graph under construction."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from onnx import NodeProto, helper
+
+from workers.onnx_worker.convert.weights import WeightFile
+
+CONTRIB: Final = "com.microsoft"
+"""Domain of ONNX Runtime's own operators."""
+
+_CONTRIB_OPERATORS: Final = frozenset({
+    "GatherBlockQuantized", "GroupQueryAttention", "MatMulNBits", "QuickGelu",
+    "SkipSimplifiedLayerNormalization",
+})  # fmt: skip
+
+
+class Nodes:
+    """A list of nodes that grows, and the weights they refer to."""
+
+    def __init__(self, weights: WeightFile) -> None:
+        self.weights = weights
+        self.all: list[NodeProto] = []
+
+    def add(self, operator: str, output: str, inputs: list[str], **attributes: Any) -> str:
+        """Append a node with one result and return that result's name, ``output``."""
+        self.add_many(operator, [output], inputs, **attributes)
+        return output
+
+    def add_many(self, operator: str, outputs: list[str], inputs: list[str], **attributes: Any) -> None:
+        """Append a node with several results; ``""`` leaves a result or an input out."""
+        domain = CONTRIB if operator in _CONTRIB_OPERATORS else ""
+        node = helper.make_node(
+            operator, inputs, outputs, name=f"{outputs[0]}/{operator}", domain=domain, **attributes
+        )
+        self.all.append(node)

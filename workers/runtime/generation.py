@@ -1,0 +1,98 @@
+"""A generation in the worker's own terms: what is asked for, and how it ended. No protobuf, no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+
+from workers.runtime.sampling import SamplingParams
+
+
+class Priority(IntEnum):
+    """Order among waiting requests; the larger goes first."""
+
+    BATCH = 1
+    NORMAL = 2
+    INTERACTIVE = 3
+
+
+class FinishReason(Enum):
+    """Why a choice ended."""
+
+    END_OF_SEQUENCE = "end_of_sequence"
+    STOP = "stop"
+    MAX_TOKENS = "max_tokens"
+    CONTEXT_LENGTH = "context_length"
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation, to be put through the model's chat template."""
+
+    messages: Sequence[Mapping[str, object]]
+    """As a chat template expects them: ``role`` and ``content``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Text that the model gets as it is, behind its begin-of-sequence token if it has one."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """Tokens that the model gets as they are."""
+
+    ids: tuple[int, ...]
+
+
+ModelInput = Chat | Prompt | TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """What ends a choice besides the model's own end-of-sequence tokens."""
+
+    max_tokens: int | None = None
+    """Most tokens to generate; ``None`` for as many as the context holds."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the text; not part of it."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Tokens that end the text; not part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One request as the engine gets it."""
+
+    input: ModelInput
+    sampling: SamplingParams
+    stopping: Stopping = field(default_factory=Stopping)
+    priority: Priority = Priority.NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of a generation went, in seconds."""
+
+    queue: float
+    """From arrival in the engine process to the first step that worked on it."""
+    prefill: float
+    """From there to the first token."""
+    decode: float
+    """From the first token to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How a choice ended and what it took."""
+
+    reason: FinishReason
+    stop_match: str | int | None
+    """The stop string, or the stop or end-of-sequence token, that ended it."""
+    prompt_tokens: int
+    completion_tokens: int
+    """Tokens generated, the one that ended the choice included."""
+    timings: Timings

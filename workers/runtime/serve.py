@@ -1,0 +1,58 @@
+"""A worker from start to drain: supervisor and gRPC server, whatever the backend."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diplex.serving import Server, ServerConfig
+from diplex.version import installed_version
+from diplex.worker.v1 import worker_pb2
+from workers.runtime.servicer import WorkerServicer
+from workers.runtime.supervisor.model import State
+from workers.runtime.supervisor.supervisor import Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """How a worker serves."""
+
+    server: ServerConfig
+    models: Sequence[str]
+    """Names of the models to load at the start."""
+    name: str = ""
+    """Identity in events and receipts; empty for backend, host and process id."""
+
+
+async def serve(config: WorkerConfig, supervisor: Supervisor) -> None:
+    """Serves until SIGTERM or SIGINT, then drains and stops all engines.
+
+    Raises:
+        ModelNotFound: A model isn't in the catalogue.
+        OSError: The address can't be bound.
+    """
+    name = config.name or f"{supervisor.backend}@{socket.gethostname()}:{os.getpid()}"
+    servicer = WorkerServicer(supervisor, worker=name, version=installed_version())
+    service = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
+    server = Server(config.server, {service: servicer})
+    for model in config.models:
+        supervisor.load(model)
+    await server.start()
+    health = asyncio.create_task(_report_health(server, supervisor))
+    try:
+        await server.run_until_signal(supervisor.drain)
+    finally:
+        health.cancel()
+        await supervisor.close()
+
+
+async def _report_health(server: Server, supervisor: Supervisor) -> None:
+    """SERVING while a model can answer."""
+    while True:
+        seen = supervisor.changes.count
+        ready = any(model.state is State.READY for model in supervisor.models)
+        await server.set_serving(serving=ready and not supervisor.draining)
+        await supervisor.changes.after(seen)

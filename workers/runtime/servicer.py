@@ -1,0 +1,145 @@
+"""``diplex.worker.v1.WorkerService``: the gRPC face of a supervisor, the same for every backend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+from diplex import validation
+from diplex.errors import UnsupportedFeature
+from diplex.rpc import Call
+from diplex.v1 import generation_pb2 as public
+from diplex.worker.v1 import worker_pb2
+from workers.runtime import wire
+from workers.runtime.engine.messages import Admitted
+from workers.runtime.generation import Finish
+from workers.runtime.supervisor.model import ServedModel
+from workers.runtime.supervisor.supervisor import Supervisor
+
+_WATCH_INTERVAL_MS: Final = 100
+"""At most one state message in so many milliseconds, unless the watcher asks for another interval."""
+
+
+class WorkerServicer:
+    """Serves a supervisor's models to gateways.
+
+    Args:
+        supervisor: What does the work.
+        worker: Identity of this worker in events and receipts.
+        version: Version of the software, told to watchers.
+    """
+
+    def __init__(self, supervisor: Supervisor, *, worker: str, version: str) -> None:
+        self._supervisor = supervisor
+        self._worker = worker
+        self._version = version
+
+    async def generate(
+        self, message: worker_pb2.GenerateRequest, call: Call
+    ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
+        """Streams one generation. Nothing is sent before the engine has admitted the request."""
+        request = message.request
+        validation.check_generate(request)
+        if message.prior:
+            raise UnsupportedFeature.of_field("prior", "not served yet by this version")
+        model = self._find(request.model, request.precision)
+        generation = wire.generation(request, model.entry)
+        accepted = public.Accepted()
+        async with aclosing(model.generate(generation)) as events:
+            async for event in events:
+                if isinstance(event, Admitted):
+                    accepted = self._accepted(message.request_id or call.request_id, model, event, request)
+                    yield worker_pb2.GenerateResponse(accepted=accepted)
+                    continue
+                if event.text or (event.token_ids and request.output.token_ids):
+                    delta = wire.delta(event, with_ids=request.output.token_ids)
+                    yield worker_pb2.GenerateResponse(delta=delta)
+                if event.finish is not None:
+                    for last in self._ending(accepted, model, event.finish, generation.sampling.seed):
+                        yield last
+
+    async def watch(
+        self, message: worker_pb2.WatchRequest, _: Call
+    ) -> AsyncGenerator[worker_pb2.WatchResponse]:
+        """Streams the worker's state, at once and after every change."""
+        interval = (message.min_interval_ms or _WATCH_INTERVAL_MS) / 1000
+        while True:
+            seen = self._supervisor.changes.count
+            yield self._state()
+            await asyncio.sleep(interval)
+            await self._supervisor.changes.after(seen)
+
+    async def load_model(
+        self, message: worker_pb2.LoadModelRequest, _: Call
+    ) -> AsyncGenerator[worker_pb2.LoadModelResponse]:
+        """Begins to load a model and streams progress until it is ready."""
+        model = self._supervisor.load(message.model, wire.profile(message.precision))
+        ready = asyncio.create_task(model.ready())
+        try:
+            while not ready.done():
+                seen = self._supervisor.changes.count
+                yield worker_pb2.LoadModelResponse(progress=wire.load_progress(model.progress))
+                changed = asyncio.create_task(self._supervisor.changes.after(seen))
+                await asyncio.wait((ready, changed), return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+            ready.result()
+        finally:
+            ready.cancel()
+        yield worker_pb2.LoadModelResponse(
+            model=wire.model_state(model, self._worker, self._supervisor.backend)
+        )
+
+    async def unload_model(
+        self, message: worker_pb2.UnloadModelRequest, _: Call
+    ) -> worker_pb2.UnloadModelResponse:
+        """Stops a model's engine."""
+        await self._supervisor.unload(message.model, wire.profile(message.precision))
+        return worker_pb2.UnloadModelResponse()
+
+    async def count_tokens(
+        self, message: worker_pb2.CountTokensRequest, _: Call
+    ) -> worker_pb2.CountTokensResponse:
+        """Counts an input's tokens as a generation would."""
+        request = message.request
+        validation.check_count_tokens(request)
+        model = self._find(request.model, request.precision)
+        ids = await model.count(wire.model_input(request, model.entry))
+        response = public.CountTokensResponse(tokens=len(ids), context_length=model.limits.max_length)
+        if request.token_ids:
+            response.token_ids.extend(ids)
+        return worker_pb2.CountTokensResponse(response=response)
+
+    def _find(self, name: str, precision: public.Precision.ValueType) -> ServedModel:
+        return self._supervisor.find(name, wire.profile(precision))
+
+    def _accepted(
+        self, request_id: str, model: ServedModel, event: Admitted, request: public.GenerateRequest
+    ) -> public.Accepted:
+        return wire.accepted(
+            request_id,
+            model,
+            self._worker,
+            self._supervisor.backend,
+            event,
+            with_ids=request.output.prompt_token_ids,
+        )
+
+    def _ending(
+        self, accepted: public.Accepted, model: ServedModel, finish: Finish, seed: int
+    ) -> tuple[worker_pb2.GenerateResponse, worker_pb2.GenerateResponse]:
+        return (
+            worker_pb2.GenerateResponse(finished=wire.finished(finish)),
+            worker_pb2.GenerateResponse(receipt=wire.receipt(accepted, model, finish, seed)),
+        )
+
+    def _state(self) -> worker_pb2.WatchResponse:
+        backend = self._supervisor.backend
+        return worker_pb2.WatchResponse(
+            worker=self._worker,
+            backend=wire.BACKENDS[backend],
+            draining=self._supervisor.draining,
+            models=[wire.model_state(model, self._worker, backend) for model in self._supervisor.models],
+            version=self._version,
+        )

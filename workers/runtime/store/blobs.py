@@ -1,0 +1,186 @@
+"""Source artefacts in the store: fetched from the first source that delivers the right bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from diplex.errors import DigestMismatch, SourceUnavailable
+from workers.runtime.catalogue import DiskSource, HubSource, IndexSource, Source, SourceArtefact
+from workers.runtime.progress import Phase, Report
+from workers.runtime.store import manifest as manifests
+from workers.runtime.store import space
+from workers.runtime.store.hashing import chunks, file_sha256
+from workers.runtime.store.home import Home
+from workers.runtime.store.manifest import FileRecord, Manifest, SourceRecord
+from workers.runtime.store.publication import locked, published
+from workers.runtime.store.sources import disk, hub, index
+from workers.runtime.store.sources.delivery import Delivery, SourceFailed, WrongBytes
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A source artefact that lies in the store, whole and checked."""
+
+    path: Path
+    """The file."""
+    source: SourceRecord
+    """Where it was had."""
+
+
+class Blobs:
+    """The source artefacts of a store.
+
+    Args:
+        home: The store's folders.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def find(self, artefact: SourceArtefact) -> Blob | None:
+        """The artefact if it is there; reads no content. Always ``None`` for an artefact without a digest."""
+        return self._find(artefact.file, artefact.sha256) if artefact.sha256 else None
+
+    def ensure(self, artefact: SourceArtefact, report: Report) -> Blob:
+        """The artefact, fetched if it isn't there.
+
+        Raises:
+            SourceUnavailable: No source could deliver; the message has each one's reason.
+            DigestMismatch: A source that was checked once, or every source, delivered other bytes.
+            InsufficientStorage: The disk is full.
+        """
+        sha256 = artefact.sha256 or self._digest_on_disk(artefact, report)
+        found = self._find(artefact.file, sha256)
+        partial = self._home.partial(sha256)
+        if found is not None and not partial.exists():
+            return found
+        folder = self._home.blob(sha256)
+        with (
+            space.explained(self._home.root, f"store {artefact.file}"),
+            locked(self._home.lock(folder), Phase.DOWNLOAD, f"downloading {artefact.file}", report),
+        ):
+            found = self._find(artefact.file, sha256) or self._fetch(artefact, sha256, report)
+            shutil.rmtree(partial, ignore_errors=True)
+        return found
+
+    def _find(self, file: str, sha256: str) -> Blob | None:
+        folder = self._home.blob(sha256)
+        manifest = manifests.read(folder)
+        if manifest is None or not manifest.describes(folder) or manifest.files[0].name != file:
+            return None
+        path = folder / file
+        # A file linked from elsewhere can be written to from there; then it is no longer what was checked.
+        unchanged = path.stat().st_mtime_ns == manifest.source.modified_ns
+        return Blob(path, manifest.source) if unchanged else None
+
+    @staticmethod
+    def _digest_on_disk(artefact: SourceArtefact, report: Report) -> str:
+        (source,) = artefact.sources
+        if not isinstance(source, DiskSource):  # the catalogue's rule for artefacts without a digest
+            raise TypeError(f"{artefact.file} has no digest and no file")
+        try:
+            return file_sha256(source.path, report)
+        except OSError as error:
+            raise _unavailable(artefact, [f"{source.location}: {error.strerror}"]) from error
+
+    def _fetch(self, artefact: SourceArtefact, sha256: str, report: Report) -> Blob:
+        failures: list[tuple[Source, SourceFailed]] = []
+        partial = self._home.partial(sha256)
+        for source in artefact.sources:
+            partial.mkdir(parents=True, exist_ok=True)
+            try:
+                with _deliver(source, artefact, partial, report) as delivery:
+                    return self._take(delivery, artefact, sha256, report)
+            except WrongBytes as failure:
+                shutil.rmtree(partial, ignore_errors=True)
+                failures.append((source, failure))
+            except SourceFailed as failure:
+                failures.append((source, failure))
+            except Exception as error:
+                if space.is_full(error):
+                    shutil.rmtree(
+                        partial, ignore_errors=True
+                    )  # a full disk stops more than us: give back what we took
+                raise
+        raise _verdict(artefact, failures)
+
+    def _take(self, delivery: Delivery, artefact: SourceArtefact, sha256: str, report: Report) -> Blob:
+        folder = self._home.blob(sha256)
+        original = delivery.file.stat().st_mtime_ns if delivery.file is not None else None
+        with published(folder) as staging:
+            record = _admit(delivery, staging / artefact.file, artefact.size, report)
+            if record.sha256 != sha256:
+                raise WrongBytes(f"sha256 is {record.sha256} and not {sha256}")
+            modified = (staging / artefact.file).stat().st_mtime_ns
+            source = SourceRecord(delivery.location, sha256, record.size, modified, original)
+            digest = manifests.artefact_digest([record])
+            manifests.write(Manifest(digest, (record,), source, manifests.now()), staging)
+        return Blob(folder / artefact.file, source)
+
+
+def _deliver(
+    source: Source, artefact: SourceArtefact, partial: Path, report: Report
+) -> AbstractContextManager[Delivery]:
+    match source:
+        case IndexSource():
+            return index.deliver(source, artefact, partial, report)
+        case HubSource():
+            return hub.deliver(source, artefact, partial, report)
+        case DiskSource():
+            return disk.deliver(source)
+
+
+def _admit(delivery: Delivery, target: Path, size: int | None, report: Report) -> FileRecord:
+    """Link or copy what was delivered, hashing every byte on its way.
+
+    Raises:
+        WrongBytes: It is longer than it should be; the rest isn't read.
+    """
+    if delivery.file is not None and _linked(delivery.file, target):
+        return FileRecord(target.name, target.stat().st_size, file_sha256(target, report))
+    digest, done = hashlib.sha256(), 0
+    with target.open("wb") as output:
+        for chunk in chunks(delivery.stream, size, target.name, report):
+            done += len(chunk)
+            if size is not None and done > size:
+                raise WrongBytes(f"it is longer than {size} bytes")
+            digest.update(chunk)
+            output.write(chunk)
+    return FileRecord(target.name, done, digest.hexdigest())
+
+
+def _linked(file: Path, target: Path) -> bool:
+    try:
+        os.link(file, target)
+    except OSError:  # another disk, or a system or owner that forbids it
+        return False
+    return True
+
+
+def _verdict(
+    artefact: SourceArtefact, failures: list[tuple[Source, SourceFailed]]
+) -> DigestMismatch | SourceUnavailable:
+    reasons = [f"{source.location}: {failure}" for source, failure in failures]
+    wrong = [source for source, failure in failures if isinstance(failure, WrongBytes)]
+    if len(wrong) == len(failures) or any(not source.unverified for source in wrong):
+        return DigestMismatch(
+            f"{artefact.file} is not what the catalogue names, and was not kept.\n"
+            + "".join(f"  {reason}\n" for reason in reasons)
+            + "If a source has changed on purpose, its digest in the catalogue has to follow.",
+            metadata={"sha256": artefact.sha256 or ""},
+        )
+    return _unavailable(artefact, reasons)
+
+
+def _unavailable(artefact: SourceArtefact, reasons: list[str]) -> SourceUnavailable:
+    return SourceUnavailable(
+        f"{artefact.file} could not be had from any source.\n"
+        + "".join(f"  {reason}\n" for reason in reasons)
+        + "Check the network and pip's configuration (`pip config list`) and try again, or name a copy of "
+        'the file in a catalogue of your own (DIPLEX_MODELS), as sources = [{ file = "…" }].',
+    )

@@ -1,0 +1,58 @@
+"""Where the store lies, and the names of everything in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def default_home(environ: Mapping[str, str]) -> Path:
+    """The store's folder: ``DIPLEX_HOME``, else ``diplex`` in the user's cache folder.
+
+    Args:
+        environ: The environment, usually ``os.environ``.
+    """
+    if environ.get("DIPLEX_HOME"):
+        return Path(environ["DIPLEX_HOME"]).expanduser().absolute()
+    if environ.get("XDG_CACHE_HOME"):
+        return Path(environ["XDG_CACHE_HOME"]).absolute() / "diplex"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "diplex"
+    if sys.platform == "win32" and environ.get("LOCALAPPDATA"):
+        return Path(environ["LOCALAPPDATA"]) / "diplex"
+    return Path.home() / ".cache" / "diplex"
+
+
+class Home:
+    """Names the folders of a store.
+
+    ::
+
+        blobs/sha256-<digest>/          a source artefact and its manifest.json
+        partial/sha256-<digest>/        what is kept of an unfinished download, to go on from
+        prepared/<model>/<backend>-<profile>/   the converted files and their manifest.json
+        locks/                          one empty file for each of these, locked while it is made
+
+    Args:
+        root: The store's folder; need not exist yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def blob(self, sha256: str) -> Path:
+        """The folder of a source artefact."""
+        return self.root / "blobs" / f"sha256-{sha256}"
+
+    def partial(self, sha256: str) -> Path:
+        """The folder of an unfinished download."""
+        return self.root / "partial" / f"sha256-{sha256}"
+
+    def prepared(self, model: str, backend: str, profile: str) -> Path:
+        """The folder of a prepared artefact."""
+        return self.root / "prepared" / model / f"{backend}-{profile}"
+
+    def lock(self, folder: Path) -> Path:
+        """The lock file that guards one of the folders above."""
+        return self.root / "locks" / ("-".join(folder.relative_to(self.root).parts) + ".lock")

@@ -1,0 +1,226 @@
+"""One engine process as its supervisor sees it: start, requests, death."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from diplex.errors import DiplexError, EngineCrashed, InternalError
+from workers.runtime.engine.messages import (
+    HEADER_BYTES,
+    Admitted,
+    Cancel,
+    Count,
+    Counted,
+    EngineConfig,
+    Failed,
+    FromEngine,
+    Load,
+    Piece,
+    Ready,
+    Refused,
+    Stepped,
+    Submit,
+    ToEngine,
+    body_length,
+    pack,
+    unpack,
+)
+from workers.runtime.generation import Generation, ModelInput
+from workers.runtime.supervisor.mailbox import Mail, Mailbox
+
+_STOP_SECONDS: Final = 5.0
+"""How long an engine may take to end by itself once its socket is closed."""
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class EngineProcess:
+    """A running engine. Made by :meth:`start`.
+
+    Everything that waits for the engine fails with :class:`EngineCrashed` in the moment in which it dies.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        on_load: Callable[[Load], None],
+    ) -> None:
+        self.pid: Final = process.pid
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._on_load = on_load
+        self._ids = itertools.count(1)
+        self._mailboxes: dict[int, Mailbox] = {}  # request id -> where its mail goes
+        self._receiving: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(
+        cls, command: Sequence[str], config: EngineConfig, on_load: Callable[[Load], None]
+    ) -> tuple[EngineProcess, Ready]:
+        """Spawns an engine and waits until its model is loaded.
+
+        Args:
+            command: What runs an engine; the descriptor of its socket is appended.
+            config: What to load, and how.
+            on_load: Called with every change of how busy the engine is.
+
+        Raises:
+            DiplexError: The model can't be loaded; the engine said why.
+            EngineCrashed: The process died before it was ready.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        engine = cls(process, reader, writer, on_load)
+        try:
+            engine._send(config)
+            first = await engine._receive()
+        except BaseException:
+            await engine.stop()
+            raise
+        if not isinstance(first, Ready):
+            await engine.stop()
+            raise first.error if isinstance(first, Failed) else engine._crash()
+        engine._receiving = asyncio.create_task(engine._receive_all(), name=f"engine {engine.pid}")
+        return engine, first
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Admitted | Piece]:
+        """Runs a request: first ``Admitted``, then pieces, the last with a ``finish``.
+
+        Leaving the iteration early cancels the request; its slot is free at the engine's next step.
+
+        Raises:
+            DiplexError: The engine refused the request.
+            EngineCrashed: The engine died.
+        """
+        request_id = next(self._ids)
+        mailbox = self._open(request_id, Submit(request_id, generation))
+        finished = False
+        try:
+            while not finished:
+                mail = await mailbox.get()
+                assert isinstance(mail, Admitted | Piece)  # noqa: S101  # what a Submit is answered with
+                finished = isinstance(mail, Piece) and mail.finish is not None
+                yield mail
+        finally:
+            del self._mailboxes[request_id]
+            if not finished:
+                self._send(Cancel(request_id))
+
+    async def count(self, model_input: ModelInput) -> tuple[int, ...]:
+        """Token ids of an input, as a generation would get them.
+
+        Raises:
+            DiplexError: The input can't be encoded, or the engine died.
+        """
+        request_id = next(self._ids)
+        mailbox = self._open(request_id, Count(request_id, model_input))
+        try:
+            mail = await mailbox.get()
+        finally:
+            del self._mailboxes[request_id]
+        assert isinstance(mail, Counted)  # noqa: S101  # what a Count is answered with
+        return mail.ids
+
+    async def died(self) -> int:
+        """Waits until the process has ended, for whatever reason; returns its exit code."""
+        if self._receiving is not None:
+            await asyncio.shield(self._receiving)
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ends the process, gently and then not; running requests fail."""
+        self._writer.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        if self._receiving is not None:
+            await self._receiving
+        with suppress(OSError):
+            await self._writer.wait_closed()
+
+    @property
+    def resident_bytes(self) -> int:
+        """Resident memory of the process; 0 when it can't be read."""
+        try:
+            with open(f"/proc/{self.pid}/statm", encoding="ascii") as statm:  # noqa: PTH123  # no file of ours
+                return int(statm.read().split()[1]) * _PAGE_BYTES
+        except (OSError, IndexError, ValueError):
+            return 0
+
+    def _open(self, request_id: int, message: Submit | Count) -> Mailbox:
+        if self._process.returncode is not None or self._reader.at_eof():
+            raise self._crash()
+        mailbox = self._mailboxes[request_id] = Mailbox()
+        self._send(message)
+        return mailbox
+
+    def _send(self, message: ToEngine) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(pack(message))
+
+    async def _receive(self) -> FromEngine | None:
+        """The next message; ``None`` when the engine has closed its end."""
+        try:
+            header = await self._reader.readexactly(HEADER_BYTES)
+            body = await self._reader.readexactly(body_length(header))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+        message = unpack(body)
+        assert not isinstance(message, ToEngine)  # noqa: S101  # an engine never says these
+        return message
+
+    async def _receive_all(self) -> None:
+        while (message := await self._receive()) is not None:
+            self._dispatch(message)
+        if not self._writer.is_closing():
+            # A closed socket and a living process: no request can reach it any more.
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+        await self._process.wait()
+        for mailbox in self._mailboxes.values():
+            mailbox.put(self._crash())
+
+    def _dispatch(self, message: FromEngine) -> None:
+        match message:
+            case Stepped(pieces, load):
+                for piece in pieces:
+                    self._deliver(piece.id, piece)
+                self._on_load(load)
+            case Admitted() | Counted():
+                self._deliver(message.id, message)
+            case Refused(request_id, error):
+                self._deliver(request_id, error)
+            case _:
+                raise InternalError(f"unexpected message from the engine: {type(message).__name__}")
+
+    def _deliver(self, request_id: int, mail: Mail | DiplexError) -> None:
+        mailbox = self._mailboxes.get(request_id)
+        if mailbox is not None:  # else it was cancelled a moment ago
+            mailbox.put(mail)
+
+    def _crash(self) -> EngineCrashed:
+        code = self._process.returncode
+        how = "ended" if code is None or code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        return EngineCrashed(
+            f"the engine process {how}; it is being restarted, try again",
+            metadata={"pid": str(self.pid), "exit_code": str(code)},
+            retry_after=1.0,
+        )
