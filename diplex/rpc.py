@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -44,8 +44,40 @@ class Call:
         return self.context.time_remaining()
 
 
+class Running:
+    """The calls under way, so that a server knows when it has drained.
+
+    ``Watch`` RPCs are left out: they last as long as their caller likes, and no drain waits for them.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._idle = asyncio.Event()  # set while the count is 0
+        self._idle.set()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Counts one call while it is open."""
+        self._count += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if self._count == 0:
+                self._idle.set()
+
+    async def ended(self) -> None:
+        """Waits until no call is under way."""
+        await self._idle.wait()
+
+
 def handlers_of(
-    service: ServiceDescriptor, implementation: object, *, max_message_bytes: int
+    service: ServiceDescriptor,
+    implementation: object,
+    *,
+    max_message_bytes: int,
+    running: Running | None = None,
 ) -> grpc.GenericRpcHandler:
     """All of a service's RPCs, served by an object's methods.
 
@@ -55,18 +87,21 @@ def handlers_of(
         service: Descriptor of the service, from its generated module.
         implementation: Has a method in snake case for each RPC that it serves.
         max_message_bytes: Policy limit on a request's size, below the transport's own.
+        running: Counts the calls under way, for who wants to know.
     """
+    running = running or Running()
     handlers = {
-        method.name: _handler(method, implementation, max_message_bytes) for method in service.methods
+        method.name: _handler(method, implementation, max_message_bytes, running)
+        for method in service.methods
     }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _handler(
-    method: MethodDescriptor, implementation: object, max_message_bytes: int
+    method: MethodDescriptor, implementation: object, max_message_bytes: int, running: Running
 ) -> grpc.RpcMethodHandler[Any, Any]:
     serve: Callable[[Any, Call], Any] = getattr(implementation, _snake(method.name), _not_served(method))
-    edge = _Edge(method, max_message_bytes)
+    edge = _Edge(method, max_message_bytes, Running() if method.name == "Watch" else running)
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(edge.streaming(serve), response_serializer=_serialize)
     return grpc.unary_unary_rpc_method_handler(edge.unary(serve), response_serializer=_serialize)
@@ -75,10 +110,11 @@ def _handler(
 class _Edge:
     """Parsing, limits and error mapping of one RPC."""
 
-    def __init__(self, method: MethodDescriptor, max_message_bytes: int) -> None:
+    def __init__(self, method: MethodDescriptor, max_message_bytes: int, running: Running) -> None:
         self._name = method.full_name
         self._request_type = GetMessageClass(method.input_type)
         self._max_message_bytes = max_message_bytes
+        self._running = running
 
     def unary(
         self, serve: Callable[[Any, Call], Awaitable[Message]]
@@ -86,7 +122,8 @@ class _Edge:
         async def handle(data: bytes, context: Context) -> Message:
             call = _begin(context)
             try:
-                return await serve(self._parse(data), call)
+                with self._running.counted():
+                    return await serve(self._parse(data), call)
             except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
                 await self._abort(call, error)
 
@@ -100,9 +137,10 @@ class _Edge:
         async def handle(data: bytes, context: Context) -> None:
             call = _begin(context)
             try:
-                async with aclosing(serve(self._parse(data), call)) as responses:
-                    async for response in responses:
-                        await _write(context, response)
+                with self._running.counted():
+                    async with aclosing(serve(self._parse(data), call)) as responses:
+                        async for response in responses:
+                            await _write(context, response)
             except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
                 await self._abort(call, error)
 

@@ -14,9 +14,12 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from diplex.rpc import handlers_of
+from diplex.rpc import Running, handlers_of
 
 MEBIBYTE: Final = 1024 * 1024
+
+_LAST_WORDS_SECONDS: Final = 0.5
+"""What the last calls have to send their status, once their methods have returned."""
 
 _LOG: Final = structlog.get_logger()
 
@@ -49,8 +52,14 @@ class Server:
         self._names = [service.full_name for service in services]
         self._server = grpc.aio.server(options=_channel_arguments(config))
         self._health = health.aio.HealthServicer()
+        self._running = Running()
         for service, implementation in services.items():
-            handlers = handlers_of(service, implementation, max_message_bytes=config.max_message_bytes)
+            handlers = handlers_of(
+                service,
+                implementation,
+                max_message_bytes=config.max_message_bytes,
+                running=self._running,
+            )
             self._server.add_generic_rpc_handlers((handlers,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
@@ -84,7 +93,7 @@ class Server:
     async def run_until_signal(self, on_drain: Callable[[], Awaitable[None]]) -> None:
         """Waits for SIGTERM or SIGINT, then stops: health off, ``on_drain``, running calls to their end.
 
-        A second signal ends the wait for running calls.
+        A second signal ends the wait for running calls. Watches, of ours and of health, are not waited for.
         """
         signals = _signals()
         await signals.get()
@@ -92,10 +101,11 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await on_drain()
         stopped = asyncio.create_task(self._server.stop(self._config.drain_seconds))
+        ended = asyncio.create_task(self._running.ended())
         again = asyncio.create_task(signals.get())
-        await asyncio.wait((stopped, again), return_when=asyncio.FIRST_COMPLETED)
-        if not stopped.done():
-            await self._server.stop(None)
+        await asyncio.wait((stopped, ended, again), return_when=asyncio.FIRST_COMPLETED)
+        await self._server.stop(None if again.done() else _LAST_WORDS_SECONDS)
+        ended.cancel()
         again.cancel()
         await stopped
         _LOG.info("stopped")

@@ -23,10 +23,12 @@ DOMAIN: Final = "diplex"
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
 _LONGEST_MESSAGE: Final = 1500
-"""Characters of a message that are sent: all trailing metadata together has 8 KiB by default."""
+"""Bytes of a message that are sent, percent-encoded: all trailing metadata together has 8 KiB by default."""
 
-_MOST_VIOLATIONS: Final = 8
-"""Field violations that are sent, for the same reason."""
+_LONGEST_FIELD: Final = 200
+_LONGEST_DESCRIPTION: Final = 400
+_LONGEST_VIOLATIONS: Final = 2500
+"""Bytes of field violations that are sent, for the same reason; base64 makes a third more of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ def status_of(error: DiplexError) -> Status:
 
 def to_rpc_status(error: DiplexError) -> status_pb2.Status:
     """The error as ``google.rpc.Status``, with its details."""
-    status = status_pb2.Status(code=status_of(error).code.value[0], message=error.message[:_LONGEST_MESSAGE])
+    status = status_pb2.Status(
+        code=status_of(error).code.value[0], message=_cut(error.message, _LONGEST_MESSAGE)
+    )
     _pack(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
     if error.violations:
         _pack(status, _bad_request(error))
@@ -77,10 +81,11 @@ def to_rpc_status(error: DiplexError) -> status_pb2.Status:
 def from_rpc_error(error: grpc.RpcError) -> DiplexError:
     """The error that a peer raised, rebuilt from its details; the nearest one by code if it sent none."""
     # Every RpcError that a call raises is the call itself, or carries the same (grpc.aio.AioRpcError).
-    status = rpc_status.from_call(cast("grpc.Call", error))
-    if status is None:
-        return _without_details(error)
-    return from_rpc_status(status)
+    try:
+        status = rpc_status.from_call(cast("grpc.Call", error))
+    except ValueError:  # its details speak of another status: something between here and the peer spoke last
+        status = None
+    return _without_details(error) if status is None else from_rpc_status(status)
 
 
 def from_rpc_status(status: status_pb2.Status) -> DiplexError:
@@ -112,14 +117,27 @@ def _without_details(error: grpc.RpcError) -> DiplexError:
 
 
 def _bad_request(error: DiplexError) -> error_details_pb2.BadRequest:
-    return error_details_pb2.BadRequest(
-        field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(
-                field=violation.field[:200], description=violation.description[:400]
-            )
-            for violation in error.violations[:_MOST_VIOLATIONS]
-        ]
-    )
+    bad_request = error_details_pb2.BadRequest()
+    for violation in error.violations:
+        bad_request.field_violations.add(
+            field=_cut(violation.field, _LONGEST_FIELD),
+            description=_cut(violation.description, _LONGEST_DESCRIPTION),
+        )
+        if bad_request.ByteSize() > _LONGEST_VIOLATIONS:
+            del bad_request.field_violations[-1]
+            break
+    return bad_request
+
+
+def _cut(text: str, most: int) -> str:
+    """The longest beginning of a text that takes at most so many bytes percent-encoded, as gRPC sends it."""
+    text = text.encode(errors="replace").decode()  # lone surrogates can't be sent
+    size = 0
+    for end, letter in enumerate(text):
+        size += 1 if " " <= letter <= "~" and letter != "%" else 3 * len(letter.encode())
+        if size > most:
+            return text[:end]
+    return text
 
 
 def trailing_metadata(status: status_pb2.Status) -> tuple[str, bytes]:

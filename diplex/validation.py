@@ -16,6 +16,7 @@ from google.protobuf.descriptor import EnumDescriptor
 
 from diplex.errors import FieldViolation, InvalidRequest, UnsupportedFeature
 from diplex.v1 import generation_pb2 as pb
+from diplex.v1 import models_pb2
 
 LONGEST_MODEL_NAME: Final = 256
 """Characters."""
@@ -111,6 +112,11 @@ def check_count_tokens(request: pb.CountTokensRequest) -> None:
         _tools(request.tools),
     )
     _refuse_unserved(["tools"] if request.tools else [])
+
+
+def check_get_model(request: models_pb2.GetModelRequest) -> None:
+    """Refuses a name that can't be one; raises as :func:`check_generate`."""
+    _refuse(_target(request.model, pb.BACKEND_UNSPECIFIED, pb.PRECISION_UNSPECIFIED))
 
 
 def image_fields(chat: pb.ChatInput) -> list[str]:

@@ -124,10 +124,12 @@ class Inference:
         """One of them, by name or alias; empty for the default model.
 
         Raises:
+            InvalidRequest: The name is too long.
             ModelNotFound: No worker knows it.
             NoWorker: None is connected.
             Unavailable: Only workers that aren't connected know it.
         """
+        validation.check_get_model(request)
         plan = router.plan(Wanted(request.model), self._fleet.snapshot, self._default_model)
         for model in offer.merged(self._fleet.states()):
             if model.name.casefold() == plan.wanted.model.casefold():

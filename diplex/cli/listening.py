@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 from diplex import errors
 
 _PREFIX = "diplex-up-"
+_YOUNG_SECONDS = 60.0
+"""A folder younger than this is left alone: its owner may not hold the lock yet."""
 
 
 def free_address(listen: str) -> str:
@@ -77,7 +80,8 @@ def private_folder() -> Iterator[Path]:
 def _remove_abandoned() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
-            if folder.stat().st_uid != os.getuid():
+            state = folder.stat()
+            if state.st_uid != os.getuid() or time.time() - state.st_mtime < _YOUNG_SECONDS:
                 continue
             with _lock_file(folder).open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

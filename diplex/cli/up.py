@@ -144,13 +144,13 @@ class _Up:
 
     def _say(self, text: str) -> None:
         if self._plan.json_logs:
-            self._logs.remark(text)
+            self._logs.remark(text, level="info")
         else:
             self._console.print(f"[dim]{escape(text)}[/]")
 
     def _say_ready(self) -> None:
         if self._plan.json_logs:
-            self._logs.remark("ready", address=self._address, models=self._plan.models)
+            self._logs.remark("ready", level="info", address=self._address, models=self._plan.models)
             return
         models = ", ".join(self._plan.models)
         elsewhere = "" if self._address == DEFAULT_ADDRESS else f" --address {self._address}"

@@ -19,17 +19,17 @@ def require() -> None:
     """Makes sure that the ONNX worker is installed.
 
     Raises:
-        NotServed: It isn't; says what to install.
+        DiplexError: It isn't; says what to install.
     """
     if any(find_spec(name) is None for name in _NEEDED):
-        raise errors.NotServed("this needs the ONNX worker: pip install 'diplex[onnx]'")
+        raise errors.DiplexError("this needs the ONNX worker: pip install 'diplex[onnx]'")
 
 
 def run(*arguments: str) -> int:
     """Runs a command of the worker in the foreground; returns its exit code (128 + n for a signal n).
 
     Raises:
-        NotServed: The worker isn't installed.
+        DiplexError: The worker isn't installed.
     """
     require()
     return foreground([sys.executable, "-m", MODULE, *arguments])

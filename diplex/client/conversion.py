@@ -13,20 +13,6 @@ from diplex.client.inputs import Backend, GenerateOptions, Precision, Role
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2 as models_pb
 
-_SAMPLING: Final = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-    "logit_bias",
-)
-_STOPPING: Final = ("max_tokens", "min_tokens", "stop", "stop_token_ids")
-_OUTPUT: Final = ("n", "logprobs", "top_logprobs", "token_ids", "prompt_token_ids")
-
 # Number of an enum's value -> our member. Numbers of a newer server are not in here.
 _BACKENDS: Final = {pb.Backend.Value(f"BACKEND_{each.name}"): each for each in Backend}
 _PRECISIONS: Final = {pb.Precision.Value(f"PRECISION_{each.name}"): each for each in Precision}
@@ -63,12 +49,9 @@ def generate_request(source: inputs.Input, options: GenerateOptions) -> pb.Gener
         request.tokens.SetInParent()
     else:
         _put_input(request, source, given.get("system"))
-    for message, path, names in (
-        (request.sampling, "sampling.", _SAMPLING),
-        (request.stopping, "stopping.", _STOPPING),
-        (request.output, "output.", _OUTPUT),
-    ):
-        _put(message, path, given, names)
+    for path in ("sampling", "stopping", "output"):  # their fields are our options, under the same names
+        part = getattr(request, path)
+        _put(part, f"{path}.", given, part.DESCRIPTOR.fields_by_name)
     return request
 
 
@@ -124,12 +107,8 @@ def _refuse_system(system: str | None) -> None:
 
 
 def _put_message(target: pb.ChatMessage, path: str, message: inputs.MessageLike) -> None:
-    role, content = _role_and_content(path, message)
-    try:
-        target.role = pb.Role.Value(f"ROLE_{Role(role).name}")
-    except ValueError:
-        names = ", ".join(Role)
-        raise errors.InvalidRequest.of_field(f"{path}.role", f"is {role!r}; must be one of {names}") from None
+    role, content = inputs.role_and_content(message, path)
+    target.role = pb.Role.Value(f"ROLE_{role.name}")
     parts = [content] if isinstance(content, str | inputs.Image) else content
     for index, part in enumerate(parts):
         here = f"{path}.parts[{index}]"
@@ -138,20 +117,6 @@ def _put_message(target: pb.ChatMessage, path: str, message: inputs.MessageLike)
             _put(target.parts.add().image, f"{here}.image.", values, ("data", "media_type"))
         else:
             _put(target.parts.add(), f"{here}.", {"text": part}, ("text",))
-
-
-def _role_and_content(path: str, message: inputs.MessageLike) -> tuple[str, inputs.Content]:
-    if isinstance(message, inputs.Message):
-        return message.role, message.content
-    values = dict(message)
-    role, content = values.pop("role", None), values.pop("content", None)
-    if values:
-        raise errors.InvalidRequest.of_field(f"{path}.{next(iter(values))}", "is no key of a message")
-    if not isinstance(role, str):
-        raise errors.InvalidRequest.of_field(f"{path}.role", "must be a string")
-    if not isinstance(content, str | inputs.Image | Sequence):
-        raise errors.InvalidRequest.of_field(f"{path}.content", "must be text, an Image, or a list of both")
-    return role, content
 
 
 def _put(target: Protobuf, path: str, given: Mapping[str, Any], names: Iterable[str]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
+from diplex.errors import InvalidRequest
 from diplex.v1 import generation_pb2 as pb
 
 
@@ -76,6 +77,26 @@ class TokenIds:
 
 MessageLike: TypeAlias = Message | Mapping[str, object]
 """A message, or a mapping with ``role`` and ``content``."""
+
+
+def role_and_content(message: MessageLike, path: str) -> tuple[Role, Content]:
+    """What a message says and who says it.
+
+    Raises:
+        InvalidRequest: It is not made like a message; names the field behind ``path``.
+    """
+    given: dict[str, Any] = (
+        dict(message) if isinstance(message, Mapping) else {"role": message.role, "content": message.content}
+    )
+    role, content = given.pop("role", None), given.pop("content", None)
+    if given:
+        raise InvalidRequest.of_field(f"{path}.{next(iter(given))}", "is no key of a message")
+    if role not in list(Role):
+        raise InvalidRequest.of_field(f"{path}.role", f"is {role!r}; must be one of {', '.join(Role)}")
+    if not isinstance(content, str | Image | Sequence):
+        raise InvalidRequest.of_field(f"{path}.content", "must be text, an Image, or a list of both")
+    return Role(role), content
+
 
 Conversation: TypeAlias = str | Sequence[MessageLike]
 """One user message's text, or the messages of a conversation in order."""

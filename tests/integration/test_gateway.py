@@ -27,6 +27,10 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+# What is cut to so many characters is still too much for gRPC's metadata if they have many bytes each.
+LETTERS = ["x", "é", "語"]
+
+
 class Client:
     """All stubs on one channel."""
 
@@ -242,6 +246,14 @@ class TestRefusals:
         error = await failure(client.generation.Generate(pb.GenerateRequest(model="tinny", prompt="Hi")))
         assert type(error) is errors.ModelNotFound
         assert "tiny" in error.message
+
+    @pytest.mark.parametrize("letter", LETTERS)
+    async def test_long_errors_arrive(self, client, worker, letter):
+        text = letter * 3000
+        worker.script = [Fail(errors.QueueFull(text, violations=[errors.FieldViolation(text, text)] * 20))]
+        error = await failure(client.generation.Generate(HI))
+        assert type(error) is errors.QueueFull
+        assert text.startswith(error.message)
 
     async def test_undecodable_bytes(self, client):
         raw = client.channel.unary_stream("/diplex.v1.GenerationService/GenerateStream")
@@ -464,13 +476,36 @@ async def test_sigterm_lets_a_running_stream_end(worker, tmp_path):
         client = Client(channel)
         call = client.generation.GenerateStream(HI, wait_for_ready=True)
         await call.read()
+        # A watch that nobody ends must not hold up the drain.
+        watch = client.health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == SERVING
         child.send_signal(signal.SIGTERM)
         await logged(child, "draining")
+        assert (await watch.read()).status == NOT_SERVING
         gate.set()
         events = await drained(call)
         assert events[-1].WhichOneof("event") == "receipt"
         await logged(child, "stopped")
         assert await child.wait() == 0
+
+
+async def test_second_sigterm_ends_what_runs(worker, tmp_path):
+    worker.script = [Say("a"), Hold(asyncio.Event())]
+    address = f"unix:{tmp_path}/g.sock"
+    async with (
+        process("--listen", address, "--workers", worker.address) as child,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        await logged(child, "worker connected")
+        call = Client(channel).generation.GenerateStream(HI, wait_for_ready=True)
+        await call.read()
+        child.send_signal(signal.SIGTERM)
+        await logged(child, "draining")
+        child.send_signal(signal.SIGTERM)
+        assert isinstance(await failure(call), errors.Unavailable | errors.Cancelled)
+        assert await child.wait() == 0
+        await worker.calls[0].ended.wait()
+        assert worker.calls[0].cancelled
 
 
 async def test_address_in_use_is_said(worker):

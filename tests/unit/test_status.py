@@ -14,7 +14,7 @@ CODES = {
     errors.UnsupportedFeature: ("INVALID_ARGUMENT", 400),
     errors.ContextLengthExceeded: ("INVALID_ARGUMENT", 400),
     errors.MalformedMessage: ("INVALID_ARGUMENT", 400),
-    errors.InvalidCatalogue: ("INVALID_ARGUMENT", 400),
+    errors.InvalidCatalogue: ("FAILED_PRECONDITION", 500),
     errors.ModelNotFound: ("NOT_FOUND", 404),
     errors.UnsupportedModel: ("FAILED_PRECONDITION", 422),
     errors.ResourceExhausted: ("RESOURCE_EXHAUSTED", 429),

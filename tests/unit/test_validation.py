@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2
 
 from diplex import errors, validation
 from diplex.v1 import generation_pb2 as pb
+from diplex.v1 import models_pb2
 from diplex.validation import check_count_tokens, check_generate, image_fields
 
 TEXT = pb.ContentPart(text="Hi")
@@ -230,6 +231,11 @@ class TestCountTokens:
     def test_tools_are_not_served(self):
         with pytest.raises(errors.UnsupportedFeature):
             check_count_tokens(pb.CountTokensRequest(prompt="x", tools=[pb.Tool(name="add")]))
+
+
+def test_get_model():
+    validation.check_get_model(models_pb2.GetModelRequest(model="m" * 256))
+    assert violated(models_pb2.GetModelRequest(model="m" * 257), validation.check_get_model) == ["model"]
 
 
 def test_image_fields():

@@ -94,7 +94,9 @@ def serve(
     shared_prefill_chunk: Annotated[
         int, typer.Option(min=1, help="The same while streams run: bounds how long they stall.")
     ] = DEFAULT_SHARED_PREFILL_CHUNK,
-    max_message_mib: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 32,
+    max_message_mib: Annotated[
+        int, typer.Option(min=1, help="Largest request, in MiB; more than the gateway lets in.")
+    ] = 40,
     drain_seconds: Annotated[float, typer.Option(min=0, help="Time for running calls after SIGTERM.")] = 30.0,
     name: Annotated[str, typer.Option(envvar="DIPLEX_WORKER_NAME", help="Identity in receipts.")] = "",
     log_format: Annotated[

@@ -9,7 +9,7 @@ from diplex.errors import UnsupportedModel
 from workers.runtime.artefact import FORMAT_VERSION, ModelDescription
 
 DESCRIPTION = ModelDescription(
-    name="Tiny – ünïcode",
+    name="Tiny ünïcode",
     architecture="llama",
     precision="int8",
     vocab_size=294,
@@ -46,7 +46,9 @@ def test_another_format_version_is_refused(tmp_path):
         ModelDescription.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format_version": 1}', '{"format_version": 1, "eos_token_ids": []}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"format_version": 1}', '{"format_version": 1, "eos_token_ids": []}']
+)
 def test_damaged_files_are_refused(tmp_path, content):
     (tmp_path / "model.json").write_text(content)
     with pytest.raises(UnsupportedModel, match="prepare the model again"):

@@ -42,8 +42,11 @@ def quantise(matrix: npt.NDArray[np.float32]) -> Blocks:
     """
     blocks = matrix.reshape(len(matrix), -1, BLOCK)
     scales = np.abs(blocks).max(axis=2) / np.float32(_LIMIT)
-    inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales > 0)
-    values = np.rint(blocks * inverse[:, :, None]).clip(-_LIMIT, _LIMIT) + _OFFSET
+    steps = scales[:, :, None]
+    ratios = np.divide(
+        blocks, steps, out=np.zeros_like(blocks), where=steps > 0
+    )  # a block of zeros has no scale
+    values = np.rint(ratios).clip(-_LIMIT, _LIMIT) + _OFFSET
     return Blocks(values.astype(np.uint8), scales)
 
 

@@ -49,7 +49,7 @@ What holds for it, seen with ONNX Runtime 1.32 on the CPU:
   of different lengths decode together, one token each, and a fresh batch of right-padded prompts works (with
   ``total_sequence_length`` equal to ``sequence``; positions behind a row's own length hold nothing of use).
 - A decoding row's result does not depend on the rows beside it, bit by bit. Cutting a prompt elsewhere does
-  change the last bits: by 1e-5 of a logit's size in fp32, by as much as quantisation itself does in int8.
+  change the last bits: by 1e-6 of the largest logit in fp32, by as much as quantisation itself does in int8.
 - A row that has nothing to do can go along with ``seqlens_k`` 0; its position 0 is then overwritten. To keep
   a row's tokens, give it its length (the position behind the last token is overwritten, and not counted).
 - A length over ``max_length`` is refused by ONNX Runtime, since present would outgrow its buffer.

@@ -5,8 +5,8 @@ keeps query and key rows in the file's own order (rotating neighbouring elements
 and spells every formula out. It is checked against transformers by ``tools/check_reference.py``.
 
 Formulas: Touvron et al., "LLaMA", 2023, https://arxiv.org/abs/2302.13971 (the architecture); Zhang and
-Sennrich, "Root Mean Square Layer Normalization", 2019, https://arxiv.org/abs/1910.07467; Su et al., "RoFormer", 2021,
-https://arxiv.org/abs/2104.09864; Shazeer, "GLU Variants Improve Transformer", 2020,
+Sennrich, "Root Mean Square Layer Normalization", 2019, https://arxiv.org/abs/1910.07467; Su et al.,
+"RoFormer", 2021, https://arxiv.org/abs/2104.09864; Shazeer, "GLU Variants Improve Transformer", 2020,
 https://arxiv.org/abs/2002.05202.
 """
 
@@ -100,18 +100,17 @@ class LlamaReference:
 
     def _feed_forward(self, layer: int, states: Floats) -> Floats:
         """SwiGLU: ``(silu(x G^T) * x U^T) D^T`` with ``silu(x) = x / (1 + exp(-x))``."""
-        gate = states @ self._weight(f"blk.{layer}.ffn_gate").T
+        gate: Floats = states @ self._weight(f"blk.{layer}.ffn_gate").T
         with np.errstate(over="ignore"):  # exp of a large number is infinite, and x / infinity the 0 wanted
             gate /= 1 + np.exp(-gate)
         gate *= states @ self._weight(f"blk.{layer}.ffn_up").T
-        down: Floats = gate @ self._weight(f"blk.{layer}.ffn_down").T
-        return down
+        return gate @ self._weight(f"blk.{layer}.ffn_down").T
 
     def _norm(self, states: Floats, name: str) -> Floats:
         """RMSNorm: ``x / sqrt(mean(x^2) + epsilon) * weight``."""
         square = np.square(states).mean(axis=1, keepdims=True)
-        root = np.sqrt(square + self._epsilon).astype(np.float32)
-        return states / root * self._weight(name)
+        normed: Floats = states / np.sqrt(square + self._epsilon)
+        return normed * self._weight(name)
 
     def _turns(self, length: int) -> npt.NDArray[np.complex64]:
         """Return the unit complex number by which pair i turns at position p: ``[length, width / 2]``."""

@@ -47,3 +47,8 @@ def test_stacked_parts_keep_their_rows():
     stacked = blocks.stack([first, second]).dequantise()
     assert np.allclose(stacked[:2], 2)
     assert np.allclose(stacked[2:], 3)
+
+
+def test_blocks_of_the_smallest_numbers_do_not_overflow():
+    matrix = np.full((1, 32), np.finfo(np.float32).tiny, np.float32)
+    assert np.allclose(blocks.quantise(matrix).dequantise(), matrix, rtol=1e-2, atol=0)

@@ -6,7 +6,16 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.fixtures.tiny_llama import CHAT_TEMPLATE, CONTEXT, HEAD_DIM, HIDDEN, KV_HEADS, LAYERS, write_tiny_llama
+from tests.fixtures.tiny_llama import (
+    CHAT_TEMPLATE,
+    CONTEXT,
+    HEAD_DIM,
+    HIDDEN,
+    KV_HEADS,
+    LAYERS,
+    SPECIAL_TOKENS,
+    write_tiny_llama,
+)
 from workers.onnx_worker.convert import convert_gguf
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.progress import Phase, silent
@@ -34,10 +43,18 @@ def test_the_description_says_what_the_file_says(prepared):
     assert description.name == "Tiny Llama fixture"
     assert description.architecture == "llama"
     assert description.vocab_size == 294
-    assert (description.layers, description.hidden_size, description.context_length) == (LAYERS, HIDDEN, CONTEXT)
+    assert (description.layers, description.hidden_size, description.context_length) == (
+        LAYERS,
+        HIDDEN,
+        CONTEXT,
+    )
     assert (description.kv_heads, description.head_dim) == (KV_HEADS, HEAD_DIM)
     assert description.kv_bytes_per_token == 2 * LAYERS * KV_HEADS * HEAD_DIM * 4
-    assert (description.bos_token, description.bos_token_id, description.add_bos) == ("<|endoftext|>", 0, False)
+    assert (description.bos_token, description.bos_token_id, description.add_bos) == (
+        "<|endoftext|>",
+        0,
+        False,
+    )
     assert (description.eos_token, description.eos_token_ids) == ("<|im_end|>", (2,))
     assert description.chat_template == CHAT_TEMPLATE
 
@@ -47,7 +64,7 @@ def test_every_end_token_is_listed_once(tmp_path):
     source = write_tiny_llama(tmp_path / "tiny.gguf", end_of_text="<|endoftext|>", settings=settings)
     description = convert_gguf(source, tmp_path, precision="fp32", report=silent)
     assert description.eos_token_ids == (0, 2, 7)
-    assert description.eos_token == "<|endoftext|>"
+    assert description.eos_token == SPECIAL_TOKENS[0]
 
 
 def test_every_tensor_is_reported(tmp_path, tiny_gguf):
@@ -79,16 +96,18 @@ def test_a_tied_head_is_stored_once(tmp_path):
     assert sizes[False] - sizes[True] >= 294 * HIDDEN * 4
 
 
+def initializers(folder):
+    entries = onnx.load(folder / "model.onnx").graph.initializer
+    return {entry.name: onnx.numpy_helper.to_array(entry) for entry in entries}
+
+
 def test_int8_takes_q8_0_over_exactly(tmp_path):
     source = write_tiny_llama(tmp_path / "tiny.gguf", quantization="Q8_0")
     convert_gguf(source, tmp_path, precision="int8", report=silent)
     again = write_tiny_llama(tmp_path / "exact.gguf", quantization="Q8_0")
     (tmp_path / "fp32").mkdir()
     convert_gguf(again, tmp_path / "fp32", precision="fp32", report=silent)
-    packed, plain = (
-        {entry.name: onnx.numpy_helper.to_array(entry) for entry in onnx.load(folder / "model.onnx").graph.initializer}
-        for folder in (tmp_path, tmp_path / "fp32")
-    )
+    packed, plain = initializers(tmp_path), initializers(tmp_path / "fp32")
     for name in ("layers.0.qkv", "layers.2.down"):
         values = packed[f"{name}.values"].astype(np.float32) - 128
         floats = (values * packed[f"{name}.scales"][:, :, None]).reshape(len(values), -1)

@@ -58,8 +58,8 @@ def test_every_rule_keeps_the_text(tmp_path, rule, text):
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        ("gpt-2", ["I", "'ll", " see", " 12345", " times", "\n ", " X", "!?\n"]),
-        ("smollm", ["I", "'ll", " see", " ", "1", "2", "3", "4", "5", " times", "\n ", " X", "!?\n"]),
+        ("gpt-2", ["I", "'ll", " see", " 12345", " times", "\n ", " X", "!?", "\n"]),
+        ("smollm", ["I", "'ll", " see", " ", "1", "2", "3", "4", "5", " times", "\n ", " X", "!?", "\n"]),
         ("llama-bpe", ["I", "'ll", " see", " ", "123", "45", " times", "\n", " ", " X", "!?\n"]),
         ("qwen2", ["I", "'ll", " see", " ", "1", "2", "3", "4", "5", " times", "\n", " ", " X", "!?\n"]),
     ],

@@ -48,7 +48,8 @@ def test_a_head_may_be_wider_than_its_share(tmp_path):
     for layer in range(3):
         for part, shape in (("q", (128, 64)), ("k", (64, 64)), ("v", (64, 64)), ("output", (64, 128))):
             tensors[f"blk.{layer}.attn_{part}.weight"] = random.standard_normal(shape).astype(np.float32) / 8
-    settings = {f"llama.{key}": 32 for key in ("attention.key_length", "attention.value_length", "rope.dimension_count")}
+    widths = ("attention.key_length", "attention.value_length", "rope.dimension_count")
+    settings = {f"llama.{key}": 32 for key in widths}
     source = converted(tmp_path, tensors=tensors, settings=settings)
     expected = np.concatenate(list(LlamaReference(source).logits(TOKENS[0])))
     assert largest_difference(PreparedRows(tmp_path).prefill(TOKENS[0]), expected) < TOLERANCE
@@ -84,8 +85,8 @@ def test_ragged_rows_decode_as_they_do_alone(prepared):
     for step in range(steps):
         ids = [[TOKENS[row][length + step]] for row, length in enumerate(lengths)]
         found = together.run(ids, [length + step + 1 for length in lengths], [0, 1, 2])
-        single = [alone[row].run([ids[row]], [length + step + 1], [0])[0] for row, length in enumerate(lengths)]
-        assert np.array_equal(found, single)
+        for row, length in enumerate(lengths):
+            assert np.array_equal(found[row], alone[row].run([ids[row]], [length + step + 1], [0])[0])
 
 
 def test_prefilling_one_row_leaves_the_others_alone(prepared):
@@ -94,7 +95,9 @@ def test_prefilling_one_row_leaves_the_others_alone(prepared):
         rows.prefill(TOKENS[row][:20], row=row)
     before = {half: cache[[0, 2]].copy() for half, cache in rows.caches.items()}
     again = rows.prefill(TOKENS[1][20:60], row=1)
-    assert np.array_equal(again, PreparedRows(prepared).prefill(TOKENS[1][20:60]))  # what lay there before is gone
+    assert np.array_equal(
+        again, PreparedRows(prepared).prefill(TOKENS[1][20:60])
+    )  # what lay there before is gone
     assert all(np.array_equal(rows.caches[half][[0, 2]], cache) for half, cache in before.items())
 
 
@@ -119,5 +122,6 @@ def test_padded_prompts_run_as_one_batch(prepared_fp32):
     rows = PreparedRows(prepared_fp32, rows=2)
     ids = [TOKENS[0][:50], TOKENS[1][:20] + [0] * 30]
     found = rows.run(ids, [50, 20], [49, 50 + 19])
-    expected = [PreparedRows(prepared_fp32).prefill(TOKENS[row][:length])[-1] for row, length in ((0, 50), (1, 20))]
+    prompts = (TOKENS[0][:50], TOKENS[1][:20])
+    expected = [PreparedRows(prepared_fp32).prefill(prompt)[-1] for prompt in prompts]
     assert largest_difference(found, expected) < TOLERANCE

@@ -22,7 +22,8 @@ PROMPTS = [
 def answers(prepared_fp32):
     """Greedy tokens and the margins by which they won: both ``[prompts, 120]``."""
     tokenizer = Tokenizer.from_file(str(prepared_fp32 / "tokenizer.json"))
-    return [greedy(PreparedRows(prepared_fp32, max_length=256), tokenizer.encode(prompt).ids) for prompt in PROMPTS]
+    prompts = (tokenizer.encode(prompt).ids for prompt in PROMPTS)
+    return [greedy(PreparedRows(prepared_fp32, max_length=256), prompt) for prompt in prompts]
 
 
 def greedy(rows, prompt, steps=120):

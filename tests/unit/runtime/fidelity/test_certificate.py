@@ -46,7 +46,9 @@ def test_perplexity_is_about_the_following_token():
     assert compare([sure], [sure], IDS).perplexity == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("first", "second"), [([40], [7, 33]), ([10, 30], [13, 13, 14]), ([1] * 40, [39, 1])])
+@pytest.mark.parametrize(
+    ("first", "second"), [([40], [7, 33]), ([10, 30], [13, 13, 14]), ([1] * 40, [39, 1])]
+)
 def test_chunks_may_be_cut_anywhere(first, second):
     whole = compare([logits(seed=1)], [logits(seed=2)], IDS)
     cut = compare(
@@ -57,7 +59,9 @@ def test_chunks_may_be_cut_anywhere(first, second):
     assert cut.top1_agreement == whole.top1_agreement
 
 
-@pytest.mark.parametrize(("first", "second", "tokens"), [(40, 39, 40), (39, 40, 40), (39, 39, 40), (40, 40, 39)])
+@pytest.mark.parametrize(
+    ("first", "second", "tokens"), [(40, 39, 40), (39, 40, 40), (39, 39, 40), (40, 40, 39)]
+)
 def test_streams_of_another_length_are_refused(first, second, tokens):
     with pytest.raises(ValueError, match="tokens"):
         compare([logits(first)], [logits(second)], IDS[:tokens])

@@ -16,4 +16,4 @@ def test_the_text_is_the_one_that_certificates_name():
 def test_the_text_has_prose_dialogue_lists_and_code():
     content = fixed_text().content
     assert len(content) > 8500
-    assert all(part in content for part in ("```python", "```javascript", "```sql", "1. ", "- ", "\n\n\""))
+    assert all(part in content for part in ("```python", "```javascript", "```sql", "1. ", "- ", '\n\n"'))

@@ -44,7 +44,9 @@ def test_positions_matter(model):
     assert not np.allclose(first[-1], second[-1], atol=1e-2)
 
 
-@pytest.mark.parametrize("settings", [{"general.architecture": "gemma3"}, {"llama.rope.scaling.type": "yarn"}])
+@pytest.mark.parametrize(
+    "settings", [{"general.architecture": "gemma3"}, {"llama.rope.scaling.type": "yarn"}]
+)
 def test_other_models_are_refused(tmp_path, settings):
     with pytest.raises(UnsupportedModel):
         LlamaReference(write_tiny_llama(tmp_path / "tiny.gguf", settings=settings))

@@ -1,0 +1,229 @@
+"""The commands as a user runs them: real processes against a gateway on a socket."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from diplex.cli.terminal import ExitCode
+from diplex.errors import ContextLengthExceeded, FieldViolation, NoWorker
+from tests.fake_gateway import FakeGateway
+
+COMMAND = (sys.executable, "-m", "diplex.cli")
+
+
+@pytest.fixture
+def gateway():
+    return FakeGateway()
+
+
+@pytest.fixture
+def environment(gateway):
+    with gateway.in_thread() as address:
+        yield {**os.environ, "DIPLEX_ADDRESS": address, "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+@pytest.fixture
+def diplex(environment):
+    def run(*arguments, stdin=None):
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            env=environment,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+
+    return run
+
+
+def test_generate_prints_the_answer_and_nothing_else_when_piped(gateway, diplex):
+    done = diplex("generate", "hi", "--max-tokens", "9", "--stop", "a", "--stop", "b", "--system", "s")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Paris is the capital.\n", "")
+    (request,) = gateway.requests
+    assert request.stopping.max_tokens == 9
+    assert list(request.stopping.stop) == ["a", "b"]
+    assert [message.parts[0].text for message in request.chat.messages] == ["s", "hi"]
+    assert not request.HasField("sampling")
+
+
+def test_generate_reads_standard_input(gateway, diplex):
+    diplex("generate", stdin="from a pipe")
+    diplex("generate", "-", "--raw", stdin="from a dash")
+    first, second = gateway.requests
+    assert first.chat.messages[0].parts[0].text == "from a pipe"
+    assert second.prompt == "from a dash"
+
+
+def test_generate_json_is_one_document(diplex):
+    document = json.loads(diplex("generate", "hi", "--json").stdout)
+    assert document["text"] == "Paris is the capital."
+    assert document["finish_reason"] == "stop"
+    assert document["receipt"]["usage"]["completion_tokens"] == 5
+    assert document["client"]["first_ms"] > 0
+
+
+def test_the_receipt_is_one_line_on_standard_error(diplex):
+    line = diplex("generate", "hi", "--receipt").stderr
+    assert line.count("\n") == 1
+    for part in ("7 (3 cached) → 5 tokens", "tok/s", "Fake-1M int8", "onnx-1a2b"):
+        assert part in line
+
+
+def test_errors_are_short_and_say_what_to_do(gateway, diplex):
+    violation = FieldViolation("stopping.max_tokens", "must leave room for the prompt")
+    gateway.error = ContextLengthExceeded("does not fit", violations=[violation])
+    done = diplex("generate", "hi")
+    assert done.returncode == ExitCode.REQUEST
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "error does not fit",
+        "  stopping.max_tokens must leave room for the prompt",
+        "  shorten the prompt or lower --max-tokens",
+    ]
+    gateway.error = NoWorker("no worker is connected", retry_after=2)
+    done = diplex("generate", "hi")
+    assert done.returncode == ExitCode.UNAVAILABLE
+    assert done.stderr.splitlines() == ["error no worker is connected", "  try again in 2 s"]
+
+
+def test_nobody_there_and_no_prompt(diplex):
+    done = diplex("generate", "hi", "--address", "127.0.0.1:1")
+    assert done.returncode == ExitCode.UNAVAILABLE
+    assert "diplex up" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert diplex("generate", "hi", "--no-such-option").returncode == ExitCode.REQUEST
+
+
+def test_a_timeout_has_its_own_code(gateway, diplex):
+    gateway.hold_after = 1
+    done = diplex("generate", "hi", "--timeout", "1")
+    assert (done.returncode, done.stdout) == (ExitCode.TIMEOUT, "Paris\n")
+
+
+@pytest.mark.parametrize("way", ["interrupt", "terminate"])
+def test_leaving_early_cancels(gateway, environment, way):
+    gateway.hold_after = 1
+    with subprocess.Popen(
+        [*COMMAND, "generate", "hi"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.read(5) == b"Paris"
+        if way == "interrupt":
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == ExitCode.INTERRUPTED
+        else:
+            process.terminate()
+            assert process.wait(10) == -signal.SIGTERM
+        assert process.stderr.read() == b""
+    assert gateway.cancelled.wait(10)
+
+
+def test_a_broken_pipe_is_quiet(gateway, environment):
+    gateway.words = ["word "] * 20_000
+    with subprocess.Popen(
+        [*COMMAND, "generate", "hi"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.read(5)
+        process.stdout.close()
+        assert process.wait(20) == ExitCode.BROKEN_PIPE
+        assert process.stderr.read() == b""
+
+
+def test_chat_keeps_the_history_and_takes_commands(gateway, diplex):
+    done = diplex("chat", stdin="one\n/system be brief\ntwo\n/reset\n/model fake\nthree\n/quit\nfour\n")
+    assert (done.returncode, done.stdout) == (0, "Paris is the capital.\n" * 3)
+    turns = [[m.parts[0].text for m in request.chat.messages] for request in gateway.requests]
+    assert turns == [
+        ["one"],
+        ["be brief", "one", "Paris is the capital.", "two"],
+        ["be brief", "three"],
+    ]
+    assert gateway.requests[2].model == "fake"
+
+
+def test_chat_from_a_pipe_ends_with_the_first_error(diplex):
+    done = diplex("chat", stdin="/model nope\none\n")
+    assert (done.returncode, done.stdout) == (ExitCode.REQUEST, "")
+    assert "nope" in done.stderr
+
+
+def test_models_as_a_table_and_as_json(diplex):
+    table = diplex("models")
+    row = next(line for line in table.stdout.splitlines() if line.startswith("Fake-1M"))
+    for part in ("(default)", "onnx", "int8", "ready", "3/8 +1", "2048", "0.0061", "abababababab"):
+        assert part in row
+    assert table.stderr == "Broken-7B on onnx-1a2b: no memory\n"
+    document = json.loads(diplex("models", "--json").stdout)
+    assert document["default_model"] == "Fake-1M"
+    assert document["models"][0]["deployments"][0]["certificate"]["tokens"] == 2048
+
+
+def test_health(diplex):
+    assert diplex("health").returncode == 0
+    assert diplex("health", "--wait", "10", "--service", "diplex.v1.ModelService").stdout == "serving\n"
+    absent = diplex("health", "--service", "nobody")
+    assert (absent.returncode, absent.stdout) == (1, "service_unknown\n")
+    nobody = diplex("health", "--wait", "0.1", "--address", "127.0.0.1:1")
+    assert (nobody.returncode, nobody.stdout) == (1, "")
+    assert "127.0.0.1:1" in nobody.stderr
+
+
+def test_help_teaches_by_example(diplex):
+    for command in ("up", "generate", "chat", "models", "health", "pull", "verify"):
+        assert f"Example: diplex {command}" in diplex(command, "--help").stdout
+    assert diplex("--version").stdout.startswith("diplex ")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "arguments", "said"),
+    [
+        ("typer", ["models"], "pip install 'diplex[cli]'"),
+        ("onnxruntime", ["pull", "x"], "pip install 'diplex[onnx]'"),
+    ],
+)
+def test_a_missing_extra_is_named(hidden, arguments, said):
+    code = f"""
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == {hidden!r} else find(name, *rest)
+from diplex.cli import main
+sys.argv[1:] = {arguments!r}
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_foreground_command_ends_in_its_own_way(tmp_path):
+    started = tmp_path / "started"
+    child = f"""
+import pathlib, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
+pathlib.Path({str(started)!r}).touch()
+signal.pause()
+"""
+    code = f"""
+import sys
+from diplex.cli.worker_module import foreground
+sys.exit(foreground([sys.executable, '-c', {child!r}]))
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        deadline = time.monotonic() + 10
+        while not started.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)  # the terminal would send it to the child too; it must not end us
+        process.terminate()
+        assert process.wait(10) == 9

@@ -1,0 +1,39 @@
+"""The documents say what the code does."""
+
+import re
+from pathlib import Path
+
+from diplex import errors, status
+
+ROOT = Path(__file__).parents[2]
+ROW = re.compile(r"^\| `(\w+)` \| `(\w+)` \| (\d+) \|", re.MULTILINE)
+
+
+def tree(kind: type[errors.DiplexError]) -> list[type[errors.DiplexError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
+
+
+def test_errors_are_documented_as_they_are_sent():
+    written = {
+        (reason, code, int(http))
+        for reason, code, http in ROW.findall((ROOT / "docs/errors.md").read_text())
+    }
+    sent = {
+        (kind.reason, row.code.name, row.http)
+        for kind in tree(errors.DiplexError)
+        if kind is not errors.DiplexError and kind.__module__ == errors.__name__
+        for row in [status.status_of(kind("x"))]
+    }
+    assert written == sent
+
+
+def test_links_between_documents_lead_somewhere():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text())
+        if "://" not in link
+    ]
+    assert links
+    assert [(page, link) for page, link in links if not (page.parent / link).exists()] == []
