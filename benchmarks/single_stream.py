@@ -4,12 +4,13 @@
 
 Both sides generate the same tokens, greedily, from the same prompt, in turns, on the same machine:
 
-(a) *bare*: this process runs the prepared graph with its buffers bound in place, takes the argmax, and repeats;
-(b) *served*: a client of the gateway reads the stream; gateway, worker and engine are processes of their own,
-    and the client's own cost counts.
+(a) *bare*: this process runs the prepared graph with its buffers bound in place, takes the argmax, and
+    repeats;
+(b) *served*: a client of the gateway reads the stream; gateway, worker and engine are processes of their
+    own, and the client's own cost counts.
 
-Decode speed is tokens after the first over the time from the first to the last; time to first token counts from
-the call. The figure is the ratio of each round, and their median.
+Decode speed is tokens after the first over the time from the first to the last; time to first token counts
+from the call. The figure is the ratio of each round, and their median.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.stack import Stack
 from diplex.v1 import generation_pb2 as pb
@@ -56,7 +59,8 @@ class BareLoop:
         self._decode = self._bound(tokens=1)
 
     def _bound(self, tokens: int) -> BoundRun:
-        return BoundRun(self._session, self._cache, (1, tokens), 1, self._description.vocab_size)
+        logits = np.empty((1, self._description.vocab_size), np.float32)
+        return BoundRun(self._session, self._cache, (1, tokens), logits)
 
     def generate(self, prompt: list[int], tokens: int) -> Measured:
         """Generates and measures."""

@@ -163,7 +163,7 @@ class _Edge:
         if isinstance(error, grpc.aio.AbortError):
             raise error
         known = self._known(error, call)
-        known.metadata.setdefault("request_id", call.request_id)
+        known.metadata["request_id"] = call.request_id
         details = status.to_rpc_status(known)
         await call.context.abort(
             status.status_of(known).code,
@@ -197,10 +197,8 @@ async def _write(context: Context, message: Message) -> None:
 
 
 def _not_served(method: MethodDescriptor) -> Callable[[Any, Call], Any]:
-    error = errors.NotServed(f"{method.full_name} is part of the contract and not served by this version")
-
     async def unary(_: Message, __: Call) -> Message:
-        raise error
+        raise errors.NotServed(f"{method.full_name} is part of the contract and not served by this version")
 
     async def streaming(request: Message, call: Call) -> AsyncGenerator[Message]:
         yield await unary(request, call)

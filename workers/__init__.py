@@ -1,0 +1,1 @@
+"""The workers: what they share, and one package for each backend."""

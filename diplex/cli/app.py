@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 DEFAULT_LISTEN = "127.0.0.1:50051"
+DEFAULT_SYSTEM = "You are a helpful AI assistant."
+DEFAULT_MAX_TOKENS = 1024
 
 app = typer.Typer(
     help="Serve small language models on the CPU, and talk to them, over gRPC.",
@@ -44,10 +46,8 @@ Address = Annotated[
 Model = Annotated[
     str | None, typer.Option(help="Name or alias of the model.", show_default="the gateway's default")
 ]
-System = Annotated[str | None, typer.Option(help="System message.", show_default=False)]
-MaxTokens = Annotated[
-    int | None, typer.Option(help="Generated tokens at most.", show_default="as the context holds")
-]
+System = Annotated[str, typer.Option(help="System message; empty: what the model's own template says.")]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Generated tokens at most.")]
 Temperature = Annotated[float | None, typer.Option(help="0 is greedy.", show_default="the model's own")]
 TopK = Annotated[int | None, typer.Option(help="Keep the k most probable tokens.", show_default=False)]
 TopP = Annotated[float | None, typer.Option(help="Keep tokens up to this probability.", show_default=False)]
@@ -88,12 +88,18 @@ def up(
     model: Annotated[
         list[str] | None, typer.Option(help="A model to serve; may be repeated.", show_default=DEFAULT_MODEL)
     ] = None,
-    listen: Annotated[str, typer.Option(help="Where the gateway listens.")] = DEFAULT_LISTEN,
+    listen: Annotated[
+        str, typer.Option(envvar="DIPLEX_LISTEN", help="Where the gateway listens.")
+    ] = DEFAULT_LISTEN,
     slots: Annotated[
-        int | None, typer.Option(min=1, help="Sequences decoded together.", show_default="the worker's")
+        int | None,
+        typer.Option(
+            envvar="DIPLEX_SLOTS", min=1, help="Sequences decoded together.", show_default="the worker's"
+        ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=0, help="Threads that compute.", show_default="one a core")
+        int | None,
+        typer.Option(envvar="DIPLEX_THREADS", min=0, help="Threads that compute.", show_default="one a core"),
     ] = None,
     sample: Annotated[
         str, typer.Option(metavar="PROMPT", help="Answered once, when ready.")
@@ -122,6 +128,7 @@ def up(
         slots=slots,
         threads=threads,
         sample=None if no_sample or json_logs else sample,
+        system=DEFAULT_SYSTEM,
         verbose=verbose,
         json_logs=json_logs,
     )
@@ -137,11 +144,11 @@ def generate(
     ] = None,
     address: Address = None,
     model: Model = None,
-    system: System = None,
+    system: System = DEFAULT_SYSTEM,
     raw: Annotated[
         bool, typer.Option("--raw", help="Give the prompt to the model without its chat template.")
     ] = False,
-    max_tokens: MaxTokens = None,
+    max_tokens: MaxTokens = DEFAULT_MAX_TOKENS,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -169,7 +176,7 @@ def generate(
 
     options: GenerateOptions = {
         "model": model,
-        "system": system,
+        "system": None if raw else system or None,
         "max_tokens": max_tokens,
         "temperature": temperature,
         "top_k": top_k,
@@ -187,8 +194,8 @@ def chat(
     *,
     address: Address = None,
     model: Model = None,
-    system: System = None,
-    max_tokens: MaxTokens = None,
+    system: System = DEFAULT_SYSTEM,
+    max_tokens: MaxTokens = DEFAULT_MAX_TOKENS,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -205,7 +212,7 @@ def chat(
 
     options: GenerateOptions = {
         "model": model,
-        "system": system,
+        "system": system or None,
         "max_tokens": max_tokens,
         "temperature": temperature,
         "top_k": top_k,

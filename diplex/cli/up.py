@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import signal
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from diplex.cli.child_logs import JsonLogs, Logs, ReadableLogs, readable_line
 from diplex.cli.pace import Pace
 from diplex.cli.processes import ChildFailed, Command, Supervisor, ending
 from diplex.cli.terminal import ExitCode, standard_error, write_text
-from diplex.client import DEFAULT_ADDRESS, AsyncClient
+from diplex.client import DEFAULT_ADDRESS, AsyncClient, ModelState
 
 _READY_SECONDS = 300.0
 """How long the models may take to load."""
+_LOOK_SECONDS = 0.5
+"""Between two looks for a model that can't be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Plan:
     """Threads that compute; ``None``: the worker's default."""
     sample: str | None
     """Prompt to answer once ready."""
+    system: str
+    """System message of the sample."""
     verbose: bool
     json_logs: bool
 
@@ -109,7 +114,7 @@ class _Up:
     async def _work(self) -> None:
         async with AsyncClient(self._address) as client:
             with self._waiting():
-                await self._supervisor.start(client.wait_until_ready(_READY_SECONDS))
+                await self._supervisor.start(_ready(client))
             if self._plan.sample:
                 await self._answer_sample(client, self._plan.sample)
             self._say_ready()
@@ -128,7 +133,7 @@ class _Up:
         pace = Pace()
         self._console.print(f"[bold cyan]▸[/] {escape(prompt)}")
         try:
-            async with client.stream(prompt, max_tokens=200, timeout=120) as stream:
+            async with client.stream(prompt, system=self._plan.system, max_tokens=200, timeout=120) as stream:
                 async for delta in stream:
                     pace.take(delta)
                     write_text(delta.text)
@@ -153,12 +158,13 @@ class _Up:
             self._logs.remark("ready", level="info", address=self._address, models=self._plan.models)
             return
         models = ", ".join(self._plan.models)
+        diplex = _own_name()
         elsewhere = "" if self._address == DEFAULT_ADDRESS else f" --address {self._address}"
         Console(highlight=False, soft_wrap=True).print(
             f"\n[bold green]ready[/] at [bold]{escape(self._address)}[/] with {escape(models)}\n\n"
-            f'  diplex generate{elsewhere} "What is the capital of France?"\n'
-            f"  diplex chat{elsewhere}\n"
-            f"  diplex models{elsewhere}\n\n"
+            f'  {diplex} generate{elsewhere} "What is the capital of France?"\n'
+            f"  {diplex} chat{elsewhere}\n"
+            f"  {diplex} models{elsewhere}\n\n"
             "[dim]Ctrl-C stops[/]"
         )
 
@@ -175,6 +181,46 @@ class _Up:
         self._console.print(f"[bold red]error[/] {escape(text)}")
         for line in failure.lines:
             self._console.print(f"  [dim]{escape(readable_line(line))}[/]")
+
+
+async def _ready(client: AsyncClient) -> None:
+    """Waits until a model can answer.
+
+    Raises:
+        UnsupportedModel: A model could not be loaded, so that waiting would not help.
+        DeadlineExceeded: It takes too long.
+    """
+    failed = asyncio.create_task(_failed_model(client))
+    ready = asyncio.create_task(client.wait_until_ready(_READY_SECONDS))
+    try:
+        done, _ = await asyncio.wait((failed, ready), return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        failed.cancel()
+        ready.cancel()
+
+
+async def _failed_model(client: AsyncClient) -> None:
+    """Returns never; raises when a worker has given a model up."""
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        with suppress(errors.Unavailable):
+            for model in (await client.list_models()).models:
+                for deployment in model.deployments:
+                    if deployment.state is ModelState.FAILED:
+                        raise errors.UnsupportedModel(f"{model.name}: {deployment.detail}")
+
+
+def _own_name() -> str:
+    """How this program is called from here: by its name if that is on the path, else by where it lies."""
+    program = Path(sys.argv[0])
+    found = shutil.which(program.name)
+    if found and Path(found).resolve() == program.resolve():
+        return program.name
+    with suppress(ValueError):
+        return str(program.absolute().relative_to(Path.cwd()))
+    return str(program)
 
 
 def _logs(plan: Plan, console: Console, names: list[str]) -> Logs:

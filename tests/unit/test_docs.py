@@ -15,8 +15,7 @@ def tree(kind: type[errors.DiplexError]) -> list[type[errors.DiplexError]]:
 
 def test_errors_are_documented_as_they_are_sent():
     written = {
-        (reason, code, int(http))
-        for reason, code, http in ROW.findall((ROOT / "docs/errors.md").read_text())
+        (reason, code, int(http)) for reason, code, http in ROW.findall((ROOT / "docs/errors.md").read_text())
     }
     sent = {
         (kind.reason, row.code.name, row.http)

@@ -1,4 +1,4 @@
-"""``python -m workers.onnx_worker``: serve models, or prepare and verify them. Objects are wired here only."""
+"""``python -m workers.onnx_worker``: serve models, prepare and verify them. Objects are wired here only."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ class _Models:
 
 @app.command()
 def serve(
+    *,
     listen: Annotated[
         str, typer.Option(envvar="DIPLEX_LISTEN", help="host:port, or unix:/path.")
     ] = "127.0.0.1:50061",

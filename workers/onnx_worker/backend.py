@@ -30,6 +30,7 @@ class OnnxBackend:
         self._vocabulary = description.vocab_size
         self._session = open_session(config.folder / MODEL_FILE, threads=config.threads)
         self._cache = KVCache(description, slots=config.slots, max_length=self._max_length)
+        self._decode_logits = np.empty((config.slots, description.vocab_size), np.float32)
         self._decode_runs: dict[int, BoundRun] = {}  # batch size -> run, bound once
         self._warm(config.slots)
 
@@ -50,9 +51,8 @@ class OnnxBackend:
     def _prefill(self, chunk: Chunk) -> NDArray[np.float32]:
         """A batch of one row, the chunk's slot. Returns ``[1, vocabulary]``, or no row for a middle chunk."""
         tokens = len(chunk.tokens)
-        run = BoundRun(
-            self._session, self._cache.rows(chunk.slot, 1), (1, tokens), int(chunk.last), self._vocabulary
-        )
+        logits = np.empty((int(chunk.last), self._vocabulary), np.float32)
+        run = BoundRun(self._session, self._cache.rows(chunk.slot, 1), (1, tokens), logits)
         run.input_ids[0] = chunk.tokens
         run.seqlens_k[0] = chunk.start + tokens - 1
         run.logit_rows[:] = tokens - 1
@@ -73,9 +73,8 @@ class OnnxBackend:
         run = self._decode_runs.get(batch)
         if run is None:
             rows = self._cache.rows(0, batch)
-            run = self._decode_runs[batch] = BoundRun(
-                self._session, rows, (batch, 1), batch, self._vocabulary
-            )
+            logits = self._decode_logits[:batch]
+            run = self._decode_runs[batch] = BoundRun(self._session, rows, (batch, 1), logits)
             run.logit_rows[:] = np.arange(batch)
         return run
 

@@ -39,9 +39,11 @@ def _mapped_zeros(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Zeros that take no memory before they are written to.
 
     Without huge pages: a head's part of a slot is about as large as one, so that a single token in each would
-    make everything resident.
+    make everything resident. Private, since pages of a shared mapping can't be handed back by MADV_DONTNEED
+    and are allocated even when they are only read.
     """
-    pages = mmap.mmap(-1, int(np.prod(shape)) * np.dtype(np.float32).itemsize)
+    size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         pages.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(pages, np.float32).reshape(shape)

@@ -52,8 +52,7 @@ class BoundRun:
         cache: Views of the slots, ``{"0.key": float32 [batch, kv_heads, max_length, head_dim], …}``; bound as
             past and as present, so that the graph appends in place.
         shape: ``(batch, tokens)``.
-        logit_rows: How many positions' logits are wanted.
-        vocabulary: Width of the logits.
+        logits: Where the logits go, float32 ``[logit_rows, vocabulary]``: one row for each position wanted.
     """
 
     def __init__(
@@ -61,17 +60,16 @@ class BoundRun:
         session: onnxruntime.InferenceSession,
         cache: Mapping[str, NDArray[np.float32]],
         shape: tuple[int, int],
-        logit_rows: int,
-        vocabulary: int,
+        logits: NDArray[np.float32],
     ) -> None:
         self.input_ids = np.zeros(shape, np.int64)
         """int64 ``[batch, tokens]``."""
         self.seqlens_k = np.zeros(shape[0], np.int32)
         """int32 ``[batch]``: tokens that each row holds after the run, less one."""
-        self.logit_rows = np.zeros(logit_rows, np.int64)
+        self.logit_rows = np.zeros(len(logits), np.int64)
         """int64 ``[logit_rows]``: wanted positions in the flattened ``batch * tokens``."""
         self._total_sequence_length = np.zeros((), np.int32)
-        self._logits = np.empty((logit_rows, vocabulary), np.float32)
+        self._logits = logits
         self._cache = cache
         self._session = session
         self._binding = session.io_binding()
@@ -84,7 +82,7 @@ class BoundRun:
             total_length: Tokens that the longest row holds after the run.
 
         Returns:
-            Logits, float32 ``[logit_rows, vocabulary]``; the next call overwrites them.
+            The logits given, filled.
         """
         self._total_sequence_length[...] = total_length
         self._session.run_with_iobinding(self._binding)

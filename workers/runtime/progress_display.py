@@ -30,7 +30,7 @@ _LOG_SECONDS: Final = 5.0
 
 @contextmanager
 def displayed(console: Console) -> Iterator[Report]:
-    """Shows what is reported: bars at a terminal, else a line at the start of a phase and every few seconds."""
+    """Shows what is reported: bars at a terminal, else a line a phase and every few seconds."""
     if not console.is_terminal:
         yield _Lines(console).report
         return

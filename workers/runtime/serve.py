@@ -38,14 +38,15 @@ async def serve(config: WorkerConfig, supervisor: Supervisor) -> None:
     servicer = WorkerServicer(supervisor, worker=name, version=installed_version())
     service = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
     server = Server(config.server, {service: servicer})
-    for model in config.models:
-        supervisor.load(model)
     await server.start()
     health = asyncio.create_task(_report_health(server, supervisor))
     try:
+        for model in config.models:
+            supervisor.load(model)
         await server.run_until_signal(supervisor.drain)
     finally:
         health.cancel()
+        await server.stop()
         await supervisor.close()
 
 

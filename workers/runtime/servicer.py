@@ -46,15 +46,17 @@ class WorkerServicer:
             raise UnsupportedFeature.of_field("prior", "not served yet by this version")
         model = self._find(request.model, request.precision)
         generation = wire.generation(request, model.entry)
-        accepted = public.Accepted()
+        accepted, untold = public.Accepted(), 0
         async with aclosing(model.generate(generation)) as events:
             async for event in events:
                 if isinstance(event, Admitted):
                     accepted = self._accepted(message.request_id or call.request_id, model, event, request)
                     yield worker_pb2.GenerateResponse(accepted=accepted)
                     continue
+                untold += len(event.token_ids)
                 if event.text or (event.token_ids and request.output.token_ids):
-                    delta = wire.delta(event, with_ids=request.output.token_ids)
+                    delta = wire.delta(event, tokens=untold, with_ids=request.output.token_ids)
+                    untold = 0
                     yield worker_pb2.GenerateResponse(delta=delta)
                 if event.finish is not None:
                     for last in self._ending(accepted, model, event.finish, generation.sampling.seed):

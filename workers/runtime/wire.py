@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from diplex import validation
-from diplex.errors import FieldViolation, UnsupportedFeature
+from diplex.errors import FieldViolation, InvalidRequest, UnsupportedFeature
 from diplex.v1 import generation_pb2 as public
 from diplex.v1 import models_pb2
-from workers.runtime.catalogue import Capability, Certificate, ModelEntry, SamplingDefaults
+from workers.runtime.catalogue import Capability, ModelEntry, SamplingDefaults
 from workers.runtime.engine.messages import Admitted, Piece
+from workers.runtime.fidelity.certificate import Certificate
 from workers.runtime.generation import (
     Chat,
     Finish,
@@ -71,8 +72,16 @@ _PHASES: Final = {
 
 
 def profile(precision: public.Precision.ValueType) -> str | None:
-    """The catalogue's name for a precision; ``None`` for the model's default."""
-    return _PROFILES.get(precision)
+    """The catalogue's name for a precision; ``None`` for the model's default.
+
+    Raises:
+        InvalidRequest: Nobody knows that precision.
+    """
+    if precision == public.PRECISION_UNSPECIFIED:
+        return None
+    if precision not in _PROFILES:
+        raise InvalidRequest.of_field("precision", f"{precision} is unknown")
+    return _PROFILES[precision]
 
 
 def generation(request: public.GenerateRequest, entry: ModelEntry) -> Generation:
@@ -109,6 +118,7 @@ def _chat(chat: public.ChatInput, entry: ModelEntry) -> Chat:
     if Capability.CHAT not in entry.capabilities:
         raise UnsupportedFeature.of_field("chat", f"{entry.name} has no chat template; send `prompt` instead")
     _refuse_images(chat, entry)
+    _refuse_tool_turns(chat)
     return Chat(
         tuple(
             {"role": ROLES[message.role], "content": "".join(part.text for part in message.parts)}
@@ -118,11 +128,21 @@ def _chat(chat: public.ChatInput, entry: ModelEntry) -> Chat:
 
 
 def _refuse_images(chat: public.ChatInput, entry: ModelEntry) -> None:
+    text = f"{entry.name} takes text only, no images"
+    if violations := [FieldViolation(field, text) for field in validation.image_fields(chat)]:
+        raise UnsupportedFeature(text, violations=violations)
+
+
+def _refuse_tool_turns(chat: public.ChatInput) -> None:
+    """Refuses what the conversation given to the template would leave out."""
     violations = [
-        FieldViolation(field, f"{entry.name} takes text only") for field in validation.image_fields(chat)
+        FieldViolation(f"chat.messages[{i}].{field}", "this version doesn't serve it yet")
+        for i, message in enumerate(chat.messages)
+        for field in ("tool_calls", "tool_call_id")
+        if getattr(message, field)
     ]
     if violations:
-        raise UnsupportedFeature(f"{entry.name} takes text only, no images", violations=violations)
+        raise UnsupportedFeature("this version doesn't serve calls of tools yet", violations=violations)
 
 
 def _sampling(options: public.SamplingOptions, defaults: SamplingDefaults) -> SamplingParams:
@@ -173,11 +193,9 @@ def accepted(
     )
 
 
-def delta(piece: Piece, *, with_ids: bool) -> public.Delta:
-    """A piece of the only choice."""
-    return public.Delta(
-        text=piece.text, token_ids=piece.token_ids if with_ids else (), tokens=len(piece.token_ids)
-    )
+def delta(piece: Piece, *, tokens: int, with_ids: bool) -> public.Delta:
+    """A piece of the only choice, which stands for ``tokens``: its own and those before without a text."""
+    return public.Delta(text=piece.text, token_ids=piece.token_ids if with_ids else (), tokens=tokens)
 
 
 def finished(finish: Finish) -> public.ChoiceFinished:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 from tokenizers import Tokenizer
 
+from workers.onnx_worker.kv_cache import KVCache
+from workers.onnx_worker.session import BoundRun, open_session
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, ModelDescription
 from workers.runtime.fidelity.certificate import Certificate, compare
 from workers.runtime.fidelity.reference import LlamaReference
@@ -55,35 +56,16 @@ def artefact_logits(
 
     The array is overwritten by the next chunk.
     """
-    session = ort.InferenceSession(str(folder / MODEL_FILE), providers=["CPUExecutionProvider"])
-    binding = session.io_binding()
-    caches = _bind_caches(binding, description, len(token_ids))
-    logits = np.empty((CHUNK, description.vocab_size), dtype=np.float32)
+    session = open_session(folder / MODEL_FILE, threads=0)
+    cache = KVCache(description, slots=1, max_length=len(token_ids)).rows(0, 1)
+    logits = np.empty((CHUNK, description.vocab_size), np.float32)
     for start in range(0, len(token_ids), CHUNK):
-        chunk = np.asarray(token_ids[start : start + CHUNK], dtype=np.int64)[None]
-        rows, total = chunk.shape[1], start + chunk.shape[1]
-        binding.bind_cpu_input("input_ids", chunk)
-        binding.bind_cpu_input("seqlens_k", np.array([total - 1], dtype=np.int32))
-        binding.bind_cpu_input("total_sequence_length", np.array(total, dtype=np.int32))
-        binding.bind_cpu_input("logit_rows", np.arange(rows, dtype=np.int64))
-        binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits[:rows]))
-        session.run_with_iobinding(binding)
-        yield logits[:rows]
-    del caches  # not before: the binding only points into it
-
-
-def _bind_caches(binding: Any, description: ModelDescription, length: int) -> npt.NDArray[np.float32]:
-    """Bind every cache for input and output at once, and return the array they lie in.
-
-    Neither a binding nor its values keep that array alive, so the caller must.
-    """
-    halves = [f"{layer}.{half}" for layer in range(description.layers) for half in ("key", "value")]
-    caches = np.zeros((len(halves), 1, description.kv_heads, length, description.head_dim), dtype=np.float32)
-    for half, cache in zip(halves, caches, strict=True):
-        value = ort.OrtValue.ortvalue_from_numpy(cache)
-        binding.bind_ortvalue_input(f"past_key_values.{half}", value)
-        binding.bind_ortvalue_output(f"present.{half}", value)
-    return caches
+        chunk = token_ids[start : start + CHUNK]
+        run = BoundRun(session, cache, (1, len(chunk)), logits[: len(chunk)])
+        run.input_ids[0] = chunk
+        run.seqlens_k[0] = start + len(chunk) - 1
+        run.logit_rows[:] = np.arange(len(chunk))
+        yield run(total_length=start + len(chunk))
 
 
 def _reported(

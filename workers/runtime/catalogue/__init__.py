@@ -4,7 +4,6 @@ from workers.runtime.catalogue.catalogue import CURATED, Catalogue, Match, overl
 from workers.runtime.catalogue.entries import (
     BackendEntry,
     Capability,
-    Certificate,
     DiskSource,
     HubSource,
     IndexSource,
@@ -20,7 +19,6 @@ __all__ = [
     "BackendEntry",
     "Capability",
     "Catalogue",
-    "Certificate",
     "DiskSource",
     "HubSource",
     "IndexSource",

@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from diplex.errors import ModelNotFound, UnsupportedModel
+from workers.runtime.fidelity.certificate import Certificate
 
 
 class Capability(Enum):
@@ -105,24 +106,6 @@ class SourceArtefact:
     """Bytes, if known."""
     sha256: str | None = None
     """64 lower-case hex digits; ``None`` only if the one source is a :class:`DiskSource`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """How far a prepared artefact is from the dequantised float32 weights, over one text."""
-
-    kl: float
-    """Mean Kullback-Leibler divergence from the reference's next-token distributions, in nats."""
-    perplexity: float
-    """Of the prepared artefact."""
-    reference_perplexity: float
-    """Of the float32 weights."""
-    top1_agreement: float
-    """Share, 0 to 1, of positions where both name the same most likely token."""
-    tokens: int
-    """Positions measured."""
-    text_sha256: str
-    """Digest of the text, 64 lower-case hex digits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from diplex.errors import InvalidCatalogue
 from workers.runtime.catalogue.entries import (
     BackendEntry,
     Capability,
-    Certificate,
     DiskSource,
     HubSource,
     IndexSource,
@@ -23,6 +22,7 @@ from workers.runtime.catalogue.entries import (
     SourceArtefact,
 )
 from workers.runtime.catalogue.table import Table
+from workers.runtime.fidelity.certificate import Certificate
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """Names become folders in the store, so they hold nothing that a file system could take amiss."""

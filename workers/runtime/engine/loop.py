@@ -54,6 +54,7 @@ class Engine:
         self._inbox = inbox
         self._send = send
         self._max_queue = config.max_queue
+        self._most_requests = config.slots + config.max_queue
         self._scheduler = Scheduler(
             config.slots, backend.max_length, config.prefill_chunk, config.shared_prefill_chunk
         )
@@ -124,7 +125,8 @@ class Engine:
         return True
 
     def _admit(self, request: Encoded) -> None:
-        if self._scheduler.queued >= self._max_queue:
+        # Counted against the slots too: of requests that come in one step, some will find one free.
+        if len(self._answers) >= self._most_requests:
             self._send(Refused(request.id, self._queue_full()))
             return
         self._send(Admitted(request.id, request.prompt_ids))

@@ -59,8 +59,12 @@ def main(load_backend: BackendFactory) -> None:
     reader = threading.Thread(target=_read, args=(connection, intake), name="reader", daemon=True)
     reader.start()
     connection.send(ready)
-    engine.run()
-    # Threads of the pool and of native code must not delay the end.
+    try:
+        engine.run()
+    except BaseException:  # noqa: BLE001  # told in the log; the supervisor sees that the process ends
+        traceback.print_exc()
+        os._exit(1)
+    # Threads of the pool and of native code must not delay the end, in either case.
     os._exit(0)
 
 
@@ -73,12 +77,16 @@ class Connection:
         self._sending = threading.Lock()
 
     def receive(self) -> ToEngine | FromEngine | None:
-        """The next message; ``None`` when the supervisor has closed the socket."""
-        header = self._input.read(HEADER_BYTES)
-        if len(header) < HEADER_BYTES:
+        """The next message; ``None`` when the supervisor has closed the socket, maybe in the middle."""
+        try:
+            header = self._input.read(HEADER_BYTES)
+            if len(header) < HEADER_BYTES:
+                return None
+            length = body_length(header)
+            body = self._input.read(length)
+        except OSError:  # closed while something of ours was still unread there
             return None
-        body = self._input.read(body_length(header))
-        return unpack(body)
+        return unpack(body) if len(body) == length else None
 
     def send(self, message: FromEngine) -> None:
         """Sends a message; a supervisor that is gone is noticed by :meth:`receive`."""
@@ -103,9 +111,11 @@ def _load(
 
 
 def _read(connection: Connection, intake: Intake) -> None:
-    while (message := connection.receive()) is not None:
-        intake.take(message)
-    intake.inbox.put(Closed())
+    try:
+        while (message := connection.receive()) is not None:
+            intake.take(message)
+    finally:
+        intake.inbox.put(Closed())
 
 
 def _explained(error: Exception) -> DiplexError:
@@ -116,8 +126,9 @@ def _explained(error: Exception) -> DiplexError:
 
 
 def _die_with_parent() -> None:
-    """Asks the kernel (Linux) for SIGKILL when the supervisor dies, however it dies: prctl(2)."""
+    """Asks the kernel (Linux) for SIGKILL when the supervisor dies, however it dies: prctl(2).
+
+    A supervisor that is dead already has closed its end of the socket, which ends the process too.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1 and os.environ.get("DIPLEX_SUPERVISOR_PID", "1") != "1":
-            os._exit(1)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-
-CERTIFICATE_FILE: Final = "certificate.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,25 +27,6 @@ class Certificate:
     """Positions compared; the last of them has no token after it and counts for no perplexity."""
     text_sha256: str
     """SHA-256 of the text's UTF-8 bytes, in hexadecimal; empty when the tokens came from no text."""
-
-    def save(self, folder: Path) -> None:
-        """Write ``certificate.json`` into ``folder``."""
-        text = json.dumps(dataclasses.asdict(self), indent=2)
-        (folder / CERTIFICATE_FILE).write_text(text + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read ``certificate.json`` from ``folder``.
-
-        Raises:
-            OSError: There is none.
-            ValueError: It is damaged.
-        """
-        try:
-            return cls(**json.loads((folder / CERTIFICATE_FILE).read_text(encoding="utf-8")))
-        except TypeError as error:
-            message = f"{folder / CERTIFICATE_FILE} is no certificate: {error}"
-            raise ValueError(message) from error
 
 
 def compare(

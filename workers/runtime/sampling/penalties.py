@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from workers.runtime.sampling.params import SamplingParams
 
+_BOUND = np.float32(1e30)
+"""Only absurd penalties make logits beyond this, which divided by a temperature would leave float32."""
+
 
 class TokenCounts:
     """The distinct tokens of a sequence and how often each was generated. Adding one costs constant time.
@@ -53,7 +56,7 @@ class TokenCounts:
 
 
 def penalise(logits: npt.NDArray[np.float32], params: SamplingParams, tokens: TokenCounts) -> None:
-    """Apply a row's penalties to its logits, [vocab], in place.
+    """Apply a row's penalties to its logits, [vocab], in place; what they overdo is cut at ``_BOUND``.
 
     Repetition as in CTRL (Keskar et al., 2019, section 4.1; its form for negative logits is that of
     transformers), over prompt and output. Then frequency and presence by OpenAI's formula, over the output
@@ -62,9 +65,10 @@ def penalise(logits: npt.NDArray[np.float32], params: SamplingParams, tokens: To
     values = logits[tokens.ids]
     if params.repetition_penalty != 1:
         rate = np.float32(params.repetition_penalty)
-        values = np.where(values > 0, values / rate, values * rate)
+        with np.errstate(over="ignore"):
+            values = np.where(values > 0, values / rate, values * rate)
     if params.frequency_penalty:
         values -= tokens.counts * np.float32(params.frequency_penalty)
     if params.presence_penalty:
         values -= (tokens.counts > 0) * np.float32(params.presence_penalty)
-    logits[tokens.ids] = values
+    logits[tokens.ids] = np.clip(values, -_BOUND, _BOUND)

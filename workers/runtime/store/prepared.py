@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from workers.runtime.catalogue import Certificate
+from workers.runtime.fidelity.certificate import Certificate
 from workers.runtime.progress import Report
 from workers.runtime.store.manifest import Manifest
 

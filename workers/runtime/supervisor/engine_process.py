@@ -78,14 +78,18 @@ class EngineProcess:
             EngineCrashed: The process died before it was ready.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-            )
         reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    str(theirs.fileno()),
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                )
+        except BaseException:
+            writer.close()
+            raise
         engine = cls(process, reader, writer, on_load)
         try:
             engine._send(config)
@@ -95,7 +99,7 @@ class EngineProcess:
             raise
         if not isinstance(first, Ready):
             await engine.stop()
-            raise first.error if isinstance(first, Failed) else engine._crash()
+            raise first.error if isinstance(first, Failed) else engine._crash("while loading the model")
         engine._receiving = asyncio.create_task(engine._receive_all(), name=f"engine {engine.pid}")
         return engine, first
 
@@ -188,15 +192,17 @@ class EngineProcess:
         return message
 
     async def _receive_all(self) -> None:
-        while (message := await self._receive()) is not None:
-            self._dispatch(message)
-        if not self._writer.is_closing():
-            # A closed socket and a living process: no request can reach it any more.
-            with suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
-        await self._process.wait()
-        for mailbox in self._mailboxes.values():
-            mailbox.put(self._crash())
+        try:
+            while (message := await self._receive()) is not None:
+                self._dispatch(message)
+        finally:
+            if not self._writer.is_closing():
+                # A closed socket and a living process: no request can reach it any more.
+                with suppress(ProcessLookupError):
+                    self._process.kill()
+            await self._process.wait()
+            for mailbox in self._mailboxes.values():
+                mailbox.put(self._crash())
 
     def _dispatch(self, message: FromEngine) -> None:
         match message:
@@ -216,11 +222,14 @@ class EngineProcess:
         if mailbox is not None:  # else it was cancelled a moment ago
             mailbox.put(mail)
 
-    def _crash(self) -> EngineCrashed:
+    def _crash(self, when: str = "while it held the request; try again") -> EngineCrashed:
         code = self._process.returncode
-        how = "ended" if code is None or code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        if code is None or code >= 0:
+            how = "ended" if code is None else f"ended with exit code {code}"
+        else:
+            how = f"was killed by signal {-code} ({signal.strsignal(-code)})"
         return EngineCrashed(
-            f"the engine process {how}; it is being restarted, try again",
+            f"the engine process {how} {when}",
             metadata={"pid": str(self.pid), "exit_code": str(code)},
             retry_after=1.0,
         )

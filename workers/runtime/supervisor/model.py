@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from enum import Enum
 from typing import Final
@@ -20,6 +20,7 @@ from workers.runtime.engine.messages import Admitted, EngineConfig, Load, Piece,
 from workers.runtime.generation import Generation, ModelInput
 from workers.runtime.progress import Phase, Progress, Report
 from workers.runtime.store import PreparedArtefact
+from workers.runtime.supervisor.background import in_background
 from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.engine_process import EngineProcess
 
@@ -73,7 +74,7 @@ class ServedModel:
         self.progress = Progress(Phase.LOAD, 0)
         """The last that was heard of preparing and loading."""
         self.failure: DiplexError | None = None
-        """Why the state is FAILED."""
+        """Why the state is FAILED, or that the model was unloaded."""
         self.artefact: PreparedArtefact | None = None
         self.description: ModelDescription | None = None
         self.load = Load(0, 0, 0.0, 0.0)
@@ -115,12 +116,16 @@ class ServedModel:
         Raises:
             DiplexError: Why it could not be loaded.
         """
-        await self._ready_engine()
+        if await self._settled() is None and self.failure is not None:
+            raise self.failure
 
     async def unload(self) -> None:
-        """Stops the engine process; running requests fail."""
+        """Stops the engine process; running requests, and those that wait for it to be loaded, fail."""
         self._life.cancel()
         await asyncio.wait([self._life])
+        if self.failure is None:
+            self.failure = Unavailable(f"{self.entry.name}/{self.profile} was unloaded")
+        self._changes.notify()
 
     @property
     def resident_bytes(self) -> int:
@@ -128,24 +133,30 @@ class ServedModel:
         return self._engine.resident_bytes if self._engine else 0
 
     async def _ready_engine(self) -> EngineProcess:
-        while True:
-            seen = self._changes.count
-            if self._engine is not None:
-                return self._engine
-            if self.failure is not None:
-                raise Unavailable(f"{self.entry.name} could not be loaded: {self.failure.message}")
-            await self._changes.after(seen)
+        engine = await self._settled()
+        if engine is None:
+            why = self.failure.message if self.failure else "it is not loaded"
+            raise Unavailable(f"{self.entry.name} can't answer: {why}") from self.failure
+        return engine
+
+    async def _settled(self) -> EngineProcess | None:
+        """Waits until there is an engine or a failure; the engine if there is one."""
+        seen = self._changes.count
+        while self._engine is None and self.failure is None:
+            seen = await self._changes.after(seen)
+        return self._engine
 
     # -------------------------------------------------------------------------------------- life
 
     async def _live(self) -> None:
         try:
-            self.artefact = await asyncio.to_thread(self._prepare, self.entry, self.profile, self._reporter())
+            report = self._reporter()
+            self.artefact = await in_background(lambda: self._prepare(self.entry, self.profile, report))
             self.description = ModelDescription.load(self.artefact.folder)
             await self._keep_running(replace(self._config, folder=self.artefact.folder))
         except DiplexError as error:
             self._fail(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, who waits for the model must hear of it
             _LOG.exception("defect", model=self.entry.name)
             self._fail(InternalError(f"{type(error).__name__}: {error}"))
 
@@ -155,16 +166,18 @@ class ServedModel:
         self._enter(State.FAILED)
 
     async def _keep_running(self, config: EngineConfig) -> None:
-        failures = 0
+        failures = failed_loads = 0
         while True:
             began = time.monotonic()
             try:
                 await self._run_engine(config)
-                failures = 0 if time.monotonic() - began > _HEALTHY_SECONDS else failures + 1
-            except EngineCrashed:
-                failures += 1
-                if failures >= _MOST_FAILED_LOADS:
+                failed_loads = 0
+            except EngineCrashed as error:
+                failed_loads += 1
+                if failed_loads >= _MOST_FAILED_LOADS:
                     raise
+                _LOG.warning("engine died while loading", model=self.entry.name, error=error.message)
+            failures = 0 if time.monotonic() - began > _HEALTHY_SECONDS else failures + 1
             self._enter(State.RESTARTING)
             await asyncio.sleep(_backoff(failures))
 
@@ -214,7 +227,8 @@ class ServedModel:
         loop = asyncio.get_running_loop()
 
         def report(progress: Progress) -> None:
-            loop.call_soon_threadsafe(self._report, progress)
+            with suppress(RuntimeError):  # the loop is closed: nobody wants to know any longer
+                loop.call_soon_threadsafe(self._report, progress)
 
         return report
 

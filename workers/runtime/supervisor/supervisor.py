@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diplex.errors import Draining, ModelNotFound
+from diplex.errors import Draining, InvalidRequest, ModelNotFound
 from workers.runtime.catalogue import Catalogue, ModelEntry
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.supervisor.changes import Changes
-from workers.runtime.supervisor.model import Prepare, ServedModel
+from workers.runtime.supervisor.model import Prepare, ServedModel, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,21 @@ class Supervisor:
         return tuple(self._models.values())
 
     def load(self, name: str, profile: str | None = None) -> ServedModel:
-        """The model of that name, which begins to load if it wasn't; doesn't wait until it is ready.
+        """The model of that name, which begins to load if it wasn't, or had failed to; doesn't wait for it.
 
         Raises:
+            Draining: The worker takes nothing new.
             ModelNotFound: The catalogue doesn't have it, or not at that profile.
             UnsupportedModel: The catalogue has it for other backends only.
         """
+        self._refuse_while_draining()
         entry, wanted = self._resolve(name, profile)
-        key = (entry.name, wanted)
+        key = (entry.name, wanted or self._default(entry))
         model = self._models.get(key)
-        if model is None:
+        if model is None or model.state is State.FAILED:
             model = self._models[key] = ServedModel(
                 entry,
-                wanted,
+                key[1],
                 prepare=self._prepare,
                 command=self._config.command,
                 config=self._config.engine,
@@ -71,20 +73,21 @@ class Supervisor:
         return model
 
     def find(self, name: str, profile: str | None = None) -> ServedModel:
-        """The loaded, or loading, model of that name; any profile of it when none is named.
+        """The loaded, or loading, model of that name; when no profile is named the default, else any.
 
         Raises:
             ModelNotFound: It isn't loaded here.
             Draining: The worker takes no new requests.
         """
-        if self.draining:
-            raise Draining("the worker is shutting down")
+        self._refuse_while_draining()
         entry, wanted = self._resolve(name, profile)
-        named = profile is not None or "/" in name
-        for (known, at), model in self._models.items():
-            if known == entry.name and (at == wanted or not named):
-                return model
-        raise ModelNotFound(f"{entry.name}/{wanted} is not loaded on this worker", metadata={"model": name})
+        model = self._models.get((entry.name, wanted or self._default(entry)))
+        if model is None and wanted is None:
+            model = next((model for model in self._models.values() if model.entry is entry), None)
+        if model is None:
+            named = f"{entry.name}/{wanted}" if wanted else entry.name
+            raise ModelNotFound(f"{named} is not loaded on this worker", metadata={"model": name})
+        return model
 
     async def unload(self, name: str, profile: str | None = None) -> None:
         """Stops a model's engine process.
@@ -94,8 +97,8 @@ class Supervisor:
         """
         model = self.find(name, profile)
         del self._models[model.entry.name, model.profile]
-        await model.unload()
         self.changes.notify()
+        await model.unload()
 
     async def drain(self) -> None:
         """Takes no new requests from now on; running ones go on."""
@@ -106,6 +109,18 @@ class Supervisor:
         """Stops every engine."""
         await asyncio.gather(*(model.unload() for model in self._models.values()))
 
-    def _resolve(self, name: str, profile: str | None) -> tuple[ModelEntry, str]:
+    def _resolve(self, name: str, profile: str | None) -> tuple[ModelEntry, str | None]:
+        """The entry, and the profile that was asked for beside the name or in it."""
         match = self._catalogue.find(name)
-        return match.entry, match.entry.backend(self.backend).profile(profile or match.profile).name
+        wanted = profile or match.profile
+        if profile and match.profile and profile.lower() != match.profile.lower():
+            raise InvalidRequest.of_field("precision", f"is {profile}; the name says {match.profile}")
+        known = match.entry.backend(self.backend).profile(wanted)
+        return match.entry, known.name if wanted else None
+
+    def _default(self, entry: ModelEntry) -> str:
+        return entry.backend(self.backend).default_profile
+
+    def _refuse_while_draining(self) -> None:
+        if self.draining:
+            raise Draining("the worker is shutting down")

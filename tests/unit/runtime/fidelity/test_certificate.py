@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workers.runtime.fidelity.certificate import Certificate, compare
+from workers.runtime.fidelity.certificate import compare
 
 
 def logits(rows=40, vocabulary=17, seed=0):
@@ -70,12 +70,3 @@ def test_streams_of_another_length_are_refused(first, second, tokens):
 def test_one_token_is_no_text():
     with pytest.raises(ValueError, match="two tokens"):
         compare([logits(1)], [logits(1)], IDS[:1])
-
-
-def test_certificates_are_kept_in_files(tmp_path):
-    certificate = compare([logits(seed=1)], [logits(seed=2)], IDS)
-    certificate.save(tmp_path)
-    assert Certificate.load(tmp_path) == certificate
-    (tmp_path / "certificate.json").write_text('{"kl": 0}')
-    with pytest.raises(ValueError, match="no certificate"):
-        Certificate.load(tmp_path)

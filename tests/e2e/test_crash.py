@@ -1,0 +1,156 @@
+"""Processes that are killed or told to end while streams run through them."""
+
+import json
+import os
+import queue
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from diplex import errors
+from diplex.client import Health, RawPrompt
+from tests.e2e import services
+from tests.e2e.services import ENDLESS
+
+LONG = {"max_tokens": 4000, "temperature": 0}
+AT_ONCE = 2.0
+"""Seconds; the streams would run for half a minute."""
+LOADED = 60.0
+"""Seconds that a model may take to be there again."""
+
+
+@pytest.fixture(scope="module")
+def fragile(default_model, tmp_path_factory):
+    """A stack of these tests' own, which put its parts back when they have broken them."""
+    with services.stack(tmp_path_factory.mktemp("fragile"), "--model", default_model) as both:
+        yield both
+
+
+@contextmanager
+def running_streams(client, count):
+    """So many streams under way; yields futures of what ends each and when, on the monotonic clock."""
+    begun = queue.SimpleQueue()
+
+    def read_to_the_end():
+        with client.stream(RawPrompt(ENDLESS), **LONG) as stream:
+            try:
+                next(stream)
+                begun.put(None)
+                stream.collect()
+            except errors.DiplexError as error:
+                return error, time.monotonic()
+        raise AssertionError("the stream came to its end")
+
+    with ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(read_to_the_end) for _ in range(count)]
+        for _ in futures:
+            begun.get(timeout=30)
+        yield futures
+
+
+def answered(client):
+    generation = client.generate(RawPrompt(ENDLESS), max_tokens=4, temperature=0, timeout=LOADED)
+    return generation.receipt.usage.completion_tokens == 4
+
+
+def test_the_engine_is_killed(fragile, figure):
+    engine = fragile.engine()
+    with fragile.client() as client:
+        with running_streams(client, 4) as streams:
+            killed = time.monotonic()
+            engine.kill()
+            ends = [stream.result(30) for stream in streams]
+        assert {type(error) for error, _ in ends} == {errors.EngineCrashed}
+        assert all(error.retry_after is not None and "try again" in error.message for error, _ in ends)
+        last = max(ended for _, ended in ends) - killed
+        assert last < AT_ONCE
+
+        began = time.monotonic()
+        assert answered(client)
+
+    restarted = fragile.engine()
+    assert restarted.pid != engine.pid
+    assert fragile.worker.process.poll() is None
+    figure("the engine is killed: four streams end within", f"{1e3 * last:.0f} ms")
+    figure("and the next request is answered after", f"{time.monotonic() - began:.2f} s")
+
+
+def test_the_engine_is_killed_under_a_whole_answer(fragile):
+    engine = fragile.engine()
+    with (
+        fragile.client() as client,
+        services.watching(fragile.worker.address) as watch,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        answer = pool.submit(client.generate, RawPrompt(ENDLESS), **LONG)
+        watch.until_busy(1)
+        engine.kill()
+
+        with pytest.raises(errors.EngineCrashed):
+            answer.result(30)
+        assert answered(client)
+
+
+def test_the_worker_is_killed(default_model, tmp_path, figure):
+    socket = f"unix:{tmp_path / 'worker.sock'}"
+    with services.stack(tmp_path, "--model", default_model) as stack, stack.client() as client:
+        engine = stack.engine()
+        with running_streams(client, 2) as streams:
+            killed = time.monotonic()
+            stack.worker.process.kill()
+            ends = [stream.result(30) for stream in streams]
+        assert {type(error) for error, _ in ends} == {errors.WorkerLost}
+        last = max(ended for _, ended in ends) - killed
+        assert last < AT_ONCE
+        engine.wait(10)  # it does not outlive its supervisor
+        with pytest.raises(errors.Unavailable):
+            client.generate(RawPrompt(ENDLESS), max_tokens=1, timeout=LOADED)
+        assert client.health(timeout=10) is Health.NOT_SERVING
+
+        with services.worker(socket, "--model", default_model):
+            client.wait_until_ready(LOADED)
+            assert answered(client)
+    figure("the worker is killed: two streams end within", f"{1e3 * last:.0f} ms")
+
+
+def test_a_gateway_that_is_told_to_end_lets_a_stream_finish(fragile):
+    with services.gateway(fragile.worker.address) as gateway:
+        with services.Client(gateway.address) as client:
+            client.wait_until_ready(LOADED)
+            with client.stream(RawPrompt(ENDLESS), max_tokens=150, temperature=0) as stream:
+                next(stream)
+                gateway.send(signal.SIGTERM)
+                gateway.entry("draining")
+                generation = stream.collect()
+
+        assert generation.receipt.usage.completion_tokens == 150
+        assert gateway.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda it: it.name)
+def test_up_leaves_no_process_behind(default_model, tmp_path, number):
+    argv = [sys.executable, "-m", "diplex.cli", "up", "--listen", "127.0.0.1:0", "--model", default_model]
+    env = services.environment(TMPDIR=str(tmp_path))
+    with services.Service([*argv, "--log-format", "json"], env=env) as up:
+        address = up.entry("ready")["address"]
+        with services.Client(address) as client:
+            assert answered(client)
+        below = psutil.Process(up.pid).children(recursive=True)
+        commands = [" ".join(process.cmdline()) for process in below]
+        assert sorted(part for part in ("gateway", "onnx_worker serve", "onnx_worker.engine")) == sorted(
+            part for part in ("gateway", "onnx_worker serve", "onnx_worker.engine") if part in str(commands)
+        )
+
+        up.send(number)
+        code = up.wait()
+
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert alive == []
+    assert code == (-number if number is signal.SIGKILL else 0)
+    if number is not signal.SIGKILL:  # whose folder the next `up` removes
+        assert os.listdir(tmp_path) == []
