@@ -86,6 +86,12 @@ protos-check: protos  ## fail when the committed stubs are not those of protos/
 	@git diff --exit-code --stat -- '*_pb2*' || { echo "run 'make protos' and commit the stubs" >&2; exit 1; }
 	@test -z "$$(git ls-files --others --exclude-standard -- '*_pb2*')" || { echo "commit the new stubs" >&2; exit 1; }
 
+BASE ?= main
+
+.PHONY: protos-breaking
+protos-breaking: $(VENV)/dev.stamp  ## fail when protos/ breaks clients of the branch or commit BASE (default main)
+	$(BIN)/buf breaking --against '.git#ref=$(BASE)'
+
 LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --no-emit-index-url --no-annotate --custom-compile-command "make lock"
 

@@ -86,6 +86,7 @@ class FakeBackend:
         if held in self.broken_at:
             return np.full(VOCABULARY, np.nan, np.float32)
         logits = np.random.default_rng([token + 1 for token in held]).standard_normal(VOCABULARY)
+        logits[: len(SPECIAL_TOKENS)] = -100.0  # no answer ends by itself
         for prompt, answer in self.answers.items():
             given = length - len(prompt)
             if held[: len(prompt)] == prompt and 0 <= given < len(answer):

@@ -8,35 +8,13 @@ import sys
 import pytest
 
 from tests.e2e import services
-from tests.fixtures.tiny_llama import write_tiny_llama
 
 _FIGURES = pytest.StashKey[dict[str, str]]()
-
-_TINY_CATALOGUE = """
-[[model]]
-name = "tiny-llama"
-architecture = "llama"
-licence = "CC0-1.0"
-capabilities = ["text", "chat"]
-context_length = 512
-
-[model.onnx]
-default_profile = "fp32"
-
-[model.onnx.artefact]
-file = "tiny-llama.gguf"
-format = "gguf"
-sources = [{ file = "tiny-llama.gguf" }]
-
-[model.onnx.profiles.fp32]
-
-[model.onnx.profiles.int8]
-"""
 
 
 @pytest.fixture
 def figure(request):
-    """Takes a measured figure's name and value; they are shown at the end, and nothing is asserted of them."""
+    """Takes a measured figure's name and value, which are shown at the end; nothing is asserted of them."""
     figures = request.config.stash.setdefault(_FIGURES, {})
     return figures.__setitem__
 
@@ -70,11 +48,8 @@ def stack(default_model, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_stack(tmp_path_factory):
+def tiny_stack(tiny_home, tiny_catalogue, tmp_path_factory):
     """Gateway and worker with the tiny fixture model at full precision."""
-    folder = tmp_path_factory.mktemp("tiny")
-    write_tiny_llama(folder / "tiny-llama.gguf")
-    (folder / "models.toml").write_text(_TINY_CATALOGUE)
-    own = ("--home", folder / "home", "--catalogue", folder / "models.toml")
-    with services.stack(folder, "--model", "tiny-llama/fp32", *own) as both:
+    own = ("--home", tiny_home, "--catalogue", tiny_catalogue)
+    with services.stack(tmp_path_factory.mktemp("stack"), "--model", "tiny-llama/fp32", *own) as both:
         yield both

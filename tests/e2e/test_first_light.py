@@ -1,4 +1,4 @@
-"""``diplex generate`` against a gateway and a worker: an answer that names Paris, streamed, with a receipt."""
+"""``diplex generate`` against a gateway and a worker: an answer that names Paris, streamed, with receipt."""
 
 import json
 import os

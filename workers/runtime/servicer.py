@@ -79,6 +79,7 @@ class WorkerServicer:
         """Begins to load a model and streams progress until it is ready."""
         model = self._supervisor.load(message.model, wire.profile(message.precision))
         ready = asyncio.create_task(model.ready())
+        await asyncio.wait((ready,), timeout=0)  # what is ready already has no progress to tell
         try:
             while not ready.done():
                 seen = self._supervisor.changes.count

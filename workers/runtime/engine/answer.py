@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from workers.runtime.engine.intake import Encoded
 from workers.runtime.engine.messages import Piece
@@ -42,11 +41,13 @@ class Answer:
     clocked: Clocked
     counts: TokenCounts | None
     """Kept only when a penalty needs it."""
-    clock: Callable[[], float] = field(default=time.monotonic)
+    clock: Callable[[], float]
     generated: int = 0
 
     @classmethod
-    def begin(cls, request: Encoded, tokenizer: Tokenizer, vocab_size: int) -> Answer:
+    def begin(
+        cls, request: Encoded, tokenizer: Tokenizer, vocab_size: int, clock: Callable[[], float]
+    ) -> Answer:
         """The empty answer to a request."""
         generation = request.generation
         penalises = generation.sampling.penalises
@@ -56,6 +57,7 @@ class Answer:
             StopMatcher(generation.stopping.stop),
             Clocked(request.arrived_at),
             TokenCounts(request.prompt_ids, vocab_size) if penalises else None,
+            clock,
         )
 
     def row(self) -> SamplingRow:

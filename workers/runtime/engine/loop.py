@@ -38,6 +38,7 @@ class Engine:
         config: Slots, limits and chunk sizes.
         inbox: Requests and cancellations, drained once a step.
         send: Takes what goes back to the supervisor.
+        clock: Seconds of the monotonic clock.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class Engine:
         *,
         inbox: SimpleQueue[InboxItem],
         send: Callable[[FromEngine], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend = backend
         self._text = text
         self._inbox = inbox
         self._send = send
+        self._clock = clock
         self._max_queue = config.max_queue
         self._most_requests = config.slots + config.max_queue
         self._scheduler = Scheduler(
@@ -72,9 +75,9 @@ class Engine:
     def _step(self, plan: StepPlan) -> None:
         for chunk in plan.chunks:
             self._answers[chunk.sequence].start()
-        began = time.monotonic()
+        began = self._clock()
         logits = self._backend.forward(plan)
-        self._measure(plan, time.monotonic() - began)
+        self._measure(plan, self._clock() - began)
         self._commit(plan, self._sample(plan, logits))
 
     def _sample(self, plan: StepPlan, logits: NDArray[np.float32]) -> list[int]:
@@ -131,7 +134,9 @@ class Engine:
             return
         self._send(Admitted(request.id, request.prompt_ids))
         description = self._text.description
-        self._answers[request.id] = Answer.begin(request, self._text.tokenizer, description.vocab_size)
+        self._answers[request.id] = Answer.begin(
+            request, self._text.tokenizer, description.vocab_size, self._clock
+        )
         stopping = request.generation.stopping
         self._scheduler.add(
             Sequence(
@@ -146,8 +151,8 @@ class Engine:
 
     def _queue_full(self) -> QueueFull:
         return QueueFull(
-            f"{self._scheduler.queued} requests wait for this model already",
-            metadata={"queued": str(self._scheduler.queued), "limit": str(self._max_queue)},
+            f"the model's slots are taken and {self._max_queue} requests wait already; try again",
+            metadata={"limit": str(self._max_queue)},
             retry_after=1.0,
         )
 

@@ -1,0 +1,77 @@
+"""From tokens to pieces. The loop's tests have the endings; here are the order and the clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fake_backend import VOCABULARY, byte_tokenizer
+from workers.runtime.engine.answer import Answer, Clocked
+from workers.runtime.engine.intake import Encoded
+from workers.runtime.generation import FinishReason, Generation, Prompt, Stopping, Timings
+from workers.runtime.sampling import SamplingParams
+
+TOKENIZER = byte_tokenizer()
+
+
+def answer(*stop, sampling=None, clock=lambda: 5.0):
+    generation = Generation(Prompt("Hi"), sampling or SamplingParams(), Stopping(stop=stop))
+    return Answer.begin(Encoded(1, generation, (4, 5), 1.0), TOKENIZER, VOCABULARY, clock)
+
+
+def ids(text):
+    return TOKENIZER.encode(text)
+
+
+def test_rows_count_their_positions():
+    under_test = answer()
+    positions = []
+    for token in ids("abc"):
+        positions.append(under_test.row().position)
+        under_test.push(token, None)
+    assert positions == [0, 1, 2]
+
+
+def test_tokens_are_counted_only_for_penalties():
+    assert answer().row().tokens is None
+    under_test = answer(sampling=SamplingParams(presence_penalty=1.0))
+    (token,) = ids("a")
+    under_test.push(token, None)
+    counts = under_test.row().tokens
+    assert dict(zip(counts.ids.tolist(), counts.counts.tolist(), strict=True)) == {4: 0, 5: 0, token: 1}
+
+
+def test_a_stop_string_wins_over_the_limit_that_came_with_it():
+    under_test = answer("a")
+    piece = under_test.push(ids("a")[0], FinishReason.MAX_TOKENS)
+    assert (piece.text, piece.token_ids) == ("", tuple(ids("a")))
+    assert (piece.finish.reason, piece.finish.stop_match) == (FinishReason.STOP, "a")
+
+
+@pytest.mark.parametrize("reason", [FinishReason.END_OF_SEQUENCE, FinishReason.STOP])
+def test_a_token_that_ends_is_not_part_of_the_output(reason):
+    under_test = answer()
+    under_test.push(ids("a")[0], None)
+    piece = under_test.push(ids("b")[0], reason)
+    assert (piece.text, piece.token_ids) == ("", ())
+    assert (piece.finish.reason, piece.finish.stop_match) == (reason, ids("b")[0])
+    assert piece.finish.completion_tokens == 2
+
+
+def test_half_a_character_at_the_end_can_complete_a_stop():
+    under_test = answer("\ufffd")
+    piece = under_test.push(ids("€")[0], FinishReason.MAX_TOKENS)
+    assert (piece.text, piece.finish.reason, piece.finish.stop_match) == ("", FinishReason.STOP, "\ufffd")
+
+
+def test_the_clock_is_read_at_the_stations():
+    times = iter([2.0, 4.0, 9.0])
+    under_test = answer(clock=lambda: next(times))
+    under_test.start()
+    under_test.start()
+    under_test.push(ids("a")[0], None)
+    piece = under_test.push(ids("b")[0], FinishReason.MAX_TOKENS)
+    assert piece.finish.timings == Timings(queue=1.0, prefill=2.0, decode=5.0)
+
+
+def test_what_never_began_spent_its_time_waiting():
+    assert Clocked(1.0).timings(4.0) == Timings(queue=3.0, prefill=0.0, decode=0.0)

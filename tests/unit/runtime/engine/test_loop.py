@@ -1,0 +1,470 @@
+"""The whole engine in one thread, on a backend whose texts show any mistake in slots, moves and lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diplex.errors import InternalError, InvalidRequest, QueueFull
+from tests.fake_backend import VOCABULARY, FakeBackend, byte_tokenizer
+from workers.runtime.artefact import ModelDescription
+from workers.runtime.engine.intake import Arrived, Closed, Encoded, ModelText, Unencodable
+from workers.runtime.engine.loop import Engine
+from workers.runtime.engine.messages import Admitted, Cancel, EngineConfig, Refused, Stepped
+from workers.runtime.generation import FinishReason, Generation, Priority, Prompt, Stopping
+from workers.runtime.sampling import SamplingParams
+
+TOKENIZER = byte_tokenizer()
+END = TOKENIZER.id_of("<|im_end|>")
+GREEDY = SamplingParams(temperature=0)
+
+
+def ids_of(text):
+    return tuple(TOKENIZER.encode(text))
+
+
+def description(**changes):
+    values = {
+        "name": "fake",
+        "architecture": "none",
+        "precision": "fp32",
+        "vocab_size": VOCABULARY,
+        "context_length": 64,
+        "layers": 1,
+        "kv_heads": 1,
+        "head_dim": 1,
+        "hidden_size": 1,
+        "bos_token_id": 0,
+        "eos_token_ids": (END,),
+        "add_bos": False,
+        "bos_token": "<|endoftext|>",
+        "eos_token": "<|im_end|>",
+        "chat_template": None,
+        "kv_bytes_per_token": 8,
+    }
+    return ModelDescription(**values | changes)
+
+
+def request(number, prompt="Hi", *, sampling=GREEDY, priority=Priority.NORMAL, arrived_at=0.0, **stopping):
+    generation = Generation(Prompt(prompt), sampling, Stopping(**stopping), priority)
+    return Encoded(number, generation, ids_of(prompt), arrived_at)
+
+
+@dataclass
+class Run:
+    """An engine on a fake backend, and all that it says."""
+
+    backend: FakeBackend
+    config: EngineConfig = field(
+        default_factory=lambda: EngineConfig(Path(), slots=4, prefill_chunk=8, shared_prefill_chunk=4)
+    )
+    at_step: dict[int, list] = field(default_factory=dict)
+    """Step, from 1 -> what comes in while it is running."""
+    sent: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.inbox = SimpleQueue()
+        self.open = set()  # requests that have not ended
+        self.steps = 0
+        self.backend.before_step = self.before_step
+        text = ModelText(TOKENIZER, description())
+        self.engine = Engine(
+            self.backend, text, self.config, inbox=self.inbox, send=self.take, clock=self.clock
+        )
+
+    def clock(self):
+        """Stands at the number of steps begun."""
+        return float(self.steps)
+
+    def before_step(self, plan):
+        self.steps += 1
+        self.put(*self.at_step.pop(self.steps, ()))
+
+    def put(self, *items):
+        self.open |= {item.id for item in items if isinstance(item, Encoded | Unencodable)}
+        for item in items:
+            if isinstance(item, Encoded | Unencodable):
+                self.inbox.put(Arrived(item.id))
+            self.inbox.put(item)
+        for item in items:
+            if isinstance(item, Cancel):
+                self.ended(item.id)
+
+    def take(self, message):
+        self.sent.append(message)
+        if isinstance(message, Refused):
+            self.ended(message.id)
+        if isinstance(message, Stepped):
+            for piece in message.pieces:
+                if piece.finish is not None:
+                    self.ended(piece.id)
+
+    def ended(self, number):
+        self.open.discard(number)
+        if not self.open and not self.at_step:
+            self.inbox.put(Closed())
+
+    def __call__(self, *items):
+        """Runs until every request has ended."""
+        self.put(*items)
+        self.engine.run()
+        return self
+
+    def kinds(self, number):
+        return [type(message).__name__ for message in self.sent if getattr(message, "id", None) == number]
+
+    def pieces(self, number):
+        steps = [message for message in self.sent if isinstance(message, Stepped)]
+        return [piece for step in steps for piece in step.pieces if piece.id == number]
+
+    def text(self, number):
+        return "".join(piece.text for piece in self.pieces(number))
+
+    def tokens(self, number):
+        return [token for piece in self.pieces(number) for token in piece.token_ids]
+
+    def finish(self, number):
+        return self.pieces(number)[-1].finish
+
+    def loads(self):
+        return [(m.load.busy, m.load.queued) for m in self.sent if isinstance(m, Stepped)]
+
+    def refusal(self, number):
+        (error,) = [m.error for m in self.sent if isinstance(m, Refused) and m.id == number]
+        return error
+
+
+def rote(prompt, *answer):
+    """A backend that answers a prompt with texts, or token ids, by heart."""
+    tokens = [token for part in answer for token in (ids_of(part) if isinstance(part, str) else (part,))]
+    return FakeBackend(answers={ids_of(prompt): tokens})
+
+
+def alone(item):
+    return Run(FakeBackend())(item)
+
+
+def test_one_request():
+    run = Run(rote("Hi", "Hello", END))(request(1))
+    assert run.sent[0] == Admitted(1, ids_of("Hi"))
+    assert run.text(1) == "Hello"
+    assert run.tokens(1) == list(ids_of("Hello"))
+    finish = run.finish(1)
+    assert (finish.reason, finish.stop_match) == (FinishReason.END_OF_SEQUENCE, END)
+    assert (finish.prompt_tokens, finish.completion_tokens) == (2, 6)
+    assert all(piece.finish is None for piece in run.pieces(1)[:-1])
+
+
+def test_ends_when_the_inbox_is_closed():
+    Run(FakeBackend())(Closed())
+    run = Run(FakeBackend(), at_step={3: [Closed()]})(request(1))
+    assert run.steps == 3
+
+
+PROMPTS = ("a", "Bonjour", "the model of the assistant", "x" * 21, "12", "to and fro", "é🙂", "ab" * 13)
+
+
+def test_batch_matches_single():
+    requests = [request(number, prompt, max_tokens=6 + number) for number, prompt in enumerate(PROMPTS)]
+    together = Run(FakeBackend())(*requests)
+    assert max(len(plan.rows) for plan in together.backend.plans) == 4
+    for item in requests:
+        single = alone(item)
+        assert together.text(item.id) == single.text(item.id)
+        assert together.tokens(item.id) == single.tokens(item.id)
+        assert together.finish(item.id).reason == single.finish(item.id).reason
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 14),  # the step that it comes in
+            st.integers(1, 24),  # tokens of its prompt
+            st.integers(1, 12),  # tokens it is to have
+            st.none() | st.integers(1, 8),  # steps after which it is cancelled
+            st.sampled_from(Priority),
+        ),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_no_company_changes_a_text(arrivals):
+    at_step = {}
+    requests = []
+    for number, (step, length, most, cancelled, priority) in enumerate(arrivals):
+        prompt = "".join(chr(65 + (number * 7 + i) % 26) for i in range(length))
+        item = request(number, prompt, max_tokens=most, priority=priority)
+        requests.append(item)
+        at_step.setdefault(step, []).append(item)
+        if cancelled is not None:
+            at_step.setdefault(step + cancelled, []).append(Cancel(number))
+    # While anything is running there is a next step, so one request lasts for as long as others are to come.
+    last = max(at_step)
+    at_step.setdefault(0, []).append(request(99, "?", max_tokens=last + 10, priority=Priority.INTERACTIVE))
+    run = Run(FakeBackend(), at_step=at_step)
+    run(*at_step.pop(0))
+    for item in requests:
+        expected = alone(item)
+        if arrivals[item.id][3] is None:
+            assert run.tokens(item.id) == expected.tokens(item.id)
+            assert run.text(item.id) == expected.text(item.id)
+            assert run.finish(item.id).reason is FinishReason.MAX_TOKENS
+        else:
+            got = run.tokens(item.id)
+            assert got == expected.tokens(item.id)[: len(got)]
+    assert run.loads()[-1] == (0, 0)
+
+
+def test_a_seed_gives_the_same_text_in_any_company():
+    hot = SamplingParams(temperature=2.0, seed=7)
+    item = request(1, "Once", sampling=hot, max_tokens=12)
+    expected = alone(item).tokens(1)
+    others = [
+        request(number, prompt, sampling=SamplingParams(temperature=2.0, seed=number), max_tokens=5 + number)
+        for number, prompt in enumerate(PROMPTS[:5], start=2)
+    ]
+    assert Run(FakeBackend())(*others, item).tokens(1) == expected
+    assert Run(FakeBackend(), at_step={4: [item]})(*others).tokens(1) == expected
+    other = request(1, "Once", sampling=SamplingParams(temperature=2.0, seed=8), max_tokens=12)
+    assert alone(other).tokens(1) != expected
+
+
+def test_penalties_see_the_sequences_own_tokens():
+    penalised = SamplingParams(temperature=0, frequency_penalty=2.0, repetition_penalty=10.0)
+    item = request(1, "ab", sampling=penalised, max_tokens=20)
+    run = Run(FakeBackend())(request(2, "ab", max_tokens=20), item, request(3, "ab", max_tokens=20))
+    assert run.tokens(1) == alone(item).tokens(1)
+    assert run.tokens(2) == run.tokens(3)
+
+
+# ------------------------------------------------------------------------------------------ queue
+
+
+def test_the_queue_holds_so_many_beside_the_slots():
+    config = EngineConfig(Path(), slots=2, max_queue=1)
+    run = Run(FakeBackend(), config)(*(request(number, max_tokens=2) for number in range(4)))
+    assert [run.kinds(number)[0] for number in range(4)] == ["Admitted"] * 3 + ["Refused"]
+    error = run.refusal(3)
+    assert isinstance(error, QueueFull)
+    assert error.metadata == {"limit": "1"}
+    assert error.retry_after is not None
+
+
+def test_without_a_queue_the_slots_can_still_be_used():
+    config = EngineConfig(Path(), slots=2, max_queue=0)
+    run = Run(FakeBackend(), config, at_step={2: [request(3, max_tokens=2)]})
+    run(request(1, max_tokens=8), request(2, max_tokens=8))
+    assert run.kinds(1) == run.kinds(2) == ["Admitted"]
+    assert isinstance(run.refusal(3), QueueFull)
+    assert run.finish(1).reason is FinishReason.MAX_TOKENS
+
+
+def test_a_place_that_was_given_up_can_be_taken():
+    config = EngineConfig(Path(), slots=1, max_queue=0)
+    run = Run(FakeBackend(), config, at_step={3: [Cancel(1), request(2, max_tokens=2)]})(request(1))
+    assert run.kinds(2) == ["Admitted"]
+
+
+def test_more_urgent_requests_leave_the_queue_first():
+    config = EngineConfig(Path(), slots=1)
+    run = Run(FakeBackend(), config)(
+        request(1, max_tokens=1, priority=Priority.BATCH),
+        request(2, max_tokens=1),
+        request(3, max_tokens=1, priority=Priority.INTERACTIVE),
+    )
+    assert [piece.id for m in run.sent if isinstance(m, Stepped) for piece in m.pieces] == [3, 2, 1]
+
+
+def test_what_cannot_be_encoded_is_refused():
+    error = InvalidRequest("no")
+    run = Run(FakeBackend())(Unencodable(1, error), request(2, max_tokens=1))
+    assert run.refusal(1) is error
+    assert run.finish(2).reason is FinishReason.MAX_TOKENS
+
+
+# ----------------------------------------------------------------------------------- cancellation
+
+
+def test_cancelled_while_it_is_being_encoded():
+    run = Run(FakeBackend())
+    run.open |= {1, 2, 3}
+    encoded = request(1)
+    items = [Arrived(1), Arrived(2), Cancel(1), Cancel(2), encoded, Unencodable(2, InvalidRequest("no"))]
+    for item in items:
+        run.inbox.put(item)
+    run.open -= {1, 2}
+    run(request(3, max_tokens=1))
+    assert run.kinds(1) == run.kinds(2) == []
+    assert run.pieces(1) == []
+
+
+def test_cancelled_while_it_waits():
+    config = EngineConfig(Path(), slots=1)
+    run = Run(FakeBackend(), config, at_step={2: [Cancel(2)]})
+    run(request(1, max_tokens=4), request(2), request(3, max_tokens=1))
+    assert run.pieces(2) == []
+    assert run.finish(3).reason is FinishReason.MAX_TOKENS
+    assert run.loads() == [(1, 2), (1, 2), (1, 1), (0, 1), (0, 0)]
+
+
+def test_cancelled_while_it_is_prefilled():
+    run = Run(FakeBackend(), at_step={2: [Cancel(1)]})(request(1, "abcdefgh" * 5))
+    assert run.steps == 2
+    assert run.pieces(1) == []
+    assert run.loads()[-1] == (0, 0)
+
+
+def test_cancelled_while_it_is_decoded():
+    run = Run(FakeBackend(), at_step={5: [Cancel(1)]})(request(1), request(2, max_tokens=9))
+    # The cancellation comes in during the fifth step; the sixth is without it.
+    assert len(run.tokens(1)) == 5
+    assert [len(plan.rows) for plan in run.backend.plans[:6]] == [0, 2, 2, 2, 2, 1]
+    assert run.loads()[5] == (1, 0)
+
+
+def test_cancelling_the_only_request_is_reported_at_once():
+    run = Run(FakeBackend(), at_step={3: [Cancel(1)]})(request(1))
+    assert run.steps == 3
+    assert run.loads()[-1] == (0, 0)
+
+
+def test_cancelling_the_unknown_and_the_finished_does_nothing():
+    run = Run(FakeBackend(), at_step={4: [Cancel(1), Cancel(77)]})
+    run(request(1, max_tokens=1), request(2, max_tokens=6))
+    assert len(run.tokens(2)) == 6
+
+
+# ---------------------------------------------------------------------------------------- endings
+
+
+def test_max_tokens():
+    run = Run(rote("Hi", "Hello there"))(request(1, max_tokens=5))
+    assert run.text(1) == "Hello"
+    assert run.finish(1).reason is FinishReason.MAX_TOKENS
+    assert run.finish(1).completion_tokens == 5
+
+
+def test_a_full_context():
+    run = Run(FakeBackend(max_length=12))(request(1, "abcdefgh"))
+    assert run.finish(1).reason is FinishReason.CONTEXT_LENGTH
+    assert run.finish(1).completion_tokens == 4
+
+
+def test_a_stop_string_over_several_tokens():
+    run = Run(rote("Hi", "One. Two. STOP three"))(request(1, stop=("STOP",)))
+    assert run.text(1) == "One. Two. "
+    assert (run.finish(1).reason, run.finish(1).stop_match) == (FinishReason.STOP, "STOP")
+    # It ends with the step in which the stop string is whole.
+    assert run.steps == len(ids_of("One. Two. STOP"))
+    assert run.loads()[-1] == (0, 0)
+
+
+def test_text_that_could_become_a_stop_is_held_and_comes_at_the_end():
+    run = Run(rote("Hi", "One STO"))(request(1, stop=("STOP",), max_tokens=7))
+    pieces = run.pieces(1)
+    assert [piece.text for piece in pieces] == ["O", "n", "e", " ", "", "", "STO"]
+    assert pieces[-1].finish.reason is FinishReason.MAX_TOKENS
+    run = Run(rote("Hi", "One STO", END))(request(1, stop=("STOP",)))
+    assert run.text(1) == "One STO"
+    assert run.finish(1).reason is FinishReason.END_OF_SEQUENCE
+
+
+def test_a_stop_token():
+    stop = ids_of("!")[0]
+    run = Run(rote("Hi", "Well!"))(request(1, stop_token_ids=(stop,)))
+    assert run.text(1) == "Well"
+    assert run.tokens(1) == list(ids_of("Well"))
+    assert (run.finish(1).reason, run.finish(1).stop_match) == (FinishReason.STOP, stop)
+    assert run.finish(1).completion_tokens == 5
+
+
+def test_half_a_character_is_never_said():
+    euro = ids_of("€")
+    assert len(euro) == 3
+    run = Run(rote("Hi", "1", *euro, END))(request(1))
+    assert [piece.text for piece in run.pieces(1)] == ["1", "", "", "€", ""]
+    run = Run(rote("Hi", "1", *euro))(request(1, max_tokens=3))
+    assert run.text(1) == "1\ufffd"
+
+
+def test_a_stop_string_that_the_last_token_completes():
+    run = Run(rote("Hi", "abc"))(request(1, stop=("c",), max_tokens=3))
+    assert (run.text(1), run.finish(1).reason) == ("ab", FinishReason.STOP)
+
+
+# ----------------------------------------------------------------------------------------- trouble
+
+
+@pytest.mark.parametrize("at", ["the first token", "a later token"])
+def test_broken_logits_end_that_sequence_only(at):
+    said = "" if at == "the first token" else "He"
+    held = ids_of("Hi") + ids_of(said)
+    backend = FakeBackend(
+        answers={ids_of("Hi"): ids_of("Hello")},
+        broken_at=frozenset({held}),
+    )
+    others = [request(number, prompt, max_tokens=8) for number, prompt in ((1, "abc"), (3, "xyz"))]
+    run = Run(backend)(others[0], request(2), others[1])
+    assert isinstance(run.refusal(2), InternalError)
+    assert run.text(2) == said
+    for item in others:
+        assert run.tokens(item.id) == alone(item).tokens(item.id)
+    assert run.loads()[-1] == (0, 0)
+
+
+def test_broken_logits_of_the_only_sequence():
+    run = Run(FakeBackend(broken_at=frozenset({ids_of("Hi")})))(request(1))
+    assert isinstance(run.refusal(1), InternalError)
+    assert run.loads()[-1] == (0, 0)
+
+
+def test_absurd_penalties_harm_nobody():
+    absurd = SamplingParams(temperature=1.1e-5, repetition_penalty=1e-45, top_p=0.5, seed=1)
+    other = request(2, "abc", max_tokens=8)
+    run = Run(FakeBackend())(request(1, sampling=absurd, max_tokens=8), other)
+    assert len(run.tokens(1)) == 8
+    assert run.tokens(2) == alone(other).tokens(2)
+
+
+# ---------------------------------------------------------------------------------------- reports
+
+
+def test_loads_tell_slots_and_queue():
+    config = EngineConfig(Path(), slots=2)
+    run = Run(FakeBackend(), config)(*(request(number, max_tokens=2) for number in (1, 2, 3)))
+    assert run.loads() == [(2, 1), (0, 1), (1, 0), (0, 0)]
+
+
+def test_rates_are_of_work_and_stay_when_it_is_over():
+    run = Run(FakeBackend())(request(1, max_tokens=4))
+    last = [message.load for message in run.sent if isinstance(message, Stepped)][-1]
+    assert last.prefill_rate > 0
+    assert last.decode_rate > 0
+
+
+def test_timings():
+    run = Run(FakeBackend())(request(1, "x" * 20, max_tokens=4, arrived_at=-3.0))
+    chunks = [len(plan.chunks) for plan in run.backend.plans]
+    assert chunks == [1, 1, 1, 0, 0, 0]
+    timings = run.finish(1).timings
+    assert (timings.queue, timings.prefill, timings.decode) == (3.0, 3.0, 3.0)
+
+
+def test_pieces_of_one_step_travel_together():
+    run = Run(FakeBackend())(*(request(number, max_tokens=3) for number in (1, 2, 3)))
+    steps = [[piece.id for piece in m.pieces] for m in run.sent if isinstance(m, Stepped)]
+    assert steps == [[1, 2, 3]] * 3
+
+
+def test_a_step_admits_what_came_in_before_it():
+    run = Run(FakeBackend(), at_step={2: [request(2, "wxyz", max_tokens=2)]})(request(1, max_tokens=6))
+    plans = run.backend.plans
+    assert [chunk.sequence for chunk in plans[2].chunks] == [2]
+    assert all(later.rows[0].past == earlier.rows[0].past + 1 for earlier, later in pairwise(plans[1:]))
