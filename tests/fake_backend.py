@@ -6,6 +6,7 @@ token is a function of what a slot really holds. So a wrong slot, move, length o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers
 
 from tests.fixtures.tiny_llama import SPECIAL_TOKENS, vocabulary
+from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.plan import Chunk, StepPlan
 from workers.runtime.text.tokenizer import Tokenizer
 
@@ -36,9 +38,32 @@ def byte_tokenizer() -> Tokenizer:
     return Tokenizer(backend)
 
 
+def fake_description(**changes: object) -> ModelDescription:
+    """What stands beside the byte-level tokenizer in a prepared artefact; no template unless one is given."""
+    description = ModelDescription(
+        name="fake",
+        architecture="none",
+        precision="fp32",
+        vocab_size=VOCABULARY,
+        context_length=64,
+        layers=1,
+        kv_heads=1,
+        head_dim=1,
+        hidden_size=1,
+        bos_token_id=0,
+        eos_token_ids=(SPECIAL_TOKENS.index("<|im_end|>"),),
+        add_bos=False,
+        bos_token="<|endoftext|>",  # noqa: S106  # no password
+        eos_token="<|im_end|>",  # noqa: S106  # no password
+        chat_template=None,
+        kv_bytes_per_token=8,
+    )
+    return dataclasses.replace(description, **changes)
+
+
 @dataclass
 class FakeBackend:
-    """Answers by rote where ``answers`` knows the prompt, else with tokens that depend on all that is held."""
+    """Answers by rote where ``answers`` knows the prompt, else by a function of all that a slot holds."""
 
     slots: int = 4
     max_length: int = 64
@@ -92,5 +117,3 @@ class FakeBackend:
             if held[: len(prompt)] == prompt and 0 <= given < len(answer):
                 logits[answer[given]] = 100.0
         return logits.astype(np.float32)
-
-

@@ -11,6 +11,15 @@ from tests.e2e import services
 
 _FIGURES = pytest.StashKey[dict[str, str]]()
 
+_SECONDS = 660
+"""For one test with its fixtures: the first may have to download and convert the model."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if services.ROOT / "tests" / "e2e" in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_SECONDS))
+
 
 @pytest.fixture
 def figure(request):

@@ -3,7 +3,6 @@
 import re
 import signal
 import subprocess
-import sys
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +129,7 @@ def test_the_gateway_cannot_convert_and_says_so(environments):
     assert "diplex[onnx]" in done.stdout
 
 
-def test_the_three_work_together(environments, tmp_path, figure):
+def test_the_three_work_together(environments, tmp_path):
     home = services.environment(DIPLEX_HOME=str(tmp_path / "home"), PYTHONSAFEPATH="1")
     socket = f"unix:{tmp_path / 'worker.sock'}"
     sdk, gateway, onnx = (environments(extra) for extra in EXTRAS)
@@ -148,4 +147,3 @@ def test_the_three_work_together(environments, tmp_path, figure):
     assert "Paris" in answer
     assert ready["model"] == services.DEFAULT_MODEL
     assert any((tmp_path / "home" / "prepared").iterdir())  # it was converted there
-    figure("Python of the environments", sys.version.split()[0])

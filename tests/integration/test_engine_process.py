@@ -180,6 +180,21 @@ async def test_a_cancelled_request_frees_its_slot(tiny_fp32):
         assert len((await answer(engine, generation("a", max_tokens=3)))[0]) == 3
 
 
+async def test_a_request_whose_caller_left_takes_no_further_steps(tiny_fp32):
+    """The engine is held still meanwhile, so that it can't be done before it hears of it."""
+    loads = Loads()
+    async with started(tiny_fp32, loads, slots=1) as engine:
+        os.kill(engine.pid, signal.SIGSTOP)
+        stream = engine.generate(generation("a", max_tokens=LONG))
+        waiting = asyncio.create_task(anext(stream))
+        await asyncio.wait([waiting], timeout=0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        os.kill(engine.pid, signal.SIGCONT)
+        assert len((await answer(engine, generation("a", max_tokens=3)))[0]) == 3
+        assert loads.changes.count < LONG // 4
+
+
 async def test_a_reader_that_is_slow_gets_larger_pieces(engine):
     stream = engine.generate(generation("a", max_tokens=60))
     async with aclosing(stream):

@@ -406,10 +406,11 @@ async def test_health_and_drain_of_a_whole_worker(tiny_home, tiny_catalogue, tmp
         assert deployment(await watch.read()).state == models_pb2.MODEL_STATE_READY
 
         running = generate(stub, stopping=pb.StoppingOptions(max_tokens=LONG))
-        await running.read()
+        events = [await running.read()]
         process.send_signal(signal.SIGTERM)
         assert (await health.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        events = [event async for event in running]
+        while events[-1].WhichOneof("event") != "receipt":
+            events.append(await running.read())
         assert events[-1].receipt.usage.completion_tokens == LONG
         async with asyncio.timeout(10):
             assert await process.wait() == 0

@@ -79,9 +79,9 @@ def profile(precision: public.Precision.ValueType) -> str | None:
     """
     if precision == public.PRECISION_UNSPECIFIED:
         return None
-    if precision not in _PROFILES:
+    if (found := _PROFILES.get(precision)) is None:
         raise InvalidRequest.of_field("precision", f"{precision} is unknown")
-    return _PROFILES[precision]
+    return found
 
 
 def generation(request: public.GenerateRequest, entry: ModelEntry) -> Generation:
@@ -129,20 +129,21 @@ def _chat(chat: public.ChatInput, entry: ModelEntry) -> Chat:
 
 def _refuse_images(chat: public.ChatInput, entry: ModelEntry) -> None:
     text = f"{entry.name} takes text only, no images"
-    if violations := [FieldViolation(field, text) for field in validation.image_fields(chat)]:
-        raise UnsupportedFeature(text, violations=violations)
+    if fields := validation.image_fields(chat):
+        raise UnsupportedFeature(text, violations=[FieldViolation(field, text) for field in fields])
 
 
 def _refuse_tool_turns(chat: public.ChatInput) -> None:
     """Refuses what the conversation given to the template would leave out."""
+    text = "calls of tools are not served yet"
     violations = [
-        FieldViolation(f"chat.messages[{i}].{field}", "this version doesn't serve it yet")
+        FieldViolation(f"chat.messages[{i}].{field}", text)
         for i, message in enumerate(chat.messages)
         for field in ("tool_calls", "tool_call_id")
         if getattr(message, field)
     ]
     if violations:
-        raise UnsupportedFeature("this version doesn't serve calls of tools yet", violations=violations)
+        raise UnsupportedFeature(text, violations=violations)
 
 
 def _sampling(options: public.SamplingOptions, defaults: SamplingDefaults) -> SamplingParams:
@@ -168,11 +169,8 @@ def _sampling(options: public.SamplingOptions, defaults: SamplingDefaults) -> Sa
 
 
 def _stopping(options: public.StoppingOptions) -> Stopping:
-    return Stopping(
-        options.max_tokens if options.HasField("max_tokens") else None,
-        tuple(options.stop),
-        tuple(options.stop_token_ids),
-    )
+    most = options.max_tokens if options.HasField("max_tokens") else None
+    return Stopping(most, tuple(options.stop), tuple(options.stop_token_ids))
 
 
 # ---------------------------------------------------------------------------------------- outward

@@ -7,9 +7,8 @@ from queue import SimpleQueue
 import pytest
 
 from diplex import errors
-from tests.fake_backend import VOCABULARY, byte_tokenizer
+from tests.fake_backend import VOCABULARY, byte_tokenizer, fake_description
 from tests.fixtures.tiny_llama import CHAT_TEMPLATE
-from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.intake import Arrived, Encoded, Intake, ModelText, Unencodable, check_length
 from workers.runtime.engine.messages import Cancel, Count, Counted, Refused, Submit
 from workers.runtime.generation import Chat, Generation, Prompt, Stopping, TokenIds
@@ -20,25 +19,7 @@ IM_START, IM_END = (TOKENIZER.id_of(token) for token in ("<|im_start|>", "<|im_e
 
 
 def text(*, add_bos=False, chat_template=CHAT_TEMPLATE):
-    description = ModelDescription(
-        name="fake",
-        architecture="none",
-        precision="fp32",
-        vocab_size=VOCABULARY,
-        context_length=64,
-        layers=1,
-        kv_heads=1,
-        head_dim=1,
-        hidden_size=1,
-        bos_token_id=0,
-        eos_token_ids=(IM_END,),
-        add_bos=add_bos,
-        bos_token="<|endoftext|>",
-        eos_token="<|im_end|>",
-        chat_template=chat_template,
-        kv_bytes_per_token=8,
-    )
-    return ModelText(TOKENIZER, description)
+    return ModelText(TOKENIZER, fake_description(add_bos=add_bos, chat_template=chat_template))
 
 
 def user(content):

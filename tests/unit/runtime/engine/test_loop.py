@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diplex.errors import InternalError, InvalidRequest, QueueFull
-from tests.fake_backend import VOCABULARY, FakeBackend, byte_tokenizer
-from workers.runtime.artefact import ModelDescription
+from tests.fake_backend import FakeBackend, byte_tokenizer, fake_description
 from workers.runtime.engine.intake import Arrived, Closed, Encoded, ModelText, Unencodable
 from workers.runtime.engine.loop import Engine
 from workers.runtime.engine.messages import Admitted, Cancel, EngineConfig, Refused, Stepped
@@ -27,28 +26,6 @@ GREEDY = SamplingParams(temperature=0)
 
 def ids_of(text):
     return tuple(TOKENIZER.encode(text))
-
-
-def description(**changes):
-    values = {
-        "name": "fake",
-        "architecture": "none",
-        "precision": "fp32",
-        "vocab_size": VOCABULARY,
-        "context_length": 64,
-        "layers": 1,
-        "kv_heads": 1,
-        "head_dim": 1,
-        "hidden_size": 1,
-        "bos_token_id": 0,
-        "eos_token_ids": (END,),
-        "add_bos": False,
-        "bos_token": "<|endoftext|>",
-        "eos_token": "<|im_end|>",
-        "chat_template": None,
-        "kv_bytes_per_token": 8,
-    }
-    return ModelDescription(**values | changes)
 
 
 def request(number, prompt="Hi", *, sampling=GREEDY, priority=Priority.NORMAL, arrived_at=0.0, **stopping):
@@ -73,7 +50,7 @@ class Run:
         self.open = set()  # requests that have not ended
         self.steps = 0
         self.backend.before_step = self.before_step
-        text = ModelText(TOKENIZER, description())
+        text = ModelText(TOKENIZER, fake_description())
         self.engine = Engine(
             self.backend, text, self.config, inbox=self.inbox, send=self.take, clock=self.clock
         )
