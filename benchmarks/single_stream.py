@@ -9,8 +9,9 @@ Both sides generate the same tokens, greedily, from the same prompt, in turns, o
 (b) *served*: a client of the gateway reads the stream; gateway, worker and engine are processes of their
     own, and the client's own cost counts.
 
-Decode speed is tokens after the first over the time from the first to the last; time to first token counts
-from the call. The figure is the ratio of each round, and their median.
+Decode speed is tokens after the first over the time from the first to the last, behind the short prompt. Time
+to first token counts from the call, for a short and for a medium prompt. The figures are the medians over all
+rounds of the ratio of each.
 """
 
 from __future__ import annotations
@@ -36,8 +37,12 @@ from workers.runtime.catalogue import Catalogue
 from workers.runtime.store import Store, default_home
 from workers.runtime.text.tokenizer import Tokenizer
 
-PROMPT = "The history of the sea is a history of people who"
-"""Continued without an end for several hundred tokens, greedily."""
+SENTENCE = "The history of the sea is a history of people who looked at it and wondered what lay behind. "
+"""Repeated to a prompt's length; continued without an end for several hundred tokens, greedily."""
+SHORT, MEDIUM = 38, 512
+"""Tokens of the prompts."""
+FIRST_ONLY = 4
+"""Tokens generated where only the first is of interest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,9 @@ class BareLoop:
         return _measured(tokens, began, first, time.perf_counter())
 
 
-def served(stack: Stack, prompt: str, tokens: int) -> Measured:
+def served(stack: Stack, prompt: list[int], tokens: int) -> Measured:
     """Generates through gateway and worker, and measures at the client."""
-    request = pb.GenerateRequest(prompt=prompt)
+    request = pb.GenerateRequest(tokens=pb.TokenInput(ids=prompt))
     request.sampling.temperature = 0
     request.stopping.max_tokens = tokens
     began = time.perf_counter()
@@ -101,8 +106,48 @@ def _measured(tokens: int, began: float, first: float, last: float) -> Measured:
     return Measured(tokens, 1e3 * (first - began), (tokens - 1) / (last - first))
 
 
-def _ratio(pairs: list[tuple[Measured, Measured]], figure: Callable[[Measured], float]) -> float:
-    return statistics.median(figure(b) / figure(a) for a, b in pairs)
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Both sides once, at every task."""
+
+    decode: tuple[Measured, Measured]
+    """Bare and served, behind the short prompt."""
+    short: tuple[Measured, Measured]
+    """For the first token of the short prompt."""
+    medium: tuple[Measured, Measured]
+    """For the first token of the medium prompt."""
+
+    @classmethod
+    def run(cls, bare: BareLoop, stack: Stack, text: list[int], tokens: int) -> Round:
+        """Measures in turns."""
+        tasks = ((SHORT, tokens), (SHORT, FIRST_ONLY), (MEDIUM, FIRST_ONLY))
+        return cls(*((bare.generate(text[:n], m), served(stack, text[:n], m)) for n, m in tasks))
+
+    def line(self) -> str:
+        """The round for a person."""
+        a, b = (side.decode_tokens_per_second for side in self.decode)
+        firsts = "   ".join(
+            f"first of {name} {pair[0].first_token_ms:5.1f} / {pair[1].first_token_ms:5.1f} ms"
+            for name, pair in ((SHORT, self.short), (MEDIUM, self.medium))
+        )
+        return f"bare / served: decode {a:5.1f} / {b:5.1f} tok/s   {firsts}"
+
+
+def _report(rounds: list[Round]) -> str:
+    figures: dict[str, Callable[[Round], float]] = {
+        "decode speed, served over bare (more is better)": lambda r: (
+            r.decode[1].decode_tokens_per_second / r.decode[0].decode_tokens_per_second
+        ),
+        f"time to first of {SHORT}, bare over served (more is better)": lambda r: (
+            r.short[0].first_token_ms / r.short[1].first_token_ms
+        ),
+        f"time to first of {MEDIUM}, bare over served (more is better)": lambda r: (
+            r.medium[0].first_token_ms / r.medium[1].first_token_ms
+        ),
+    }
+    return "\n".join(
+        f"{name:56} {statistics.median(map(figure, rounds)):.3f}" for name, figure in figures.items()
+    )
 
 
 def main() -> None:
@@ -115,30 +160,18 @@ def main() -> None:
     options = parser.parse_args()
     match = Catalogue.load().find(options.model)
     artefact = Store(default_home(os.environ)).ensure(match.entry, "onnx", match.profile, GgufToOnnx())
-    prompt_ids = Tokenizer.from_file(artefact.folder / TOKENIZER_FILE).encode(PROMPT)
-    bare = BareLoop(artefact.folder, len(prompt_ids) + options.tokens + 1)
-    pairs = []
+    tokenizer = Tokenizer.from_file(artefact.folder / TOKENIZER_FILE)
+    text = tokenizer.encode(SENTENCE * (MEDIUM // 10))
+    bare = BareLoop(artefact.folder, MEDIUM + options.tokens + 1)
+    rounds = []
     with Stack(models=[options.model]) as stack:
-        for round_ in range(options.rounds + 1):
-            pair = (bare.generate(prompt_ids, options.tokens), served(stack, PROMPT, options.tokens))
-            if round_:  # the first warms up
-                pairs.append(pair)
-                print(_line(f"round {round_}", *pair))
-    print()
-    speed = _ratio(pairs, lambda m: m.decode_tokens_per_second)
-    first = _ratio(pairs, lambda m: m.first_token_ms)
-    print(f"decode, served over bare (more is better):              {speed:.3f}")
-    print(f"time to first token, served over bare (less is better): {first:.3f}")
+        Round.run(bare, stack, text, options.tokens)  # warms up
+        for _ in range(options.rounds):
+            rounds.append(Round.run(bare, stack, text, options.tokens))
+            print(rounds[-1].line(), flush=True)
+    print(f"\n{_report(rounds)}")
     if options.json:
-        options.json.write_text(json.dumps([[asdict(a), asdict(b)] for a, b in pairs], indent=1) + "\n")
-
-
-def _line(name: str, a: Measured, b: Measured) -> str:
-    return (
-        f"{name:10} bare {a.decode_tokens_per_second:7.1f} tok/s {a.first_token_ms:6.1f} ms"
-        f"   served {b.decode_tokens_per_second:7.1f} tok/s {b.first_token_ms:6.1f} ms"
-        f"   ratio {b.decode_tokens_per_second / a.decode_tokens_per_second:.3f}"
-    )
+        options.json.write_text(json.dumps([asdict(each) for each in rounds], indent=1) + "\n")
 
 
 if __name__ == "__main__":

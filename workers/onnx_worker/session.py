@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from diplex.errors import UnsupportedModel
 
 _CPU: Final = "cpu"
+_SPIN_MICROSECONDS: Final = 40
+"""How long an idle thread of ONNX Runtime spins before it sleeps. Its own default, about a millisecond, costs
+whoever else needs a core more than it gains: see docs/decisions/0006-short-spinning.md."""
 _ERRORS_ONLY: Final = 3
 
 
@@ -35,6 +38,7 @@ def open_session(model: Path, *, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_MICROSECONDS))
     options.log_severity_level = _ERRORS_ONLY
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

@@ -12,7 +12,8 @@ import pytest
 
 from diplex.errors import DigestMismatch, InternalError, ModelNotFound, SourceUnavailable, UnsupportedModel
 from tests.unit.runtime.store.arrangement import CONTENT, SHA256, Converter, entry_of, leftovers
-from workers.runtime.catalogue import Certificate, DiskSource, Profile
+from workers.runtime.catalogue import DiskSource, Profile
+from workers.runtime.fidelity.certificate import Certificate
 from workers.runtime.progress import Phase, Progress
 from workers.runtime.store import Store, default_home
 
@@ -132,7 +133,14 @@ def test_verify_reads_the_content(store, weights):
 
 
 def test_the_certificate_counts_only_for_its_own_digest(store, weights):
-    certificate = Certificate(0.004, 19.3, 19.2, 0.95, 2000, "c" * 64)
+    certificate = Certificate(
+        kl=0.004,
+        perplexity=19.3,
+        reference_perplexity=19.2,
+        top1_agreement=0.95,
+        tokens=2000,
+        text_sha256="c" * 64,
+    )
     made = store.ensure(entry_of(DiskSource(weights)), "onnx", None, Converter())
     assert made.certificate is None
     right = entry_of(DiskSource(weights), profiles=(Profile("int8", made.digest, certificate),))
