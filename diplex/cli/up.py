@@ -213,11 +213,11 @@ async def _failed_model(client: AsyncClient) -> None:
 
 
 def _own_name() -> str:
-    """How this program is called from here: by its name if that is on the path, else by where it lies."""
+    """How `diplex` is called from here: by its name if that is on the path, else by where it lies."""
     program = Path(sys.argv[0])
-    found = shutil.which(program.name)
-    if found and Path(found).resolve() == program.resolve():
-        return program.name
+    found = shutil.which("diplex")
+    if program.name != "diplex" or (found and Path(found).resolve() == program.resolve()):
+        return "diplex"
     with suppress(ValueError):
         return str(program.absolute().relative_to(Path.cwd()))
     return str(program)

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from diplex.cli.app import DEFAULT_SYSTEM
 from diplex.cli.terminal import ExitCode
 from diplex.errors import ContextLengthExceeded, FieldViolation, NoWorker
 from tests.fake_gateway import FakeGateway
@@ -58,7 +59,7 @@ def test_generate_reads_standard_input(gateway, diplex):
     diplex("generate", stdin="from a pipe")
     diplex("generate", "-", "--raw", stdin="from a dash")
     first, second = gateway.requests
-    assert first.chat.messages[0].parts[0].text == "from a pipe"
+    assert [message.parts[0].text for message in first.chat.messages] == [DEFAULT_SYSTEM, "from a pipe"]
     assert second.prompt == "from a dash"
 
 
@@ -144,7 +145,7 @@ def test_chat_keeps_the_history_and_takes_commands(gateway, diplex):
     assert (done.returncode, done.stdout) == (0, "Paris is the capital.\n" * 3)
     turns = [[m.parts[0].text for m in request.chat.messages] for request in gateway.requests]
     assert turns == [
-        ["one"],
+        [DEFAULT_SYSTEM, "one"],
         ["be brief", "one", "Paris is the capital.", "two"],
         ["be brief", "three"],
     ]

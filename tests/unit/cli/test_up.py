@@ -26,7 +26,7 @@ class Plan(up.Plan):
             Command("gateway", [sys.executable, *{gateway!r}, listen]),
         )
 
-plan = Plan(("Fake-1M",), "unix:{folder}/gw.sock", None, None, {sample!r}, True, {json_logs!r})
+plan = Plan(("Fake-1M",), "unix:{folder}/gw.sock", None, None, {sample!r}, "", True, {json_logs!r})
 with reported():
     code = up.run(plan)
 sys.exit(code)

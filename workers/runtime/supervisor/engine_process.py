@@ -153,7 +153,7 @@ class EngineProcess:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
         if self._process.returncode is None:
-            self._process.kill()
+            self._kill()
             await self._process.wait()
         if self._receiving is not None:
             await self._receiving
@@ -198,11 +198,20 @@ class EngineProcess:
         finally:
             if not self._writer.is_closing():
                 # A closed socket and a living process: no request can reach it any more.
-                with suppress(ProcessLookupError):
-                    self._process.kill()
+                self._kill()
             await self._process.wait()
             for mailbox in self._mailboxes.values():
                 mailbox.put(self._crash())
+
+    def _kill(self) -> None:
+        """Sends SIGKILL unless the process is known to have ended.
+
+        Not through the process object: its ``kill`` polls first, which takes the exit code of a process that
+        has just died away from asyncio's child watcher.
+        """
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def _dispatch(self, message: FromEngine) -> None:
         match message:
