@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.stack import Stack
-from diplex.v1 import generation_pb2 as pb
+from diplex import Client, TokenIds
 from workers.onnx_worker.kv_cache import KVCache
 from workers.onnx_worker.prepare import GgufToOnnx
 from workers.onnx_worker.session import BoundRun, open_session
@@ -83,22 +83,17 @@ class BareLoop:
         return _measured(tokens, began, first, time.perf_counter())
 
 
-def served(stack: Stack, prompt: list[int], tokens: int) -> Measured:
+def served(client: Client, prompt: list[int], tokens: int) -> Measured:
     """Generates through gateway and worker, and measures at the client."""
-    request = pb.GenerateRequest(tokens=pb.TokenInput(ids=prompt))
-    request.sampling.temperature = 0
-    request.stopping.max_tokens = tokens
     began = time.perf_counter()
     first = last = 0.0
-    count = 0
-    for event in stack.stub.GenerateStream(request):
-        if event.HasField("delta"):
+    with client.stream(TokenIds(prompt), temperature=0, max_tokens=tokens) as stream:
+        for _ in stream:
             last = time.perf_counter()
             first = first or last
-        elif event.HasField("receipt"):
-            count = event.receipt.usage.completion_tokens
-    if count != tokens:
-        raise RuntimeError(f"the answer ended after {count} of {tokens} tokens")
+        generated = stream.receipt.usage.completion_tokens
+    if generated != tokens:
+        raise RuntimeError(f"the answer ended after {generated} of {tokens} tokens")
     return _measured(tokens, began, first, last)
 
 
@@ -118,10 +113,10 @@ class Round:
     """For the first token of the medium prompt."""
 
     @classmethod
-    def run(cls, bare: BareLoop, stack: Stack, text: list[int], tokens: int) -> Round:
+    def run(cls, bare: BareLoop, client: Client, text: list[int], tokens: int) -> Round:
         """Measures in turns."""
         tasks = ((SHORT, tokens), (SHORT, FIRST_ONLY), (MEDIUM, FIRST_ONLY))
-        return cls(*((bare.generate(text[:n], m), served(stack, text[:n], m)) for n, m in tasks))
+        return cls(*((bare.generate(text[:n], m), served(client, text[:n], m)) for n, m in tasks))
 
     def line(self) -> str:
         """The round for a person."""
@@ -164,10 +159,10 @@ def main() -> None:
     text = tokenizer.encode(SENTENCE * (MEDIUM // 10))
     bare = BareLoop(artefact.folder, MEDIUM + options.tokens + 1)
     rounds = []
-    with Stack(models=[options.model]) as stack:
-        Round.run(bare, stack, text, options.tokens)  # warms up
+    with Stack(models=[options.model]) as stack, Client(stack.address) as client:
+        Round.run(bare, client, text, options.tokens)  # warms up
         for _ in range(options.rounds):
-            rounds.append(Round.run(bare, stack, text, options.tokens))
+            rounds.append(Round.run(bare, client, text, options.tokens))
             print(rounds[-1].line(), flush=True)
     print(f"\n{_report(rounds)}")
     if options.json:
