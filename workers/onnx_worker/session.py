@@ -39,6 +39,8 @@ def open_session(model: Path, *, threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_MICROSECONDS))
+    # Without VNNI, sums of unsigned times signed bytes can overflow their 16 bits; this keeps them exact.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = _ERRORS_ONLY
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

@@ -1,13 +1,13 @@
 """Matrices as 8-bit blocks: 32 neighbours of a row share one scale, ``w = scale * (q - 128)``.
 
-The layout is that of ONNX Runtime's ``MatMulNBits`` with ``bits=8`` and no zero points:
-https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits.
+The layout is that of ONNX Runtime's ``GatherBlockQuantized`` with ``bits=8`` and no zero points:
+https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.GatherBlockQuantized.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 BLOCK: Final = 32
 """Elements that share a scale."""
 
-_OFFSET: Final = 128  # what an 8-bit MatMulNBits subtracts from every q
+_OFFSET: Final = 128  # what an 8-bit GatherBlockQuantized subtracts from every q
 _LIMIT: Final = 127  # largest magnitude of a quantised value
 
 
@@ -48,22 +48,3 @@ def quantise(matrix: npt.NDArray[np.float32]) -> Blocks:
     )  # a block of zeros has no scale
     values = np.rint(ratios).clip(-_LIMIT, _LIMIT) + _OFFSET
     return Blocks(values.astype(np.uint8), scales)
-
-
-def from_q8_0(packed: npt.NDArray[Any]) -> Blocks:
-    """Reinterpret GGML's Q8_0 rows without any rounding.
-
-    Args:
-        packed: uint8 ``[rows, bytes of a row]``; a block is a little-endian float16 scale, then 32 signed
-            bytes.
-    """
-    blocks = packed.reshape(len(packed), -1, 2 + BLOCK)
-    scales = np.ascontiguousarray(blocks[:, :, :2]).view("<f2")[:, :, 0].astype(np.float32)
-    return Blocks(blocks[:, :, 2:] ^ np.uint8(_OFFSET), scales)  # flipping the sign bit adds 128
-
-
-def stack(parts: list[Blocks]) -> Blocks:
-    """Return the matrix that has the rows of ``parts`` below each other."""
-    return Blocks(
-        np.concatenate([part.values for part in parts]), np.concatenate([part.scales for part in parts])
-    )

@@ -9,14 +9,18 @@ from typing import Final
 from tokenizers import Tokenizer
 
 from diplex.errors import UnsupportedModel
+from workers.onnx_worker.convert.float32 import Float32
 from workers.onnx_worker.convert.gguf_file import GgufFile
 from workers.onnx_worker.convert.graph import LlamaGraph
-from workers.onnx_worker.convert.llama import LlamaShape, read_shape
-from workers.onnx_worker.convert.precision import find_precision
+from workers.onnx_worker.convert.int8 import Int8
+from workers.onnx_worker.convert.llama import LlamaShape, read_shape, tensor_shapes
+from workers.onnx_worker.convert.precision import Precision
 from workers.onnx_worker.convert.tokenizer import adds_bos, build_tokenizer
 from workers.onnx_worker.convert.weights import WeightFile
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelDescription
 from workers.runtime.progress import Phase, Progress, Report
+
+PRECISIONS: Final[dict[str, type[Int8 | Float32]]] = {"int8": Int8, "fp32": Float32}
 
 _FLOAT32_BYTES: Final = 4
 _BEGIN_KEY: Final = "tokenizer.ggml.bos_token_id"
@@ -34,7 +38,7 @@ def convert_gguf(source: Path, target: Path, *, precision: str, report: Report) 
     Args:
         source: The GGUF file.
         target: An existing, empty folder.
-        precision: ``int8`` or ``fp32``; see :mod:`workers.onnx_worker.convert.precision`.
+        precision: A key of ``PRECISIONS``.
         report: Told of every tensor, in tensors.
 
     Returns:
@@ -44,18 +48,26 @@ def convert_gguf(source: Path, target: Path, *, precision: str, report: Report) 
         UnsupportedModel: The file, its model or the precision can't be converted; the message says what can.
         OSError: A file can't be read or written.
     """
-    matrices = find_precision(precision)
+    matrices = _find_precision(precision)
     file = GgufFile(source)
     shape = read_shape(file)
     tokenizer = build_tokenizer(file)
     _check_vocabulary(file, shape, tokenizer)
     tokenizer.save(str(target / TOKENIZER_FILE), pretty=False)
+    tensors, built = matrices.source(file, shape, tokenizer)
     with WeightFile(target / WEIGHTS_FILE) as weights:
-        model = LlamaGraph(file, shape, matrices, weights, _counter(file, report)).build()
+        model = LlamaGraph(tensors, built, matrices, weights, _counter(built, report)).build()
     (target / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
     description = _describe(file, shape, tokenizer, precision)
     description.save(target)
     return description
+
+
+def _find_precision(name: str) -> Precision:
+    if name not in PRECISIONS:
+        message = f"precision {name!r} is unknown; supported are {', '.join(PRECISIONS)}"
+        raise UnsupportedModel(message)
+    return PRECISIONS[name]()
 
 
 def _check_vocabulary(file: GgufFile, shape: LlamaShape, tokenizer: Tokenizer) -> None:
@@ -70,8 +82,8 @@ def _check_vocabulary(file: GgufFile, shape: LlamaShape, tokenizer: Tokenizer) -
             raise UnsupportedModel(message)
 
 
-def _counter(file: GgufFile, report: Report) -> Callable[[str], None]:
-    total, names = len(file.tensor_names), set[str]()
+def _counter(shape: LlamaShape, report: Report) -> Callable[[str], None]:
+    total, names = len(tensor_shapes(shape)), set[str]()
 
     def seen(name: str) -> None:
         names.add(name)

@@ -105,14 +105,6 @@ class GgufFile:
         """Return the shape of tensor ``name`` in numpy's order: rows (outputs) first."""
         return tuple(int(size) for size in reversed(self._find(name).shape))
 
-    def kind(self, name: str) -> gguf.GGMLQuantizationType:
-        """Return the GGML type that tensor ``name`` is stored in."""
-        return self._find(name).tensor_type
-
-    def raw(self, name: str) -> npt.NDArray[Any]:
-        """Return tensor ``name`` as it lies in the mapped file: ``[rows, bytes of a row]`` if packed."""
-        return self._find(name).data
-
     def floats(self, name: str) -> npt.NDArray[np.float32]:
         """Return tensor ``name`` dequantised to float32, in its :meth:`shape`.
 

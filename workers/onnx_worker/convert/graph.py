@@ -54,9 +54,10 @@ What holds for it, seen with ONNX Runtime 1.32 on the CPU:
   a row's tokens, give it its length (the position behind the last token is overwritten, and not counted).
 - A length over ``max_length`` is refused by ONNX Runtime, since present would outgrow its buffer.
 
-A layer is eleven nodes. In the last layer only the wanted positions go on behind the attention, so a part of
-a prompt that needs no logits skips that layer's other matrices and the head. Fusing gate and up into one
-matrix and splitting the product afterwards was measured to be no faster in batch and slower for one stream.
+A layer is eleven nodes, and twice as many where rows are rounded before they are multiplied (int8). In the
+last layer only the wanted positions go on behind the attention, so a part of a prompt that needs no logits
+skips that layer's other matrices and the head. Fusing gate and up into one matrix and splitting the product
+afterwards was measured to be no faster, whether for one stream or in batch.
 """
 
 from __future__ import annotations
@@ -69,11 +70,11 @@ import numpy.typing as npt
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from workers.onnx_worker.convert import rotary
-from workers.onnx_worker.convert.gguf_file import GgufFile
 from workers.onnx_worker.convert.llama import LlamaShape
 from workers.onnx_worker.convert.matrix import Matrix
 from workers.onnx_worker.convert.nodes import CONTRIB, Nodes
 from workers.onnx_worker.convert.precision import Precision
+from workers.onnx_worker.convert.tensors import Tensors
 from workers.onnx_worker.convert.weights import WeightFile
 
 OPSET: Final = 21
@@ -93,7 +94,7 @@ class LlamaGraph:
 
     def __init__(
         self,
-        file: GgufFile,
+        file: Tensors,
         shape: LlamaShape,
         precision: Precision,
         weights: WeightFile,

@@ -134,7 +134,7 @@ def _check_shape(file: GgufFile, shape: LlamaShape) -> None:
 
 
 def _check_tensors(file: GgufFile, shape: LlamaShape) -> None:
-    expected = _expected_tensors(shape)
+    expected = tensor_shapes(shape)
     present = set(file.tensor_names)
     if unknown := sorted(present - set(expected)):
         listed = ", ".join(unknown[:_LISTED]) + (", …" if len(unknown) > _LISTED else "")
@@ -148,7 +148,7 @@ def _check_tensors(file: GgufFile, shape: LlamaShape) -> None:
             raise UnsupportedModel(message)
 
 
-def _expected_tensors(shape: LlamaShape) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(shape: LlamaShape) -> dict[str, tuple[int, ...]]:
     """Return tensor name -> shape, rows first, of a file with these sizes."""
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     sizes: tuple[tuple[int, ...], ...] = (

@@ -12,7 +12,7 @@ CONTRIB: Final = "com.microsoft"
 """Domain of ONNX Runtime's own operators."""
 
 _CONTRIB_OPERATORS: Final = frozenset({
-    "GatherBlockQuantized", "GroupQueryAttention", "MatMulNBits", "QuickGelu",
+    "GatherBlockQuantized", "GroupQueryAttention", "MatMulIntegerToFloat", "MatMulNBits", "QuickGelu",
     "SkipSimplifiedLayerNormalization",
 })  # fmt: skip
 

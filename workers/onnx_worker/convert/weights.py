@@ -54,22 +54,9 @@ class WeightFile:
         self._refer(name, helper.np_dtype_to_tensor_dtype(values.dtype), values.shape, self._regions[name])
         return name
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of the initializer ``name``."""
-        return tuple(self._find(name).dims)
-
-    def alias(self, name: str, original: str, shape: tuple[int, ...]) -> str:
-        """Add the initializer ``name``: the bytes of ``original``, not written again, in another shape."""
-        source = self._find(original)
-        if original in self._regions:
-            self._refer(name, source.data_type, shape, self._regions[original])
-        else:
-            values = numpy_helper.to_array(source).reshape(shape)
-            self.initializers.append(numpy_helper.from_array(values, name))
-        return name
-
-    def _find(self, name: str) -> TensorProto:
-        return next(entry for entry in self.initializers if entry.name == name)
+    def __contains__(self, name: str) -> bool:
+        """Whether there is an initializer ``name``."""
+        return any(tensor.name == name for tensor in self.initializers)
 
     def _refer(self, name: str, kind: int, shape: tuple[int, ...], region: tuple[int, int]) -> None:
         entry = TensorProto(name=name, data_type=kind, dims=shape, data_location=onnx.TensorProto.EXTERNAL)

@@ -1,8 +1,6 @@
-"""8-bit blocks: exact where the source is Q8_0, within half a step elsewhere."""
+"""8-bit blocks: within half a step of what they stand for."""
 
-import gguf
 import numpy as np
-from gguf.quants import dequantize, quantize
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -26,27 +24,6 @@ def test_a_block_of_zeros_stays_zero():
 def test_the_largest_element_is_kept():
     matrix = np.linspace(-3, 3, 32, dtype=np.float32)[None]
     assert np.allclose(blocks.quantise(matrix).dequantise()[0, [0, -1]], [-3, 3], rtol=1e-6)
-
-
-def test_q8_0_is_taken_over_exactly():
-    matrix = np.random.default_rng(0).standard_normal((5, 96)).astype(np.float32)
-    packed = quantize(matrix, gguf.GGMLQuantizationType.Q8_0)
-    found = blocks.from_q8_0(packed)
-    assert np.array_equal(found.dequantise(), dequantize(packed, gguf.GGMLQuantizationType.Q8_0))
-
-
-def test_q8_0_keeps_the_lowest_value():
-    packed = np.zeros((1, 34), np.uint8)
-    packed[0, :2] = np.frombuffer(np.float16(0.5).tobytes(), np.uint8)
-    packed[0, 2:] = 0x80
-    assert np.all(blocks.from_q8_0(packed).dequantise() == -64)
-
-
-def test_stacked_parts_keep_their_rows():
-    first, second = (blocks.quantise(np.full((rows, 32), rows, np.float32)) for rows in (2, 3))
-    stacked = blocks.stack([first, second]).dequantise()
-    assert np.allclose(stacked[:2], 2)
-    assert np.allclose(stacked[2:], 3)
 
 
 def test_blocks_of_the_smallest_numbers_do_not_overflow():

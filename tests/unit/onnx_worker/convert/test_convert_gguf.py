@@ -2,7 +2,6 @@
 
 import hashlib
 
-import numpy as np
 import onnx
 import pytest
 
@@ -82,7 +81,8 @@ def test_the_graph_has_the_agreed_inputs_and_outputs(prepared):
     inputs = ["input_ids", "seqlens_k", "total_sequence_length", "logit_rows"]
     assert [value.name for value in graph.input] == inputs + [f"past_key_values.{half}" for half in halves]
     assert [value.name for value in graph.output] == ["logits", *(f"present.{half}" for half in halves)]
-    assert len(graph.node) <= 12 * LAYERS + 8
+    nodes_a_layer = 22 if ModelDescription.load(prepared).precision == "int8" else 12
+    assert len(graph.node) <= nodes_a_layer * LAYERS + 8
 
 
 def test_a_tied_head_is_stored_once(tmp_path):
@@ -94,21 +94,3 @@ def test_a_tied_head_is_stored_once(tmp_path):
         convert_gguf(source, folder, precision="fp32", report=silent)
         sizes[tied] = (folder / "model.onnx.data").stat().st_size
     assert sizes[False] - sizes[True] >= 294 * HIDDEN * 4
-
-
-def initializers(folder):
-    entries = onnx.load(folder / "model.onnx").graph.initializer
-    return {entry.name: onnx.numpy_helper.to_array(entry) for entry in entries}
-
-
-def test_int8_takes_q8_0_over_exactly(tmp_path):
-    source = write_tiny_llama(tmp_path / "tiny.gguf", quantization="Q8_0")
-    convert_gguf(source, tmp_path, precision="int8", report=silent)
-    again = write_tiny_llama(tmp_path / "exact.gguf", quantization="Q8_0")
-    (tmp_path / "fp32").mkdir()
-    convert_gguf(again, tmp_path / "fp32", precision="fp32", report=silent)
-    packed, plain = initializers(tmp_path), initializers(tmp_path / "fp32")
-    for name in ("layers.0.qkv", "layers.2.down"):
-        values = packed[f"{name}.values"].astype(np.float32) - 128
-        floats = (values * packed[f"{name}.scales"][:, :, None]).reshape(len(values), -1)
-        assert np.array_equal(floats.T, plain[f"{name}.weight"])

@@ -62,15 +62,21 @@ def test_unknown_precision(tmp_path, tiny_gguf):
     assert "fp32" in refusal(tiny_gguf, tmp_path / "out", precision="int3")
 
 
+def narrow_tensors():
+    """All tensors of a tiny model whose hidden size is 48."""
+    layer = {
+        "attn_norm": (48,), "attn_q": (64, 48), "attn_k": (32, 48), "attn_v": (32, 48),
+        "attn_output": (48, 64), "ffn_norm": (48,), "ffn_gate": (128, 48),
+        "ffn_up": (128, 48), "ffn_down": (48, 128),
+    }  # fmt: skip
+    shapes = {f"blk.{i}.{name}.weight": shape for i in range(3) for name, shape in layer.items()}
+    shapes |= {"token_embd.weight": (294, 48), "output_norm.weight": (48,), "output.weight": (294, 48)}
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+
 def test_a_width_that_blocks_do_not_divide(tmp_path):
-    shapes = {"gate": (100, 64), "up": (100, 64), "down": (64, 100)}
-    tensors = {
-        f"blk.{layer}.ffn_{part}.weight": np.zeros(shape, np.float32)
-        for layer in range(3)
-        for part, shape in shapes.items()
-    }
-    settings = {"llama.feed_forward_length": 100}
-    source = write_tiny_llama(tmp_path / "model.gguf", tensors=tensors, settings=settings)
+    settings = {"llama.embedding_length": 48, "llama.attention.key_length": 16}
+    source = write_tiny_llama(tmp_path / "model.gguf", tensors=narrow_tensors(), settings=settings)
     assert "no multiple of 32" in refusal(source, tmp_path / "out", precision="int8")
     (tmp_path / "exact").mkdir()
     convert_gguf(source, tmp_path / "exact", precision="fp32", report=silent)

@@ -1,0 +1,155 @@
+"""An equivalent model that rounds better: its residual stream is turned by an orthogonal matrix.
+
+A few channels of a language model's residual stream are hundreds of times larger than the others, and one
+scale for a whole row of activations then leaves next to nothing for the rest. RMS normalisation without its
+weights doesn't notice a rotation, so the weights go into the matrices behind it, and every matrix that reads
+the stream is turned one way, every matrix that writes it the other. The model computes what it did before,
+at no cost, but every channel of the stream is now a mixture of all and none stands out: behind a norm its
+values are spread like those of a normal distribution with standard deviation 1.
+
+What isn't part of the stream is treated in kind. Each head's values are turned by a small matrix of their
+own, and back by the matrix that mixes the heads. The products of gate and up are evened out by gains: rows of
+up are multiplied and columns of down divided by the same numbers.
+
+After Ashkboos et al., "QuaRot", 2024, https://arxiv.org/abs/2404.00456 (rotation) and Xiao et al.,
+"SmoothQuant", 2022, https://arxiv.org/abs/2211.10438 (gains).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.onnx_worker.convert.calibration import Calibration
+from workers.onnx_worker.convert.gguf_file import GgufFile
+from workers.onnx_worker.convert.llama import LlamaShape
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+_SEED: Final = 1
+_SMALLEST_NORM: Final = 1e-12
+"""Stands in for a norm's weight of zero, whose channel is dropped anyway."""
+_SMALLEST_SPREAD: Final = 1e-6
+
+_NORM_BEFORE: Final = {
+    "attn_q": "attn_norm", "attn_k": "attn_norm", "attn_v": "attn_norm",
+    "ffn_gate": "ffn_norm", "ffn_up": "ffn_norm",
+}  # fmt: skip
+"""Matrix that reads the residual stream -> the norm whose weights it takes in."""
+
+HEAD: Final = "output.weight"
+EMBEDDING: Final = "token_embd.weight"
+
+
+class RotatedModel:
+    """The tensors of a Llama model after rotation; a :class:`~workers.onnx_worker.convert.tensors.Tensors`.
+
+    The output head is a matrix of its own even where the file ties it to the embedding, since it takes in the
+    last norm's weights. All norms' weights are ones.
+
+    Args:
+        file: The model as it is.
+        shape: Its sizes.
+        calibration: What its matrices read.
+    """
+
+    def __init__(self, file: GgufFile, shape: LlamaShape, calibration: Calibration) -> None:
+        self.path: Path = file.path
+        self._file = file
+        self._calibration = calibration
+        self._turn = random_rotation(shape.hidden)
+        self._head_turn = random_rotation(shape.head_dim)
+        self._gains: dict[int, Doubles] = {}  # layer -> factors for the products of gate and up
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of tensor ``name``, rows first."""
+        return self._file.shape(self._stored(name))
+
+    def floats(self, name: str) -> Floats:
+        """Return tensor ``name`` of the equivalent model, computed in float64."""
+        return self._turned(name).astype(np.float32)
+
+    def inputs(self, name: str) -> Doubles:
+        """Return what matrix ``name`` of the equivalent model reads, float64 ``[tokens, columns]``.
+
+        Asked for layer after layer, like :meth:`Calibration.inputs`.
+        """
+        inputs = self._calibration.inputs(name)
+        if (norm := self._norm_before(name)) is not None:
+            safe = np.where(np.abs(norm) < _SMALLEST_NORM, _SMALLEST_NORM, norm)
+            return (inputs / safe) @ self._turn
+        match name.split("."):
+            case [_, _, "attn_output", _]:
+                return _turn_heads(inputs, self._head_turn)
+            case [_, layer, "ffn_down", _]:
+                return inputs * self._gain(int(layer))
+        return inputs
+
+    def _turned(self, name: str) -> Doubles:
+        values = self._file.floats(self._stored(name)).astype(np.float64)
+        if (norm := self._norm_before(name)) is not None:
+            values = (values * norm) @ self._turn
+        match name.split("."):
+            case ["token_embd", _]:
+                values = values @ self._turn
+            case [*_, "attn_norm" | "ffn_norm" | "output_norm", _]:
+                values = np.ones_like(values)
+            case [_, _, "attn_v", _]:
+                values = _turn_heads(values.T, self._head_turn).T
+            case [_, _, "attn_output", _]:
+                values = self._turn.T @ _turn_heads(values, self._head_turn)
+            case [_, layer, "ffn_up", _]:
+                values = values * self._gain(int(layer))[:, None]
+            case [_, layer, "ffn_down", _]:
+                values = (self._turn.T @ values) / self._gain(int(layer))
+        return values
+
+    def _stored(self, name: str) -> str:
+        return EMBEDDING if name == HEAD and HEAD not in self._file.tensor_names else name
+
+    def _norm_before(self, name: str) -> Doubles | None:
+        """The weights of the norm that matrix ``name`` reads from, float64 ``[hidden]``."""
+        if name == HEAD:
+            return self._file.floats("output_norm.weight").astype(np.float64)
+        block, _, rest = name.rpartition("blk.")[2].partition(".")
+        norm = _NORM_BEFORE.get(rest.removesuffix(".weight"))
+        return None if norm is None else self._file.floats(f"blk.{block}.{norm}.weight").astype(np.float64)
+
+    def _gain(self, layer: int) -> Doubles:
+        if layer not in self._gains:
+            down = f"blk.{layer}.ffn_down.weight"
+            self._gains[layer] = evening_gains(self._calibration.inputs(down), self._file.floats(down))
+        return self._gains[layer]
+
+
+def random_rotation(size: int) -> Doubles:
+    """Return an orthogonal matrix, float64 ``[size, size]``, always the same for one size."""
+    gaussian = np.random.default_rng(_SEED).standard_normal((size, size))
+    return np.linalg.qr(gaussian)[0]
+
+
+def evening_gains(inputs: Doubles, columns: Floats) -> Doubles:
+    """Return factors that share the spread of a matrix' inputs evenly between inputs and weights.
+
+    SmoothQuant's equation 4 with alpha = 0.5, over root mean squares of the inputs; scaled to a geometric
+    mean of 1.
+
+    Args:
+        inputs: What the matrix reads, float64 ``[tokens, columns]``.
+        columns: The matrix, float32 ``[rows, columns]``.
+    """
+    spread = np.maximum(np.sqrt(np.square(inputs).mean(axis=0)), _SMALLEST_SPREAD)
+    weight = np.maximum(np.abs(columns).max(axis=0), _SMALLEST_SPREAD)
+    gains: Doubles = np.sqrt(weight / spread)
+    evened: Doubles = gains / np.exp(np.log(gains).mean())
+    return evened
+
+
+def _turn_heads(rows: Doubles, turn: Doubles) -> Doubles:
+    """Turn every head's part of ``[rows, heads * head_dim]``."""
+    turned: Doubles = (rows.reshape(len(rows), -1, len(turn)) @ turn).reshape(rows.shape)
+    return turned
