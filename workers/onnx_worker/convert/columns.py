@@ -42,22 +42,26 @@ class Columns:
         return np.ascontiguousarray(floats.T)
 
 
-def quantise(matrix: Floats, inputs: Doubles) -> Columns:
-    """Round a matrix so that its products with ``inputs`` change little.
+class Rounding:
+    """Rounds matrices so that their products with certain inputs change little.
 
     Args:
-        matrix: float32 ``[outputs, inputs]``.
-        inputs: What it is multiplied by, float64 ``[tokens, inputs]``.
+        inputs: What they are multiplied by, float64 ``[tokens, inputs]``.
     """
-    scales = np.abs(matrix).max(axis=1) / np.float32(_LIMIT)
-    scales[scales == 0] = 1  # an output of zeros
-    passing = _passing(inputs)
-    values = np.empty(matrix.shape[::-1], np.int8)
-    for start in range(0, len(matrix), _OUTPUTS):
-        outputs = slice(start, start + _OUTPUTS)
-        left = matrix[outputs].T.astype(np.float64, order="C")
-        _round(left, scales[outputs].astype(np.float64), passing, values[:, outputs])
-    return Columns(values, scales)
+
+    def __init__(self, inputs: Doubles) -> None:
+        self._passing = _passing(inputs)
+
+    def quantise(self, matrix: Floats) -> Columns:
+        """Round a matrix, float32 ``[outputs, inputs]``."""
+        scales = np.abs(matrix).max(axis=1) / np.float32(_LIMIT)
+        scales[scales == 0] = 1  # an output of zeros
+        values = np.empty(matrix.shape[::-1], np.int8)
+        for start in range(0, len(matrix), _OUTPUTS):
+            outputs = slice(start, start + _OUTPUTS)
+            left = matrix[outputs].T.astype(np.float64, order="C")
+            _round(left, scales[outputs].astype(np.float64), self._passing, values[:, outputs])
+        return Columns(values, scales)
 
 
 def _round(left: Doubles, scales: Doubles, passing: Doubles, values: npt.NDArray[np.int8]) -> None:

@@ -26,8 +26,9 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from diplex.errors import UnsupportedModel
-from workers.onnx_worker.convert import blocks, columns
+from workers.onnx_worker.convert import blocks
 from workers.onnx_worker.convert.calibration import Calibration
+from workers.onnx_worker.convert.columns import Rounding
 from workers.onnx_worker.convert.gguf_file import GgufFile
 from workers.onnx_worker.convert.llama import LlamaShape
 from workers.onnx_worker.convert.matrix import Matrix
@@ -53,6 +54,9 @@ class Int8:
 
     def __init__(self) -> None:
         self._rows: dict[str, str] = {}  # states behind a norm -> their rounded rows
+        self._roundings: dict[
+            str, Rounding
+        ] = {}  # latest rows -> how to round what reads them
 
     def source(self, file: GgufFile, shape: LlamaShape, tokenizer: Tokenizer) -> tuple[Tensors, LlamaShape]:
         """Return the rotated model, whose head is always a matrix of its own."""
@@ -124,8 +128,9 @@ class Int8:
     def _multiply(
         self, nodes: Nodes, name: str, rows: str, step: str, parts: Sequence[Matrix], *, output: str
     ) -> str:
-        matrix = np.concatenate([part.floats() for part in parts])
-        packed = columns.quantise(matrix, self._model.inputs(parts[0].name))
+        if rows not in self._roundings:  # gate and up read the same
+            self._roundings = {rows: Rounding(self._model.inputs(parts[0].name))}
+        packed = self._roundings[rows].quantise(np.concatenate([part.floats() for part in parts]))
         values = nodes.weights.add(f"{name}.values", packed.values)
         scales = nodes.weights.add(f"{name}.scales", packed.scales)
         return nodes.add("MatMulIntegerToFloat", output, [rows, values, step, scales, _centre(nodes)])
