@@ -71,6 +71,10 @@ class Generation:
     sampling: SamplingParams
     stopping: Stopping = field(default_factory=Stopping)
     priority: Priority = Priority.NORMAL
+    client: str = ""
+    """Who asks; whoever is fair to clients tells them apart by this."""
+    deadline: float | None = None
+    """Until when somebody waits for it, in seconds of ``time.monotonic()``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ def body_length(header: bytes) -> int:
     return length
 
 
-def unpack(body: bytes) -> ToEngine | FromEngine:
+def unpack(body: bytes | memoryview) -> ToEngine | FromEngine:
     """The message of a frame's body."""
     message: ToEngine | FromEngine = pickle.loads(body)  # noqa: S301  # a private pipe to our own process
     return message
