@@ -72,9 +72,9 @@ class Generation:
     stopping: Stopping = field(default_factory=Stopping)
     priority: Priority = Priority.NORMAL
     client: str = ""
-    """Who asks; whoever is fair to clients tells them apart by this."""
+    """Who it is for; clients get even shares of the work."""
     deadline: float | None = None
-    """Until when somebody waits for it, in seconds of ``time.monotonic()``."""
+    """When it has to be done, in seconds of CLOCK_MONOTONIC; ``None`` for no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,7 +211,7 @@ class ServedModel:
             _LOG.warning("engine died", model=self.entry.name, pid=engine.pid, exit_code=code)
         finally:
             self._engine = None
-            self.load = replace(self.load, busy=0, queued=0)
+            self.load = self.load._replace(busy=0, queued=0)
             await engine.stop()
 
     def _on_load(self, load: Load) -> None:
