@@ -1,7 +1,8 @@
 """Where bytes become requests and errors become status: the handlers of every gRPC service of ours.
 
 A service is written as a plain class whose methods have the RPCs' names in snake case; each takes a parsed
-request and the call's context, and returns a response or iterates over responses. This module parses the
+request and the call's context, and returns a response or iterates over responses, which may be bytes
+already. This module parses the
 bytes (so that undecodable ones end in ``INVALID_ARGUMENT`` and not in gRPC's bare ``UNKNOWN``), applies the
 policy limit on their size, and maps what a method raises by the one table in ``diplex.status``.
 """
@@ -22,6 +23,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from diplex import errors, status
+from diplex.caller import client_of
 from diplex.telemetry import REQUEST_ID_KEY, request_id_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -42,6 +44,11 @@ class Call:
     def timeout(self) -> float | None:
         """Seconds until the caller's deadline; ``None`` without one."""
         return self.context.time_remaining()
+
+    @property
+    def client(self) -> str:
+        """Who calls: the name that it gives itself, else its host."""
+        return client_of(self.context.invocation_metadata(), self.context.peer())
 
 
 class Running:
@@ -130,7 +137,7 @@ class _Edge:
         return handle
 
     def streaming(
-        self, serve: Callable[[Any, Call], AsyncGenerator[Message]]
+        self, serve: Callable[[Any, Call], AsyncGenerator[Message | bytes]]
     ) -> Callable[[bytes, Context], Awaitable[None]]:
         # A coroutine that writes, not a generator that gRPC iterates over: a cancellation that arrives
         # during a write then still ends in this frame, which closes the method's generator at once.
@@ -188,7 +195,7 @@ def _begin(context: Context) -> Call:
     return call
 
 
-async def _write(context: Context, message: Message) -> None:
+async def _write(context: Context, message: Message | bytes) -> None:
     """Sends one message; a write that fails means that the caller has gone, like any cancellation."""
     try:
         await context.write(message)
@@ -206,8 +213,8 @@ def _not_served(method: MethodDescriptor) -> Callable[[Any, Call], Any]:
     return streaming if method.server_streaming else unary
 
 
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
+def _serialize(message: Message | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()
 
 
 def _snake(name: str) -> str:

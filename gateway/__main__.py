@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from diplex.polling import poll_without_event_engine
+
+poll_without_event_engine()  # before the imports below bring in grpc
+
 import asyncio
 import re
 from enum import StrEnum

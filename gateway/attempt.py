@@ -14,7 +14,7 @@ from diplex import errors, status
 from diplex.errors import DiplexError
 from diplex.telemetry import REQUEST_ID_KEY
 from diplex.v1 import generation_pb2
-from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
+from diplex.worker.v1 import worker_pb2
 from gateway.conversion import precision_number
 from gateway.facts import Worker
 from gateway.router import RETRY_SECONDS, Candidate
@@ -30,6 +30,10 @@ _BROKEN: Final = frozenset(
 """Codes that, without our details, come from gRPC itself: the connection or the process is gone."""
 
 
+GenerateCall = grpc.aio.UnaryStreamMultiCallable[worker_pb2.GenerateRequest, bytes]
+"""Calls a worker's ``Generate`` and leaves its events the bytes that they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """On whose behalf a worker is called."""
@@ -37,11 +41,14 @@ class Caller:
     request_id: str
     deadline: float | None
     """On the event loop's clock, seconds; ``None`` without one."""
+    client: str = ""
+    """Who asks: the name that it gives itself, else its host."""
 
     @classmethod
-    def within(cls, timeout: float | None, request_id: str) -> Self:
+    def within(cls, timeout: float | None, request_id: str, client: str = "") -> Self:
         """A caller whose deadline is ``timeout`` seconds from now."""
-        return cls(request_id, None if timeout is None else asyncio.get_running_loop().time() + timeout)
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        return cls(request_id, deadline, client)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -65,25 +72,40 @@ class Caller:
 class Generation:
     """A generation on one worker, from the call to its last event.
 
+    Args:
+        call: Makes the call.
+        candidate: The worker and its deployment.
+        request: As the client sent it.
+        caller: On whose behalf.
+        attempt: How many workers were tried, this one included.
+        whole: Nobody reads along; the deltas may come at the end.
+
     Raises:
         DeadlineExceeded: The caller's deadline has passed already.
     """
 
     def __init__(
         self,
-        stub: worker_pb2_grpc.WorkerServiceAsyncStub,
+        call: GenerateCall,
         candidate: Candidate,
         request: generation_pb2.GenerateRequest,
         caller: Caller,
+        *,
+        attempt: int,
+        whole: bool,
     ) -> None:
-        message = worker_pb2.GenerateRequest(request_id=caller.request_id, request=request)
+        message = worker_pb2.GenerateRequest(
+            request_id=caller.request_id, request=request, client=caller.client, attempt=attempt, whole=whole
+        )
         message.request.model = candidate.deployment.model
         message.request.precision = precision_number(candidate.deployment.precision)
         self.worker = candidate.worker
-        self._call = stub.Generate(message, timeout=caller.remaining(), metadata=caller.metadata)
+        self._call = call(message, timeout=caller.remaining(), metadata=caller.metadata)
 
-    async def read(self) -> worker_pb2.GenerateResponse | None:
-        """The next event; ``None`` behind the last one. With the first, the worker has admitted the request.
+    async def read(self) -> bytes | None:
+        """The next event, a ``GenerateStreamResponse`` of the public API; ``None`` behind the last one.
+
+        With the first, the worker has admitted the request.
 
         Raises:
             DiplexError: What the worker refused or failed with; ``WorkerLost`` if the connection broke.
@@ -92,7 +114,7 @@ class Generation:
             event = await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise error_of(error, self.worker) from error
-        return event if isinstance(event, worker_pb2.GenerateResponse) else None
+        return event if isinstance(event, bytes) else None
 
     def cancel(self) -> None:
         """Tells the worker to stop; nothing if it has ended."""

@@ -19,13 +19,15 @@ class GenerationEdge:
         self, request: generation_pb2.GenerateRequest, call: Call
     ) -> generation_pb2.GenerateResponse:
         """Everything at once."""
-        return await self._inference.generate_whole(request, request_id=call.request_id, timeout=call.timeout)
+        return await self._inference.generate_whole(
+            request, request_id=call.request_id, timeout=call.timeout, client=call.client
+        )
 
-    def generate_stream(
-        self, request: generation_pb2.GenerateRequest, call: Call
-    ) -> AsyncGenerator[generation_pb2.GenerateStreamResponse]:
+    def generate_stream(self, request: generation_pb2.GenerateRequest, call: Call) -> AsyncGenerator[bytes]:
         """As it is generated."""
-        return self._inference.generate(request, request_id=call.request_id, timeout=call.timeout)
+        return self._inference.generate(
+            request, request_id=call.request_id, timeout=call.timeout, client=call.client
+        )
 
     async def count_tokens(
         self, request: generation_pb2.CountTokensRequest, call: Call

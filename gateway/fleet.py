@@ -9,6 +9,7 @@ from typing import Self
 
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
 from gateway import facts
+from gateway.attempt import GenerateCall
 from gateway.config import GatewayConfig
 from gateway.link import Link
 
@@ -48,6 +49,10 @@ class Fleet:
     def stub(self, worker: facts.Worker) -> worker_pb2_grpc.WorkerServiceAsyncStub:
         """The calls of one worker."""
         return self._links[worker.address].stub
+
+    def generate_call(self, worker: facts.Worker) -> GenerateCall:
+        """The one of them that streams a generation."""
+        return self._links[worker.address].generate
 
     def states(self) -> list[worker_pb2.WatchResponse]:
         """What the connected workers last said of themselves; not to be changed."""

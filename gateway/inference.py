@@ -46,37 +46,36 @@ class Inference:
         *,
         request_id: str,
         timeout: float | None,  # noqa: ASYNC109  # it travels on
-    ) -> AsyncGenerator[pb.GenerateStreamResponse]:
+        client: str = "",
+        whole: bool = False,
+    ) -> AsyncGenerator[bytes]:
         """Streams a generation: accepted, deltas, one finished a choice, receipt.
 
-        Closing the generator, or cancelling the task that waits for it, cancels the worker's call at once.
+        Each event is a ``GenerateStreamResponse`` in the bytes that the worker made of it. Closing the
+        generator, or cancelling the task that waits for it, cancels the worker's call at once.
 
         Args:
             request: As the client sent it.
             request_id: Goes to the worker, and into the logs of every hop.
             timeout: Seconds until the caller's deadline, if there is one.
+            client: Who asks, for whoever is fair to clients.
+            whole: Nobody reads along; the deltas may come at the end.
 
         Raises:
             DiplexError: See ``diplex.errors``; ``WorkerLost`` when the worker is lost in mid-stream.
         """
         validation.check_generate(request)
-        caller = Caller.within(timeout, request_id)
+        caller = Caller.within(timeout, request_id, client)
         candidates = self._candidates(wanted_by(request))
-        generation, event, attempts = await self._admitted(candidates, request, caller)
-        sequence = 0
-        kind: str | None = None
+        generation, event = await self._admitted(candidates, request, caller, whole=whole)
+        last = b""
         try:
             while event is not None:
-                sequence += 1
-                kind = event.WhichOneof("event")
-                if kind == "delta":
-                    yield pb.GenerateStreamResponse(sequence=sequence, delta=event.delta)
-                else:
-                    yield _milestone(sequence, event, attempts)
-                event = await generation.read()
+                yield event
+                last, event = event, await generation.read()
         finally:
             generation.cancel()
-        if kind != "receipt":
+        if not pb.GenerateStreamResponse.FromString(last).HasField("receipt"):
             raise InternalError(f"worker {generation.worker.name} ended a generation without a receipt")
 
     async def generate_whole(
@@ -85,12 +84,14 @@ class Inference:
         *,
         request_id: str,
         timeout: float | None,  # noqa: ASYNC109  # it travels on
+        client: str = "",
     ) -> pb.GenerateResponse:
         """Generates and returns everything at once; otherwise as :meth:`generate`."""
         assembly = Assembly()
-        async with aclosing(self.generate(request, request_id=request_id, timeout=timeout)) as events:
+        events = self.generate(request, request_id=request_id, timeout=timeout, client=client, whole=True)
+        async with aclosing(events):
             async for event in events:
-                assembly.add(event)
+                assembly.add(pb.GenerateStreamResponse.FromString(event))
         return assembly.response()
 
     async def count_tokens(
@@ -143,15 +144,16 @@ class Inference:
         return plan.servable
 
     async def _admitted(
-        self, candidates: tuple[Candidate, ...], request: pb.GenerateRequest, caller: Caller
-    ) -> tuple[Generation, worker_pb2.GenerateResponse | None, int]:
-        """The generation on the first worker that takes it, its first event, and how many were tried."""
-        for attempts, candidate in enumerate(candidates, 1):
-            generation = Generation(self._fleet.stub(candidate.worker), candidate, request, caller)
+        self, candidates: tuple[Candidate, ...], request: pb.GenerateRequest, caller: Caller, *, whole: bool
+    ) -> tuple[Generation, bytes | None]:
+        """The generation on the first worker that takes it, and its first event."""
+        for attempt, candidate in enumerate(candidates, 1):
+            call = self._fleet.generate_call(candidate.worker)
+            generation = Generation(call, candidate, request, caller, attempt=attempt, whole=whole)
             try:
-                return generation, await generation.read(), attempts
+                return generation, await generation.read()
             except Unavailable as error:
-                _failed(error, candidate, is_last=attempts == len(candidates))
+                _failed(error, candidate, is_last=attempt == len(candidates))
             except BaseException:
                 generation.cancel()
                 raise
@@ -169,22 +171,6 @@ class Inference:
         except grpc.aio.AioRpcError as error:
             raise error_of(error, candidate.worker) from error
         return reply.response
-
-
-def _milestone(sequence: int, event: worker_pb2.GenerateResponse, attempts: int) -> pb.GenerateStreamResponse:
-    """The public form of an event that is no delta."""
-    public = pb.GenerateStreamResponse(sequence=sequence)
-    match event.WhichOneof("event"):
-        case "accepted":
-            public.accepted.CopyFrom(event.accepted)
-        case "finished":
-            public.finished.CopyFrom(event.finished)
-        case "receipt":
-            public.receipt.CopyFrom(event.receipt)
-            public.receipt.attempts = attempts
-        case other:
-            raise InternalError(f"a worker sent an event that this gateway doesn't know: {other}")
-    return public
 
 
 def _failed(error: DiplexError, candidate: Candidate, *, is_last: bool) -> None:

@@ -11,9 +11,12 @@ import grpc
 import structlog
 
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
+from gateway.attempt import GenerateCall
 from gateway.config import GatewayConfig
 from gateway.conversion import worker_of
 from gateway.facts import Worker
+
+_GENERATE: Final = "/diplex.worker.v1.WorkerService/Generate"
 
 _LOG: Final = structlog.get_logger()
 
@@ -35,6 +38,9 @@ class Link:
         self._channel = grpc.aio.insecure_channel(address, options=_channel_arguments(config))
         self._watching: asyncio.Task[None] | None = None
         self.stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(self._channel)
+        self.generate: GenerateCall = self._channel.unary_stream(
+            _GENERATE, request_serializer=worker_pb2.GenerateRequest.SerializeToString
+        )
         self.state: worker_pb2.WatchResponse | None = None
         """The last message of the watch, also when it has broken since."""
         self.worker: Worker = worker_of(address, None, connected=False)

@@ -41,6 +41,7 @@ class FakeGateway:
     with_receipt: bool = True
     requests: list[pb.GenerateRequest] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
+    clients: list[str] = field(default_factory=list)
     timeouts: list[float | None] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set once a stream's caller has gone."""
@@ -161,6 +162,7 @@ class FakeGateway:
     def _note(self, request: pb.GenerateRequest, call: Call) -> None:
         self.requests.append(request)
         self.request_ids.append(call.request_id)
+        self.clients.append(call.client)
         self.timeouts.append(call.timeout)
 
     async def _wait_for_cancel(self) -> None:

@@ -193,13 +193,16 @@ class FakeWorker:
 
     async def generate(
         self, request: worker_pb2.GenerateRequest, call: Call
-    ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
+    ) -> AsyncGenerator[generation_pb2.GenerateStreamResponse]:
         """The RPC."""
         seen = SeenCall(request, call.request_id, call.timeout)
         self.calls.append(seen)
         self._arrived.put_nowait(seen)
+        sequence = 0
         try:
             async for event in self._walk(request):
+                sequence += 1
+                event.sequence = sequence
                 yield event
         except (asyncio.CancelledError, GeneratorExit):
             seen.cancelled = True
@@ -207,7 +210,9 @@ class FakeWorker:
         finally:
             seen.ended.set()
 
-    async def _walk(self, request: worker_pb2.GenerateRequest) -> AsyncGenerator[worker_pb2.GenerateResponse]:
+    async def _walk(
+        self, request: worker_pb2.GenerateRequest
+    ) -> AsyncGenerator[generation_pb2.GenerateStreamResponse]:
         accepted, said = False, 0
         for step in self.script:
             if isinstance(step, Admit | Say) and not accepted:
@@ -217,7 +222,7 @@ class FakeWorker:
                 case Say(text):
                     said += 1
                     delta = generation_pb2.Delta(text=text, token_ids=[said], tokens=1)
-                    yield worker_pb2.GenerateResponse(delta=delta)
+                    yield generation_pb2.GenerateStreamResponse(delta=delta)
                 case Hold(gate):
                     await gate.wait()
                 case Fail(error):
@@ -226,12 +231,12 @@ class FakeWorker:
                     await self._crash()
                 case Vanish():
                     return
-        yield worker_pb2.GenerateResponse(
+        yield generation_pb2.GenerateStreamResponse(
             finished=generation_pb2.ChoiceFinished(reason=generation_pb2.FINISH_REASON_END_OF_SEQUENCE)
         )
-        yield worker_pb2.GenerateResponse(receipt=self._receipt(request, said))
+        yield generation_pb2.GenerateStreamResponse(receipt=self._receipt(request, said))
 
-    def _accepted(self, request: worker_pb2.GenerateRequest) -> worker_pb2.GenerateResponse:
+    def _accepted(self, request: worker_pb2.GenerateRequest) -> generation_pb2.GenerateStreamResponse:
         accepted = generation_pb2.Accepted(
             request_id=request.request_id,
             model=request.request.model,
@@ -240,13 +245,14 @@ class FakeWorker:
             worker=self.name,
             prompt_tokens=3,
         )
-        return worker_pb2.GenerateResponse(accepted=accepted)
+        return generation_pb2.GenerateStreamResponse(accepted=accepted)
 
     def _receipt(self, request: worker_pb2.GenerateRequest, said: int) -> generation_pb2.Receipt:
         return generation_pb2.Receipt(
             request_id=request.request_id,
             model=request.request.model,
             worker=self.name,
+            attempts=request.attempt,
             usage=generation_pb2.Usage(prompt_tokens=3, completion_tokens=said),
         )
 

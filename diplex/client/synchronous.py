@@ -44,12 +44,22 @@ class Client:
         address: ``host:port`` or ``unix:/path``. Default: ``$DIPLEX_ADDRESS``, else ``127.0.0.1:50051``.
         max_message_bytes: Largest request that is sent; a larger one raises
             :class:`~diplex.errors.MessageTooLarge`. The server's own limit has the same default.
+        client_id: Names the client, so that it gets a share of the work of its own. Default:
+            ``$DIPLEX_CLIENT``, else the server goes by the host that the client calls from.
+
+    Raises:
+        InvalidRequest: ``client_id`` is too long, or not of printable ASCII characters.
     """
 
     def __init__(
-        self, address: str | None = None, *, max_message_bytes: int = wire.MAX_MESSAGE_BYTES
+        self,
+        address: str | None = None,
+        *,
+        max_message_bytes: int = wire.MAX_MESSAGE_BYTES,
+        client_id: str | None = None,
     ) -> None:
         self.address = wire.resolve_address(address)
+        self._client_id = wire.resolve_client_id(client_id)
         self._max_message_bytes = max_message_bytes
         self._channel = grpc.insecure_channel(
             self.address, [*wire.channel_options(self.address), _READ_IN_CALLER]
@@ -96,7 +106,7 @@ class Client:
         request = conversion.generate_request(source, options)
         data = wire.serialized(request, limit=self._max_message_bytes)
         call = self._channel.unary_stream(wire.STREAM.path, wire.as_it_is, wire.STREAM.parse)(
-            data, timeout=timeout, metadata=wire.metadata(request_id)
+            data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
         )
         return Stream(call, Failures(self.address, timeout))
 
@@ -195,7 +205,7 @@ class Client:
         data = wire.serialized(request, limit=self._max_message_bytes)
         with Failures(self.address, timeout).translated():
             reply: _Reply = self._channel.unary_unary(method.path, wire.as_it_is, method.parse)(
-                data, timeout=timeout, metadata=wire.metadata(request_id)
+                data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
             )
         return reply
 

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from diplex import errors
+from diplex.caller import CLIENT_KEY, LONGEST_CLIENT, is_client_name
 from diplex.client.replies import Health
 from diplex.request_id import REQUEST_ID_KEY
 from diplex.v1 import generation_pb2 as pb
@@ -23,6 +24,9 @@ DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 
 ADDRESS_VARIABLE: Final = "DIPLEX_ADDRESS"
 """Environment variable that names the gateway when the caller doesn't."""
+
+CLIENT_VARIABLE: Final = "DIPLEX_CLIENT"
+"""Environment variable that names the client when the caller doesn't."""
 
 MAX_MESSAGE_BYTES: Final = 32 * 1024 * 1024
 """Default limit on a request's size, the same as the servers'."""
@@ -69,6 +73,20 @@ def resolve_address(address: str | None) -> str:
     return address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
 
 
+def resolve_client_id(client_id: str | None) -> str:
+    """The name that a client gives itself: the argument, else ``$DIPLEX_CLIENT``, else none.
+
+    Raises:
+        InvalidRequest: It is too long, or not of printable ASCII characters.
+    """
+    name = client_id or os.environ.get(CLIENT_VARIABLE) or ""
+    if name and not is_client_name(name):
+        raise errors.InvalidRequest.of_field(
+            "client_id", f"must be 1 to {LONGEST_CLIENT} printable ASCII characters"
+        )
+    return name
+
+
 def channel_options(address: str) -> list[tuple[str, int]]:
     """Options of a channel to ``address``."""
     options = [
@@ -108,6 +126,7 @@ def serialized(request: Message, *, limit: int) -> bytes:
     return data
 
 
-def metadata(request_id: str | None) -> tuple[tuple[str, str], ...]:
+def metadata(request_id: str | None, client_id: str) -> tuple[tuple[str, str], ...]:
     """A call's metadata."""
-    return ((REQUEST_ID_KEY, request_id),) if request_id else ()
+    given = ((REQUEST_ID_KEY, request_id or ""), (CLIENT_KEY, client_id))
+    return tuple((key, value) for key, value in given if value)

@@ -15,9 +15,10 @@ import pytest_asyncio
 from diplex.errors import ContextLengthExceeded, EngineCrashed, Unavailable, UnsupportedModel
 from tests.integration.conftest import ENGINE
 from workers.runtime.engine.messages import Admitted, EngineConfig, Load
-from workers.runtime.generation import Chat, FinishReason, Generation, Prompt, Stopping
+from workers.runtime.generation import Chat, FinishReason, Generation, Prompt, Stopping, TokenIds
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.supervisor import model as model_module
+from workers.runtime.supervisor.beat import Beat
 from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.engine_process import EngineProcess
 from workers.runtime.supervisor.model import State
@@ -60,9 +61,9 @@ class Loads:
 
 
 @asynccontextmanager
-async def started(folder, loads=None, **config):
+async def started(folder, loads=None, beat=None, **config):
     settings = {"slots": 8, "threads": 1} | config
-    engine, _ = await EngineProcess.start(ENGINE, EngineConfig(folder, **settings), loads or Loads())
+    engine, _ = await EngineProcess.start(ENGINE, EngineConfig(folder, **settings), loads or Loads(), beat)
     try:
         yield engine
     finally:
@@ -163,6 +164,58 @@ async def test_counts_are_those_of_a_generation(engine):
     async with aclosing(engine.generate(Generation(chat, GREEDY, Stopping(max_tokens=1)))) as events:
         admitted = await anext(events)
     assert await engine.count(chat) == admitted.prompt_ids
+
+
+# ------------------------------------------------------------------------------------- merged pieces
+
+MANY = 12
+"""Streams: more than those that get every piece at once."""
+
+
+def pieces_of(events):
+    return [event for event in events if not isinstance(event, Admitted)]
+
+
+async def streamed(engine, request, *, whole=False):
+    """All pieces of a request."""
+    async with asyncio.timeout(60):
+        return pieces_of([event async for event in engine.generate(request, whole=whole)])
+
+
+def joined(pieces):
+    tokens = [token for piece in pieces for token in piece.token_ids]
+    return tokens, "".join(piece.text for piece in pieces), pieces[-1].finish.reason
+
+
+async def test_merged_pieces_say_the_same_as_single_ones(tiny_fp32):
+    asked = [generation(f"{number} to", max_tokens=40 + number) for number in range(MANY)]
+    async with started(tiny_fp32, slots=MANY) as engine:
+        single = await asyncio.gather(*(streamed(engine, request) for request in asked))
+    beat = Beat(messages_per_second=1e-3)
+    async with started(tiny_fp32, beat=beat, slots=MANY) as engine:
+        merged = await asyncio.gather(*(streamed(engine, request) for request in asked))
+        assert beat.streams == 0
+        lone = await streamed(engine, asked[0])
+    assert [joined(pieces) for pieces in merged] == [joined(pieces) for pieces in single]
+    # No beat comes a second time: what is sent is the beginning, a beat, and the end.
+    assert min(len(pieces) for pieces in merged) <= 4
+    assert sum(map(len, merged)) < sum(map(len, single)) / 2
+    assert joined(lone) == joined(single[0])
+    assert len(lone) > 2 * len(merged[0])
+
+
+async def test_a_whole_answer_is_one_piece(engine, singles):
+    pieces = await streamed(engine, requests()[0], whole=True)
+    assert len(pieces) == 1
+    assert joined(pieces) == singles[0]
+
+
+async def test_messages_of_any_size_come_whole(engine):
+    ids = tuple(5 + number % 200 for number in range(100_000))
+    assert await engine.count(TokenIds(ids)) == ids
+    assert await asyncio.gather(*(engine.count(TokenIds(ids[:n])) for n in (1, 60_000, 2, 30_000))) == [
+        ids[:n] for n in (1, 60_000, 2, 30_000)
+    ]
 
 
 # ------------------------------------------------------------------------------------ ends of things

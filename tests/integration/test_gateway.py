@@ -136,6 +136,16 @@ class TestGeneration:
         sent = worker.calls[0].request.request
         assert (sent.model, sent.precision) == ("tiny", pb.PRECISION_INT8)
 
+    @pytest.mark.parametrize(("metadata", "name"), [((), "127.0.0.1"), ((("diplex-client", "me"),), "me")])
+    async def test_worker_learns_who_asks_and_whether_anybody_reads_along(
+        self, client, worker, metadata, name
+    ):
+        await client.generation.Generate(HI, metadata=metadata)
+        await drained(client.generation.GenerateStream(HI, metadata=metadata))
+        assert [call.request.client for call in worker.calls] == [name, name]
+        assert [call.request.whole for call in worker.calls] == [True, False]
+        assert [call.request.attempt for call in worker.calls] == [1, 1]
+
     async def test_model_may_be_left_out(self, client, worker):
         await client.generation.Generate(pb.GenerateRequest(prompt="Hi"))
         assert worker.calls[0].request.request.model == "tiny"

@@ -24,6 +24,7 @@ from workers.runtime.servicer import WorkerServicer
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SERVICE = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
+GREEDY = pb.SamplingOptions(temperature=0)
 LONG = 490
 """Tokens: what nearly fills the context, so that it is still going on when a test interferes."""
 
@@ -56,7 +57,7 @@ def generate(stub, **fields):
     fields = {"model": "tiny-llama", "prompt": "Hi"} | fields
     if "stopping" not in fields:
         fields["stopping"] = pb.StoppingOptions(max_tokens=8)
-    fields.setdefault("sampling", pb.SamplingOptions(temperature=0))
+    fields.setdefault("sampling", GREEDY)
     if fields.keys() & {"chat", "tokens"}:
         del fields["prompt"]
     request = worker_pb2.GenerateRequest(request_id="r1", request=pb.GenerateRequest(**fields))
@@ -111,6 +112,22 @@ async def test_a_generation_from_accepted_to_receipt(stub):
     assert receipt.model_digest.startswith("sha256:")
     assert receipt.timings.prefill_ms > 0
     assert receipt.timings.decode_ms > 0
+
+
+async def test_a_whole_answer_is_one_delta(stub):
+    request = pb.GenerateRequest(
+        model="tiny-llama", prompt="Hi", stopping=pb.StoppingOptions(max_tokens=8), sampling=GREEDY
+    )
+    whole = stub.Generate(worker_pb2.GenerateRequest(request=request, whole=True, attempt=3), timeout=30)
+    events = [event async for event in whole]
+    assert [event.WhichOneof("event") for event in events] == ["accepted", "delta", "finished", "receipt"]
+    assert [event.sequence for event in events] == [1, 2, 3, 4]
+    assert events[1].delta.tokens == 8
+    assert events[3].receipt.attempts == 3
+    streamed = [event async for event in generate(stub)]
+    assert [event.sequence for event in streamed] == list(range(1, len(streamed) + 1))
+    assert streamed[-1].receipt.attempts == 1
+    assert "".join(event.delta.text for event in streamed) == events[1].delta.text
 
 
 async def test_a_receipts_seed_repeats_its_text(stub):

@@ -216,3 +216,21 @@ async def test_a_connection_that_breaks_during_an_answer(gateway, tmp_path):
 async def test_a_client_without_calls_closes():
     async with AsyncClient("127.0.0.1:1"):
         pass
+
+
+async def test_a_client_may_name_itself(gateway, monkeypatch):
+    async with gateway.serving() as address:
+        for client_id in (None, "given"):
+            async with AsyncClient(address, client_id=client_id) as client:
+                await client.generate("hi")
+        monkeypatch.setenv("DIPLEX_CLIENT", "from the environment")
+        async with AsyncClient(address) as client:
+            await client.generate("hi")
+            await client.stream("hi").collect()
+    assert gateway.clients == ["127.0.0.1", "given", "from the environment", "from the environment"]
+
+
+@pytest.mark.parametrize("name", ["\u00e9", "a\n", "x" * 129])
+def test_a_name_that_cannot_travel_is_refused(name):
+    with pytest.raises(errors.InvalidRequest, match="client_id"):
+        AsyncClient(client_id=name)

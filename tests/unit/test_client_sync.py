@@ -136,3 +136,9 @@ def test_the_client_needs_none_of_the_extras():
     hide = "; ".join(f"sys.modules[{name!r}] = None" for name in extras)
     done = python(f"import sys; {hide}; from diplex import AsyncClient, Client; Client().close()")
     assert done.stderr == ""
+
+
+def test_a_client_may_name_itself(gateway):
+    with gateway.in_thread() as address, Client(address, client_id="given") as client:
+        client.generate("hi")
+    assert gateway.clients == ["given"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from diplex.polling import poll_without_event_engine
+
+poll_without_event_engine()  # before the imports below bring in grpc
+
 import asyncio
 import os
 import sys
@@ -28,6 +32,7 @@ from workers.runtime.progress_display import displayed
 from workers.runtime.serve import WorkerConfig
 from workers.runtime.serve import serve as serve_worker
 from workers.runtime.store import PreparedArtefact, Store, default_home
+from workers.runtime.supervisor.beat import DEFAULT_MESSAGES_PER_SECOND
 from workers.runtime.supervisor.supervisor import Supervisor, SupervisorConfig
 
 BACKEND = "onnx"
@@ -95,6 +100,15 @@ def serve(
     shared_prefill_chunk: Annotated[
         int, typer.Option(min=1, help="The same while streams run: bounds how long they stall.")
     ] = DEFAULT_SHARED_PREFILL_CHUNK,
+    messages_per_second: Annotated[
+        float,
+        typer.Option(
+            envvar="DIPLEX_MESSAGES_PER_SECOND",
+            min=0,
+            help="About how many messages all streams together send, once more than 8 run: the more run, "
+            "the more tokens a message has. 0: always a message a step.",
+        ),
+    ] = DEFAULT_MESSAGES_PER_SECOND,
     max_message_mib: Annotated[
         int, typer.Option(min=1, help="Largest request, in MiB; more than the gateway lets in.")
     ] = 40,
@@ -125,7 +139,8 @@ def serve(
     )
 
     async def run() -> None:
-        supervisor = Supervisor(SupervisorConfig(BACKEND, command, engine), models.catalogue, models.prepare)
+        settings = SupervisorConfig(BACKEND, command, engine, messages_per_second)
+        supervisor = Supervisor(settings, models.catalogue, models.prepare)
         await serve_worker(WorkerConfig(server, model or [DEFAULT_MODEL], name), supervisor)
 
     asyncio.run(run())

@@ -71,6 +71,10 @@ class Generation:
     sampling: SamplingParams
     stopping: Stopping = field(default_factory=Stopping)
     priority: Priority = Priority.NORMAL
+    client: str = ""
+    """Who it is for; clients get even shares of the work."""
+    deadline: float | None = None
+    """When it has to be done, in seconds of CLOCK_MONOTONIC; ``None`` for no limit."""
 
 
 @dataclass(frozen=True, slots=True)

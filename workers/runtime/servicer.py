@@ -14,7 +14,6 @@ from diplex.v1 import generation_pb2 as public
 from diplex.worker.v1 import worker_pb2
 from workers.runtime import wire
 from workers.runtime.engine.messages import Admitted
-from workers.runtime.generation import Finish
 from workers.runtime.supervisor.model import ServedModel
 from workers.runtime.supervisor.supervisor import Supervisor
 
@@ -38,29 +37,39 @@ class WorkerServicer:
 
     async def generate(
         self, message: worker_pb2.GenerateRequest, call: Call
-    ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
+    ) -> AsyncGenerator[public.GenerateStreamResponse]:
         """Streams one generation. Nothing is sent before the engine has admitted the request."""
         request = message.request
         validation.check_generate(request)
         if message.prior:
             raise UnsupportedFeature.of_field("prior", "not served yet by this version")
         model = self._find(request.model, request.precision)
-        generation = wire.generation(request, model.entry)
-        accepted, untold = public.Accepted(), 0
-        async with aclosing(model.generate(generation)) as events:
+        generation = wire.generation(message, model.entry, call.timeout)
+        with_ids = request.output.token_ids
+        accepted, sequence, untold = public.Accepted(), 1, 0
+        async with aclosing(model.generate(generation, whole=message.whole)) as events:
             async for event in events:
                 if isinstance(event, Admitted):
                     accepted = self._accepted(message.request_id or call.request_id, model, event, request)
-                    yield worker_pb2.GenerateResponse(accepted=accepted)
+                    yield public.GenerateStreamResponse(sequence=sequence, accepted=accepted)
                     continue
                 untold += len(event.token_ids)
-                if event.text or (event.token_ids and request.output.token_ids):
-                    delta = wire.delta(event, tokens=untold, with_ids=request.output.token_ids)
-                    untold = 0
-                    yield worker_pb2.GenerateResponse(delta=delta)
+                if event.text or (event.token_ids and with_ids):
+                    delta = wire.delta(event, tokens=untold, with_ids=with_ids)
+                    sequence, untold = sequence + 1, 0
+                    yield public.GenerateStreamResponse(sequence=sequence, delta=delta)
                 if event.finish is not None:
-                    for last in self._ending(accepted, model, event.finish, generation.sampling.seed):
-                        yield last
+                    yield public.GenerateStreamResponse(
+                        sequence=sequence + 1, finished=wire.finished(event.finish)
+                    )
+                    receipt = wire.receipt(
+                        accepted,
+                        model,
+                        event.finish,
+                        seed=generation.sampling.seed,
+                        attempt=message.attempt,
+                    )
+                    yield public.GenerateStreamResponse(sequence=sequence + 2, receipt=receipt)
 
     async def watch(
         self, message: worker_pb2.WatchRequest, _: Call
@@ -127,14 +136,6 @@ class WorkerServicer:
             self._supervisor.backend,
             event,
             with_ids=request.output.prompt_token_ids,
-        )
-
-    def _ending(
-        self, accepted: public.Accepted, model: ServedModel, finish: Finish, seed: int
-    ) -> tuple[worker_pb2.GenerateResponse, worker_pb2.GenerateResponse]:
-        return (
-            worker_pb2.GenerateResponse(finished=wire.finished(finish)),
-            worker_pb2.GenerateResponse(receipt=wire.receipt(accepted, model, finish, seed)),
         )
 
     def _state(self) -> worker_pb2.WatchResponse:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from diplex import validation
 from diplex.errors import FieldViolation, InvalidRequest, UnsupportedFeature
 from diplex.v1 import generation_pb2 as public
 from diplex.v1 import models_pb2
+from diplex.worker.v1 import worker_pb2
 from workers.runtime.catalogue import Capability, ModelEntry, SamplingDefaults
 from workers.runtime.engine.messages import Admitted, Piece
 from workers.runtime.fidelity.certificate import Certificate
@@ -84,17 +86,25 @@ def profile(precision: public.Precision.ValueType) -> str | None:
     return found
 
 
-def generation(request: public.GenerateRequest, entry: ModelEntry) -> Generation:
+def generation(message: worker_pb2.GenerateRequest, entry: ModelEntry, timeout: float | None) -> Generation:
     """A validated request in the worker's terms, with the model's defaults for what it leaves unset.
+
+    Args:
+        message: The gateway's.
+        entry: The model's.
+        timeout: Seconds until the caller's deadline; ``None`` without one.
 
     Raises:
         UnsupportedFeature: The model can't take the input.
     """
+    request = message.request
     return Generation(
         model_input(request, entry),
         _sampling(request.sampling, entry.sampling),
         _stopping(request.stopping),
         _PRIORITIES[request.priority],
+        client=message.client,
+        deadline=None if timeout is None else time.monotonic() + timeout,
     )
 
 
@@ -207,8 +217,10 @@ def finished(finish: Finish) -> public.ChoiceFinished:
     return event
 
 
-def receipt(accepted: public.Accepted, model: ServedModel, finish: Finish, seed: int) -> public.Receipt:
-    """The last event of a stream."""
+def receipt(
+    accepted: public.Accepted, model: ServedModel, finish: Finish, *, seed: int, attempt: int
+) -> public.Receipt:
+    """The last event of a stream, on the worker that was tried as number ``attempt``."""
     return public.Receipt(
         request_id=accepted.request_id,
         model=accepted.model,
@@ -216,7 +228,7 @@ def receipt(accepted: public.Accepted, model: ServedModel, finish: Finish, seed:
         backend=accepted.backend,
         precision=accepted.precision,
         worker=accepted.worker,
-        attempts=1,
+        attempts=attempt or 1,
         usage=public.Usage(
             prompt_tokens=finish.prompt_tokens,
             completion_tokens=finish.completion_tokens,

@@ -29,7 +29,16 @@ class GenerateRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     REQUEST_FIELD_NUMBER: builtins.int
     PRIOR_FIELD_NUMBER: builtins.int
+    CLIENT_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    WHOLE_FIELD_NUMBER: builtins.int
     request_id: builtins.str
+    client: builtins.str
+    """Who asks: whoever is fair to callers tells them apart by this."""
+    attempt: builtins.int
+    """Counts the workers that were tried for this request, this one included; goes into the receipt."""
+    whole: builtins.bool
+    """Nobody reads along: all deltas of a choice come as one, at its end."""
     @property
     def request(self) -> diplex.v1.generation_pb2.GenerateRequest:
         """As the client sent it, with the model's canonical name."""
@@ -44,9 +53,12 @@ class GenerateRequest(google.protobuf.message.Message):
         request_id: builtins.str = ...,
         request: diplex.v1.generation_pb2.GenerateRequest | None = ...,
         prior: collections.abc.Iterable[Global___PriorChoice] | None = ...,
+        client: builtins.str = ...,
+        attempt: builtins.int = ...,
+        whole: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["prior", b"prior", "request", b"request", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "client", b"client", "prior", b"prior", "request", b"request", "request_id", b"request_id", "whole", b"whole"]) -> None: ...
 
 Global___GenerateRequest: typing_extensions.TypeAlias = GenerateRequest
 
@@ -76,36 +88,6 @@ class PriorChoice(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["choice", b"choice", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
 
 Global___PriorChoice: typing_extensions.TypeAlias = PriorChoice
-
-@typing.final
-class GenerateResponse(google.protobuf.message.Message):
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ACCEPTED_FIELD_NUMBER: builtins.int
-    DELTA_FIELD_NUMBER: builtins.int
-    FINISHED_FIELD_NUMBER: builtins.int
-    RECEIPT_FIELD_NUMBER: builtins.int
-    @property
-    def accepted(self) -> diplex.v1.generation_pb2.Accepted: ...
-    @property
-    def delta(self) -> diplex.v1.generation_pb2.Delta: ...
-    @property
-    def finished(self) -> diplex.v1.generation_pb2.ChoiceFinished: ...
-    @property
-    def receipt(self) -> diplex.v1.generation_pb2.Receipt: ...
-    def __init__(
-        self,
-        *,
-        accepted: diplex.v1.generation_pb2.Accepted | None = ...,
-        delta: diplex.v1.generation_pb2.Delta | None = ...,
-        finished: diplex.v1.generation_pb2.ChoiceFinished | None = ...,
-        receipt: diplex.v1.generation_pb2.Receipt | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["accepted", b"accepted", "delta", b"delta", "event", b"event", "finished", b"finished", "receipt", b"receipt"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "delta", b"delta", "event", b"event", "finished", b"finished", "receipt", b"receipt"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["accepted", "delta", "finished", "receipt"] | None: ...
-
-Global___GenerateResponse: typing_extensions.TypeAlias = GenerateResponse
 
 @typing.final
 class WatchRequest(google.protobuf.message.Message):

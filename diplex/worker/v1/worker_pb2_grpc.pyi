@@ -7,6 +7,7 @@ gateways of Diplex are meant to call it.
 
 import abc
 import collections.abc
+import diplex.v1.generation_pb2
 import diplex.worker.v1.worker_pb2
 import grpc
 import grpc.aio
@@ -31,15 +32,15 @@ _WorkerServiceGenerateType = typing_extensions.TypeVar(
     '_WorkerServiceGenerateType',
     grpc.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.GenerateRequest,
-        diplex.worker.v1.worker_pb2.GenerateResponse,
+        diplex.v1.generation_pb2.GenerateStreamResponse,
     ],
     grpc.aio.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.GenerateRequest,
-        diplex.worker.v1.worker_pb2.GenerateResponse,
+        diplex.v1.generation_pb2.GenerateStreamResponse,
     ],
     default=grpc.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.GenerateRequest,
-        diplex.worker.v1.worker_pb2.GenerateResponse,
+        diplex.v1.generation_pb2.GenerateStreamResponse,
     ],
 )
 
@@ -112,7 +113,7 @@ class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServic
     def __init__(self: WorkerServiceStub[
         grpc.UnaryStreamMultiCallable[
             diplex.worker.v1.worker_pb2.GenerateRequest,
-            diplex.worker.v1.worker_pb2.GenerateResponse,
+            diplex.v1.generation_pb2.GenerateStreamResponse,
         ],
         grpc.UnaryStreamMultiCallable[
             diplex.worker.v1.worker_pb2.WatchRequest,
@@ -136,7 +137,7 @@ class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServic
     def __init__(self: WorkerServiceStub[
         grpc.aio.UnaryStreamMultiCallable[
             diplex.worker.v1.worker_pb2.GenerateRequest,
-            diplex.worker.v1.worker_pb2.GenerateResponse,
+            diplex.v1.generation_pb2.GenerateStreamResponse,
         ],
         grpc.aio.UnaryStreamMultiCallable[
             diplex.worker.v1.worker_pb2.WatchRequest,
@@ -158,7 +159,8 @@ class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServic
 
     Generate: _WorkerServiceGenerateType
     """Generates. Initial metadata is sent once the engine has admitted the request: until then nothing
-    has been done that another worker couldn't do instead.
+    has been done that another worker couldn't do instead. The events are the public ones, ready to be
+    passed on as the bytes that they are.
     """
 
     Watch: _WorkerServiceWatchType
@@ -175,7 +177,7 @@ class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServic
 WorkerServiceAsyncStub: typing_extensions.TypeAlias = WorkerServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.GenerateRequest,
-        diplex.worker.v1.worker_pb2.GenerateResponse,
+        diplex.v1.generation_pb2.GenerateStreamResponse,
     ],
     grpc.aio.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.WatchRequest,
@@ -201,9 +203,10 @@ class WorkerServiceServicer(metaclass=abc.ABCMeta):
         self,
         request: diplex.worker.v1.worker_pb2.GenerateRequest,
         context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[diplex.worker.v1.worker_pb2.GenerateResponse], collections.abc.AsyncIterator[diplex.worker.v1.worker_pb2.GenerateResponse]]:
+    ) -> typing.Union[collections.abc.Iterator[diplex.v1.generation_pb2.GenerateStreamResponse], collections.abc.AsyncIterator[diplex.v1.generation_pb2.GenerateStreamResponse]]:
         """Generates. Initial metadata is sent once the engine has admitted the request: until then nothing
-        has been done that another worker couldn't do instead.
+        has been done that another worker couldn't do instead. The events are the public ones, ready to be
+        passed on as the bytes that they are.
         """
 
     @abc.abstractmethod

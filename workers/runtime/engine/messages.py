@@ -1,6 +1,7 @@
 """What crosses the pipe between a supervisor and its engine process.
 
-Both ends are the same installation and the pipe is private to them, so messages are pickled.
+Both ends are the same installation and the pipe is private to them, so messages are pickled. What goes with
+every step is a named tuple, which takes a third of a dataclass's time to pack and unpack.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import pickle
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from diplex.errors import DiplexError
 from workers.runtime.generation import Finish, Generation, ModelInput
@@ -110,8 +111,7 @@ class Counted:
     ids: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """What one step added to one sequence."""
 
     id: int
@@ -121,8 +121,7 @@ class Piece:
     finish: Finish | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """How busy an engine is."""
 
     busy: int
@@ -135,8 +134,7 @@ class Load:
     """Tokens a second of decode over all slots, over recent steps; 0 before the first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stepped:
+class Stepped(NamedTuple):
     """All that one step produced, for every sequence in it."""
 
     pieces: tuple[Piece, ...]
@@ -162,7 +160,7 @@ def body_length(header: bytes) -> int:
     return length
 
 
-def unpack(body: bytes) -> ToEngine | FromEngine:
+def unpack(body: bytes | memoryview) -> ToEngine | FromEngine:
     """The message of a frame's body."""
     message: ToEngine | FromEngine = pickle.loads(body)  # noqa: S301  # a private pipe to our own process
     return message

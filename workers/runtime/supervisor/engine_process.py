@@ -13,7 +13,6 @@ from typing import Final
 
 from diplex.errors import DiplexError, EngineCrashed, InternalError
 from workers.runtime.engine.messages import (
-    HEADER_BYTES,
     Admitted,
     Cancel,
     Count,
@@ -28,11 +27,11 @@ from workers.runtime.engine.messages import (
     Stepped,
     Submit,
     ToEngine,
-    body_length,
     pack,
-    unpack,
 )
 from workers.runtime.generation import Generation, ModelInput
+from workers.runtime.supervisor.beat import Beat
+from workers.runtime.supervisor.frames import Frames
 from workers.runtime.supervisor.mailbox import Mail, Mailbox
 
 _STOP_SECONDS: Final = 5.0
@@ -49,22 +48,28 @@ class EngineProcess:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        frames: Frames,
         on_load: Callable[[Load], None],
+        beat: Beat,
     ) -> None:
         self.pid: Final = process.pid
         self._process = process
-        self._reader = reader
-        self._writer = writer
+        self._frames = frames
         self._on_load = on_load
+        self._beat = beat
         self._ids = itertools.count(1)
         self._mailboxes: dict[int, Mailbox] = {}  # request id -> where its mail goes
-        self._receiving: asyncio.Task[None] | None = None
+        self._loaded: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._ending = asyncio.create_task(self._end(), name=f"engine {self.pid}")
+        frames.deliver_to(self._dispatch)
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], config: EngineConfig, on_load: Callable[[Load], None]
+        cls,
+        command: Sequence[str],
+        config: EngineConfig,
+        on_load: Callable[[Load], None],
+        beat: Beat | None = None,
     ) -> tuple[EngineProcess, Ready]:
         """Spawns an engine and waits until its model is loaded.
 
@@ -72,13 +77,14 @@ class EngineProcess:
             command: What runs an engine; the descriptor of its socket is appended.
             config: What to load, and how.
             on_load: Called with every change of how busy the engine is.
+            beat: When the pieces of running streams go on; ``None`` for at once, always.
 
         Raises:
             DiplexError: The model can't be loaded; the engine said why.
             EngineCrashed: The process died before it was ready.
         """
         ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_connection(sock=ours)
+        frames = await Frames.over(ours)
         try:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
@@ -88,32 +94,33 @@ class EngineProcess:
                     stdin=asyncio.subprocess.DEVNULL,
                 )
         except BaseException:
-            writer.close()
+            frames.close()
             raise
-        engine = cls(process, reader, writer, on_load)
+        engine = cls(process, frames, on_load, beat or Beat(0))
         try:
             engine._send(config)
-            first = await engine._receive()
+            return engine, await engine._loaded
         except BaseException:
             await engine.stop()
             raise
-        if not isinstance(first, Ready):
-            await engine.stop()
-            raise first.error if isinstance(first, Failed) else engine._crash("while loading the model")
-        engine._receiving = asyncio.create_task(engine._receive_all(), name=f"engine {engine.pid}")
-        return engine, first
 
-    async def generate(self, generation: Generation) -> AsyncGenerator[Admitted | Piece]:
+    async def generate(
+        self, generation: Generation, *, whole: bool = False
+    ) -> AsyncGenerator[Admitted | Piece]:
         """Runs a request: first ``Admitted``, then pieces, the last with a ``finish``.
 
         Leaving the iteration early cancels the request; its slot is free at the engine's next step.
+
+        Args:
+            generation: The request.
+            whole: All pieces come as one, at the end.
 
         Raises:
             DiplexError: The engine refused the request.
             EngineCrashed: The engine died.
         """
         request_id = next(self._ids)
-        mailbox = self._open(request_id, Submit(request_id, generation))
+        mailbox = self._open(Submit(request_id, generation), Mailbox(whole=whole))
         finished = False
         try:
             while not finished:
@@ -123,6 +130,7 @@ class EngineProcess:
                 yield mail
         finally:
             del self._mailboxes[request_id]
+            self._beat.leave(mailbox)
             if not finished:
                 self._send(Cancel(request_id))
 
@@ -133,7 +141,7 @@ class EngineProcess:
             DiplexError: The input can't be encoded, or the engine died.
         """
         request_id = next(self._ids)
-        mailbox = self._open(request_id, Count(request_id, model_input))
+        mailbox = self._open(Count(request_id, model_input), Mailbox())
         try:
             mail = await mailbox.get()
         finally:
@@ -143,22 +151,18 @@ class EngineProcess:
 
     async def died(self) -> int:
         """Waits until the process has ended, for whatever reason; returns its exit code."""
-        if self._receiving is not None:
-            await asyncio.shield(self._receiving)
+        await asyncio.shield(self._ending)
         return await self._process.wait()
 
     async def stop(self) -> None:
         """Ends the process, gently and then not; running requests fail."""
-        self._writer.close()
+        self._frames.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
         if self._process.returncode is None:
             self._kill()
             await self._process.wait()
-        if self._receiving is not None:
-            await self._receiving
-        with suppress(OSError):
-            await self._writer.wait_closed()
+        await self._ending
 
     @property
     def resident_bytes(self) -> int:
@@ -169,39 +173,30 @@ class EngineProcess:
         except (OSError, IndexError, ValueError):
             return 0
 
-    def _open(self, request_id: int, message: Submit | Count) -> Mailbox:
-        if self._process.returncode is not None or self._reader.at_eof():
+    def _open(self, message: Submit | Count, mailbox: Mailbox) -> Mailbox:
+        if self._process.returncode is not None or self._frames.closed.done():
             raise self._crash()
-        mailbox = self._mailboxes[request_id] = Mailbox()
+        self._mailboxes[message.id] = mailbox
         self._send(message)
         return mailbox
 
     def _send(self, message: ToEngine) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(pack(message))
+        self._frames.write(pack(message))
 
-    async def _receive(self) -> FromEngine | None:
-        """The next message; ``None`` when the engine has closed its end."""
+    async def _end(self) -> None:
+        """Waits for the end of the connection and sees to it that it is the end of the process too."""
         try:
-            header = await self._reader.readexactly(HEADER_BYTES)
-            body = await self._reader.readexactly(body_length(header))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return None
-        message = unpack(body)
-        assert not isinstance(message, ToEngine)  # noqa: S101  # an engine never says these
-        return message
-
-    async def _receive_all(self) -> None:
-        try:
-            while (message := await self._receive()) is not None:
-                self._dispatch(message)
+            await asyncio.shield(self._frames.closed)
         finally:
-            if not self._writer.is_closing():
+            if not self._frames.closed_by_us:
                 # A closed socket and a living process: no request can reach it any more.
                 self._kill()
             await self._process.wait()
             for mailbox in self._mailboxes.values():
                 mailbox.put(self._crash())
+            if not self._loaded.done():
+                self._loaded.set_exception(self._crash("while loading the model"))
+                self._loaded.exception()  # whoever started the engine may have gone
 
     def _kill(self) -> None:
         """Sends SIGKILL unless the process is known to have ended.
@@ -217,12 +212,19 @@ class EngineProcess:
         match message:
             case Stepped(pieces, load):
                 for piece in pieces:
-                    self._deliver(piece.id, piece)
+                    mailbox = self._mailboxes.get(piece.id)
+                    if mailbox is not None:  # else it was cancelled a moment ago
+                        self._beat.add(mailbox, piece)
+                self._beat.step_ended()
                 self._on_load(load)
             case Admitted() | Counted():
                 self._deliver(message.id, message)
             case Refused(request_id, error):
                 self._deliver(request_id, error)
+            case Ready():
+                self._loaded.set_result(message)
+            case Failed(error):
+                self._loaded.set_exception(error)
             case _:
                 raise InternalError(f"unexpected message from the engine: {type(message).__name__}")
 

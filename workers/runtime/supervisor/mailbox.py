@@ -12,19 +12,39 @@ Mail = Admitted | Piece | Counted
 
 
 class Mailbox:
-    """A queue in which pieces that wait are merged into one, so a slow reader gets fewer, larger ones."""
+    """A queue in which pieces that wait are merged into one, so a slow reader gets fewer, larger ones.
 
-    def __init__(self) -> None:
-        self._mail: deque[Mail | DiplexError] = deque()
-        self._arrived = asyncio.Event()
+    Args:
+        whole: Pieces wait for the last one.
+    """
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self.whole = whole
+        self.begun = False
+        """Whether a piece has come."""
+        self._mail: deque[Admitted | Counted | DiplexError | list[Piece]] = deque()
+        self._released = asyncio.Event()  # set while the reader may have what is there
 
     def put(self, mail: Mail | DiplexError) -> None:
-        """Adds mail; never blocks."""
-        if isinstance(mail, Piece) and self._mail and isinstance(waiting := self._mail[-1], Piece):
-            self._mail[-1] = _merged(waiting, mail)
+        """Adds mail that the reader gets at once, and with it whatever was held; never blocks."""
+        if isinstance(mail, Piece):
+            self.hold(mail)
         else:
             self._mail.append(mail)
-        self._arrived.set()
+        self._released.set()
+
+    def hold(self, piece: Piece) -> None:
+        """Adds a piece that waits for the next :meth:`put` or :meth:`release`."""
+        self.begun = True
+        if self._mail and isinstance(waiting := self._mail[-1], list):
+            waiting.append(piece)
+        else:
+            self._mail.append([piece])
+
+    def release(self) -> None:
+        """Lets the reader have what is held, if there is anything."""
+        if self._mail:
+            self._released.set()
 
     async def get(self) -> Mail:
         """The next mail.
@@ -32,14 +52,23 @@ class Mailbox:
         Raises:
             DiplexError: The engine refused the request, or died.
         """
-        while not self._mail:
-            self._arrived.clear()
-            await self._arrived.wait()
+        await self._released.wait()
         mail = self._mail.popleft()
+        if not self._mail:
+            self._released.clear()
         if isinstance(mail, DiplexError):
             raise mail
-        return mail
+        return _merged(mail) if isinstance(mail, list) else mail
 
 
-def _merged(first: Piece, second: Piece) -> Piece:
-    return Piece(first.id, first.text + second.text, first.token_ids + second.token_ids, second.finish)
+def _merged(pieces: list[Piece]) -> Piece:
+    """One piece in the place of several of the same request, the last of which may end it."""
+    if len(pieces) == 1:
+        return pieces[0]
+    last = pieces[-1]
+    return Piece(
+        last.id,
+        "".join(piece.text for piece in pieces),
+        tuple(token for piece in pieces for token in piece.token_ids),
+        last.finish,
+    )

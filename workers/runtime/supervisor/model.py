@@ -21,6 +21,7 @@ from workers.runtime.generation import Generation, ModelInput
 from workers.runtime.progress import Phase, Progress, Report
 from workers.runtime.store import PreparedArtefact
 from workers.runtime.supervisor.background import in_background
+from workers.runtime.supervisor.beat import Beat
 from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.engine_process import EngineProcess
 
@@ -55,6 +56,7 @@ class ServedModel:
         prepare: Makes the artefact when it isn't there.
         command: What runs an engine process.
         config: How engines are to run; the artefact's folder is filled in.
+        beat: When the pieces of running streams go on.
         changes: Notified when :attr:`state`, :attr:`load` or :attr:`progress` change.
     """
 
@@ -66,6 +68,7 @@ class ServedModel:
         prepare: Prepare,
         command: Sequence[str],
         config: EngineConfig,
+        beat: Beat,
         changes: Changes,
     ) -> None:
         self.entry = entry
@@ -83,13 +86,16 @@ class ServedModel:
         self._prepare = prepare
         self._command = command
         self._config = config
+        self._beat = beat
         self._changes = changes
         self._engine: EngineProcess | None = None
         self._life = asyncio.create_task(self._live(), name=f"model {entry.name}/{profile}")
 
     # ---------------------------------------------------------------------------------- requests
 
-    async def generate(self, generation: Generation) -> AsyncGenerator[Admitted | Piece]:
+    async def generate(
+        self, generation: Generation, *, whole: bool = False
+    ) -> AsyncGenerator[Admitted | Piece]:
         """Runs a request, once the model is ready; see :meth:`EngineProcess.generate`.
 
         Raises:
@@ -97,7 +103,7 @@ class ServedModel:
             DiplexError: What the engine refuses the request with.
         """
         engine = await self._ready_engine()
-        async with aclosing(engine.generate(generation)) as events:
+        async with aclosing(engine.generate(generation, whole=whole)) as events:
             async for event in events:
                 yield event
 
@@ -190,7 +196,7 @@ class ServedModel:
         """
         self._report(Progress(Phase.LOAD, 0, None, str(config.folder.name)))
         began = time.monotonic()
-        engine, self.limits = await EngineProcess.start(self._command, config, self._on_load)
+        engine, self.limits = await EngineProcess.start(self._command, config, self._on_load, self._beat)
         self._engine = engine
         self._enter(State.READY)
         _LOG.info(
@@ -205,7 +211,7 @@ class ServedModel:
             _LOG.warning("engine died", model=self.entry.name, pid=engine.pid, exit_code=code)
         finally:
             self._engine = None
-            self.load = replace(self.load, busy=0, queued=0)
+            self.load = self.load._replace(busy=0, queued=0)
             await engine.stop()
 
     def _on_load(self, load: Load) -> None:

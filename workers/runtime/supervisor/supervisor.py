@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from diplex.errors import Draining, InvalidRequest, ModelNotFound
 from workers.runtime.catalogue import Catalogue, ModelEntry
 from workers.runtime.engine.messages import EngineConfig
+from workers.runtime.supervisor.beat import DEFAULT_MESSAGES_PER_SECOND, Beat
 from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.model import Prepare, ServedModel, State
 
@@ -23,6 +24,8 @@ class SupervisorConfig:
     """What runs an engine process; the descriptor of its socket is appended."""
     engine: EngineConfig
     """How engines run; the folder is each model's own."""
+    messages_per_second: float = DEFAULT_MESSAGES_PER_SECOND
+    """About how many messages all streams together send when there are many: see :class:`Beat`."""
 
 
 class Supervisor:
@@ -34,6 +37,7 @@ class Supervisor:
         self.draining = False
         """Set once no new requests are taken."""
         self._config = config
+        self._beat = Beat(config.messages_per_second)
         self._catalogue = catalogue
         self._prepare = prepare
         self._models: dict[tuple[str, str], ServedModel] = {}  # (canonical name, profile) -> model
@@ -67,6 +71,7 @@ class Supervisor:
                 prepare=self._prepare,
                 command=self._config.command,
                 config=self._config.engine,
+                beat=self._beat,
                 changes=self.changes,
             )
             self.changes.notify()

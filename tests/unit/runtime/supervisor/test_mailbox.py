@@ -45,6 +45,36 @@ async def test_a_reader_that_keeps_up_gets_every_piece():
     assert got == ["a", "b", "c"]
 
 
+async def test_what_is_held_comes_when_it_is_released():
+    mailbox = Mailbox()
+    mailbox.hold(Piece(1, "a", (1,)))
+    reading = asyncio.create_task(mailbox.get())
+    await asyncio.wait([reading], timeout=0)
+    mailbox.hold(Piece(1, "b", (2, 3)))
+    await asyncio.wait([reading], timeout=0)
+    assert not reading.done()
+    mailbox.release()
+    assert await asyncio.wait_for(reading, 10) == Piece(1, "ab", (1, 2, 3))
+
+
+async def test_what_is_held_comes_with_what_is_put():
+    mailbox = Mailbox()
+    mailbox.hold(Piece(1, "a", (1,)))
+    mailbox.put(Piece(1, "b", (2,), FINISH))
+    assert await mailbox.get() == Piece(1, "ab", (1, 2), FINISH)
+
+
+async def test_a_release_of_nothing_is_nothing():
+    mailbox = Mailbox()
+    mailbox.release()
+    mailbox.hold(Piece(1, "a", (1,)))
+    reading = asyncio.create_task(mailbox.get())
+    await asyncio.wait([reading], timeout=0)
+    assert not reading.done()
+    mailbox.put(ADMITTED)
+    assert (await asyncio.wait_for(reading, 10)).text == "a"
+
+
 async def test_an_error_comes_behind_what_was_said_before_it():
     mailbox = Mailbox()
     mailbox.put(Piece(1, "a", (1,)))
