@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +27,18 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@cache
+def has_vnni() -> bool:
+    """Whether the processor sums products of bytes in 32 bits; ``True`` also where it isn't an x86."""
+    if platform.machine().lower() not in {"x86_64", "amd64"}:
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return "avx512_vnni" in flags or "avx_vnni" in flags
+
+
 def open_session(model: Path, *, threads: int) -> onnxruntime.InferenceSession:
     """Opens a prepared graph on the CPU.
 
@@ -39,8 +53,9 @@ def open_session(model: Path, *, threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_MICROSECONDS))
-    # Without VNNI, sums of unsigned times signed bytes can overflow their 16 bits; this keeps them exact.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if not has_vnni():
+        # Sums of unsigned times signed bytes could overflow their 16 bits; this is exact, and slower.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = _ERRORS_ONLY
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

@@ -131,6 +131,8 @@ class LlamaGraph:
             norm = "output_norm.weight" if last else f"blk.{layer + 1}.attn_norm.weight"
             output = "head_input" if last else f"layers.{layer + 1}.attention_input"
             states, residual = self._add_and_norm(output, states, residual, norm)
+        rows = nodes.weights.add("head_input.rows_shape", np.array([-1, shape.hidden], dtype=np.int64))
+        states = nodes.add("Reshape", "head_input.rows", [states, rows])
         self._precision.head(nodes, states, None if shape.tied else self._matrix("output.weight"))
         return self._model()
 
@@ -166,9 +168,9 @@ class LlamaGraph:
     def _wanted_rows(self, attended: str, residual: str) -> tuple[str, str]:
         nodes, shape, wanted = self._nodes, self._shape, []
         for name, columns in ((attended, shape.heads * shape.head_dim), (residual, shape.hidden)):
-            flat = nodes.weights.add(f"{name}.flat_shape", np.array([-1, columns], dtype=np.int64))
+            flat = nodes.weights.add(f"{name}.flat_shape", np.array([1, -1, columns], dtype=np.int64))
             rows = nodes.add("Reshape", f"{name}.flat", [name, flat])
-            wanted.append(nodes.add("Gather", f"{name}.wanted", [rows, "logit_rows"], axis=0))
+            wanted.append(nodes.add("Gather", f"{name}.wanted", [rows, "logit_rows"], axis=1))
         return wanted[0], wanted[1]
 
     def _add_and_norm(self, output: str, states: str, residual: str, norm: str) -> tuple[str, str]:

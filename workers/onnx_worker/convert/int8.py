@@ -11,7 +11,7 @@ is found depends on what the matrix reads:
 ========================  ==============================================================
 output of a norm          a constant: its values are spread like a normal distribution's
 output of the attention   from the row's root mean square
-product of gate and up    from the row's peak: its few large values are what counts
+product of gate and up    from the row's peak, once its neighbours are mixed
 ========================  ==============================================================
 """
 
@@ -54,9 +54,7 @@ class Int8:
 
     def __init__(self) -> None:
         self._rows: dict[str, str] = {}  # states behind a norm -> their rounded rows
-        self._roundings: dict[
-            str, Rounding
-        ] = {}  # latest rows -> how to round what reads them
+        self._roundings: dict[str, Rounding] = {}  # latest rows -> how to round what reads them
 
     def source(self, file: GgufFile, shape: LlamaShape, tokenizer: Tokenizer) -> tuple[Tensors, LlamaShape]:
         """Return the rotated model, whose head is always a matrix of its own."""
@@ -114,16 +112,26 @@ class Int8:
         return nodes.add("Div", name, [product, inverse_spread])
 
     def _scaled_by_peak(self, nodes: Nodes, name: str, states: str, parts: Sequence[Matrix]) -> str:
+        mixed = self._mixed(nodes, states, parts[0].shape[1])
         axis = _constant(nodes, "peak.axis", [-1], np.int64)
-        magnitudes = nodes.add("Abs", f"{states}.magnitudes", [states])
+        magnitudes = nodes.add("Abs", f"{states}.magnitudes", [mixed])
         highest = nodes.add("ReduceMax", f"{states}.highest", [magnitudes, axis], keepdims=1)
         smallest = _constant(nodes, "peak.smallest", _SMALLEST_PEAK)
         peaks = nodes.add("Max", f"{states}.peaks", [highest, smallest])
-        unit = nodes.add("Div", f"{states}.unit", [states, peaks])
+        unit = nodes.add("Div", f"{states}.unit", [mixed, peaks])
         step = _constant(nodes, "peak.step", 1 / _STEPS)
         rows = _rounded(nodes, unit, step)
         product = self._multiply(nodes, name, rows, step, parts, output=f"{name}.unscaled")
         return nodes.add("Mul", name, [product, peaks])
+
+    def _mixed(self, nodes: Nodes, states: str, width: int) -> str:
+        """Mix neighbours; ``[batch, sequence, width]`` in and out."""
+        mixing = _constant(nodes, "mixing", self._model.mixing)
+        groups = _constant(nodes, "mixing.groups", [0, -1, len(self._model.mixing)], np.int64)
+        whole = _constant(nodes, "mixing.whole", [0, -1, width], np.int64)
+        parted = nodes.add("Reshape", f"{states}.groups", [states, groups])
+        turned = nodes.add("MatMul", f"{states}.mixed_groups", [parted, mixing])
+        return nodes.add("Reshape", f"{states}.mixed", [turned, whole])
 
     def _multiply(
         self, nodes: Nodes, name: str, rows: str, step: str, parts: Sequence[Matrix], *, output: str

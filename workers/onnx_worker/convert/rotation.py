@@ -9,7 +9,8 @@ values are spread like those of a normal distribution with standard deviation 1.
 
 What isn't part of the stream is treated in kind. Each head's values are turned by a small matrix of their
 own, and back by the matrix that mixes the heads. The products of gate and up are evened out by gains: rows of
-up are multiplied and columns of down divided by the same numbers.
+up are multiplied and columns of down divided by the same numbers. Then neighbours are mixed, which no matrix
+before can do, since the product lies between: the graph multiplies by :attr:`RotatedModel.mixing`.
 
 After Ashkboos et al., "QuaRot", 2024, https://arxiv.org/abs/2404.00456 (rotation) and Xiao et al.,
 "SmoothQuant", 2022, https://arxiv.org/abs/2211.10438 (gains).
@@ -17,6 +18,7 @@ After Ashkboos et al., "QuaRot", 2024, https://arxiv.org/abs/2404.00456 (rotatio
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +33,8 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 _SEED: Final = 1
+_MIXED: Final = 64
+"""Products of gate and up that are mixed with each other, if the width allows it."""
 _SMALLEST_NORM: Final = 1e-12
 """Stands in for a norm's weight of zero, whose channel is dropped anyway."""
 _SMALLEST_SPREAD: Final = 1e-6
@@ -63,6 +67,8 @@ class RotatedModel:
         self._calibration = calibration
         self._turn = random_rotation(shape.hidden)
         self._head_turn = random_rotation(shape.head_dim)
+        self.mixing = random_rotation(math.gcd(shape.feed_forward, _MIXED))
+        """What each group of neighbours among the products of gate and up is multiplied by from the right."""
         self._gains: dict[int, Doubles] = {}  # layer -> factors for the products of gate and up
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -84,9 +90,9 @@ class RotatedModel:
             return (inputs / safe) @ self._turn
         match name.split("."):
             case [_, _, "attn_output", _]:
-                return _turn_heads(inputs, self._head_turn)
+                return _turn_parts(inputs, self._head_turn)
             case [_, layer, "ffn_down", _]:
-                return inputs * self._gain(int(layer))
+                return _turn_parts(inputs * self._gain(int(layer)), self.mixing)
         return inputs
 
     def _turned(self, name: str) -> Doubles:
@@ -99,13 +105,13 @@ class RotatedModel:
             case [*_, "attn_norm" | "ffn_norm" | "output_norm", _]:
                 values = np.ones_like(values)
             case [_, _, "attn_v", _]:
-                values = _turn_heads(values.T, self._head_turn).T
+                values = _turn_parts(values.T, self._head_turn).T
             case [_, _, "attn_output", _]:
-                values = self._turn.T @ _turn_heads(values, self._head_turn)
+                values = self._turn.T @ _turn_parts(values, self._head_turn)
             case [_, layer, "ffn_up", _]:
                 values = values * self._gain(int(layer))[:, None]
             case [_, layer, "ffn_down", _]:
-                values = (self._turn.T @ values) / self._gain(int(layer))
+                values = _turn_parts(self._turn.T @ values / self._gain(int(layer)), self.mixing)
         return values
 
     def _stored(self, name: str) -> str:
@@ -149,7 +155,7 @@ def evening_gains(inputs: Doubles, columns: Floats) -> Doubles:
     return evened
 
 
-def _turn_heads(rows: Doubles, turn: Doubles) -> Doubles:
-    """Turn every head's part of ``[rows, heads * head_dim]``."""
+def _turn_parts(rows: Doubles, turn: Doubles) -> Doubles:
+    """Turn every part of rows that consist of parts as wide as ``turn``."""
     turned: Doubles = (rows.reshape(len(rows), -1, len(turn)) @ turn).reshape(rows.shape)
     return turned

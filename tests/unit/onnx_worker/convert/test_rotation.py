@@ -26,14 +26,28 @@ def rotated(path):
     return RotatedModel(file, shape, Calibration(path, build_tokenizer(file), shape.context))
 
 
+def whole_mixing(mixing, width):
+    """The mixing of groups as one matrix for a whole row."""
+    return np.kron(np.eye(width // len(mixing)), mixing).astype(np.float32)
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_it_computes_what_the_model_computes(tmp_path, monkeypatch, tied):
     source = write_tiny_llama(tmp_path / "tiny.gguf", tied=tied)
 
     def turned(self, file, shape, tokenizer):
-        return rotated(file.path), replace(shape, tied=False)
+        self.model = rotated(file.path)
+        return self.model, replace(shape, tied=False)
 
+    def mixing_linear(self, nodes, name, states, parts):
+        if "ffn_down" in parts[0].name:
+            mixing = nodes.weights.add(f"{name}.mixing", whole_mixing(self.model.mixing, parts[0].shape[1]))
+            states = nodes.add("MatMul", f"{name}.mixed", [states, mixing])
+        return linear(self, nodes, name, states, parts)
+
+    linear = Float32.linear
     monkeypatch.setattr(Float32, "source", turned)
+    monkeypatch.setattr(Float32, "linear", mixing_linear)
     (tmp_path / "turned").mkdir()
     convert_gguf(source, tmp_path / "turned", precision="fp32", report=silent)
     expected = np.concatenate(list(LlamaReference(source).logits(TOKENS)))
