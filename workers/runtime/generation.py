@@ -71,6 +71,10 @@ class Generation:
     sampling: SamplingParams
     stopping: Stopping = field(default_factory=Stopping)
     priority: Priority = Priority.NORMAL
+    client: str = ""
+    """Who it is for; clients get even shares of the work."""
+    deadline: float | None = None
+    """When it has to be done, in seconds of CLOCK_MONOTONIC; ``None`` for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +100,7 @@ class Finish:
     completion_tokens: int
     """Tokens generated, the one that ended the choice included."""
     timings: Timings
+    cached_tokens: int = 0
+    """Of the prompt's tokens, those that the prefix cache held."""
+    speculated_tokens: int = 0
+    """Of the completion tokens, those that speculation had guessed."""

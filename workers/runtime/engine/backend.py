@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.runtime.engine.plan import StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step gave and what it took."""
+
+    logits: NDArray[np.float32]
+    """Float32 ``[len(plan.sampled), vocabulary]``, one row for each of ``plan.sampled``. The array may be
+    overwritten by the next step."""
+    prefill_seconds: float
+    """Time of the chunks, and of the changes before them."""
+    decode_seconds: float
+    """Time of the decode run."""
 
 
 class Backend(Protocol):
@@ -17,10 +31,8 @@ class Backend(Protocol):
     def max_length(self) -> int:
         """Tokens that a slot can hold."""
 
-    def forward(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Runs one step.
+    def forward(self, plan: StepPlan) -> StepResult:
+        """Runs one step."""
 
-        Returns:
-            Logits, float32 ``[len(plan.sampled), vocabulary]``, one row for each of ``plan.sampled``. The
-            array may be overwritten by the next step.
-        """
+    def trim(self) -> None:
+        """Gives back working memory that only large steps need; called when there is nothing to do."""

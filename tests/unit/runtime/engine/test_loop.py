@@ -15,7 +15,9 @@ from diplex.errors import InternalError, InvalidRequest, QueueFull
 from tests.fake_backend import FakeBackend, byte_tokenizer, fake_description
 from workers.runtime.engine.intake import Arrived, Closed, Encoded, ModelText, Unencodable
 from workers.runtime.engine.loop import Engine
+from workers.runtime.engine.memory import engine_limits
 from workers.runtime.engine.messages import Admitted, Cancel, EngineConfig, Refused, Stepped
+from workers.runtime.engine.scheduler import Limits
 from workers.runtime.generation import FinishReason, Generation, Priority, Prompt, Stopping
 from workers.runtime.sampling import SamplingParams
 
@@ -44,6 +46,7 @@ class Run:
     at_step: dict[int, list] = field(default_factory=dict)
     """Step, from 1 -> what comes in while it is running."""
     sent: list = field(default_factory=list)
+    limits: Limits | None = None
 
     def __post_init__(self):
         self.inbox = SimpleQueue()
@@ -52,7 +55,13 @@ class Run:
         self.backend.before_step = self.before_step
         text = ModelText(TOKENIZER, fake_description())
         self.engine = Engine(
-            self.backend, text, self.config, inbox=self.inbox, send=self.take, clock=self.clock
+            self.backend,
+            text,
+            self.config,
+            self.limits or engine_limits(self.config, text.description, self.backend.max_length),
+            inbox=self.inbox,
+            send=self.take,
+            clock=self.clock,
         )
 
     def clock(self):

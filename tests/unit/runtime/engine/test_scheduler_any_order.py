@@ -1,0 +1,218 @@
+"""Whatever may come in any order: arrivals, cancellations and steps, under little memory, with guesses.
+
+The machine keeps its own record of what every slot really holds, and chooses each token as a function of that
+alone. So a sequence gets the text that it would get by itself only if every plan was right.
+"""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from workers.runtime.engine.plan import Copy, Release, Swap
+from workers.runtime.engine.prompt_lookup import PromptLookup
+from workers.runtime.engine.scheduler import COPIED_PER_COMPUTED, Limits, Scheduler
+from workers.runtime.engine.sequence import Sequence
+
+END = 3
+LENGTH = 48
+GARBAGE = -1
+
+# Few tokens, so that prompts begin alike and texts repeat themselves.
+PROMPTS = st.builds(
+    lambda head, tail: (*range(10, 10 + head), *tail),
+    st.integers(0, 30),
+    st.lists(st.integers(0, 2), min_size=1, max_size=12),
+)
+
+
+def next_token(held):
+    """What the model says behind these tokens: repetitive, and now and then the end."""
+    if len(held) % 11 == 7 and sum(held) % 3 == 0:
+        return END
+    return (held[-1] + len(held) // 6) % 3
+
+
+def reference(prompt, most):
+    """What a sequence gets when it is alone."""
+    tokens = list(prompt)
+    while len(tokens) < LENGTH and len(tokens) - len(prompt) < most:
+        tokens.append(next_token(tokens))
+        if tokens[-1] == END:
+            break
+    return tokens[len(prompt) :]
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """One scheduler, and what it should know."""
+
+    @initialize(
+        slots=st.integers(1, 4),
+        more=st.integers(0, 3),
+        kv_tokens=st.integers(LENGTH, 4 * LENGTH),
+        cached_tokens=st.sampled_from([0, 40, 1000]),
+    )
+    def begin(self, slots, more, kv_tokens, cached_tokens):
+        self.limits = Limits(slots, slots + more, LENGTH, kv_tokens, cached_tokens)
+        self.scheduler = Scheduler(self.limits)
+        self.held = [[GARBAGE] * LENGTH for _ in range(self.limits.rows)]  # row -> tokens
+        self.numbers = iter(range(10**6))
+        self.prompts, self.most, self.texts = {}, {}, {}  # id -> of sequences that have not ended
+
+    @rule(
+        prompt=PROMPTS,
+        most=st.integers(1, 24),
+        priority=st.integers(0, 2),
+        client=st.sampled_from("ab"),
+        due=st.integers(0, 3),
+        prior=st.integers(0, 2),
+    )
+    def add(self, prompt, most, priority, client, due, prior):
+        number = next(self.numbers)
+        prior = tuple(reference(prompt, most)[:prior])
+        if END in prior or len(prior) >= most:
+            prior = ()
+        self.prompts[number], self.most[number], self.texts[number] = prompt, most, list(prior)
+        self.scheduler.add(
+            Sequence(
+                number,
+                prompt,
+                most,
+                frozenset({END}),
+                priority=priority,
+                client=client,
+                due=due,
+                prior=prior,
+                lookup=PromptLookup() if number % 3 else None,
+            )
+        )
+
+    @precondition(lambda self: self.texts)
+    @rule(data=st.data())
+    def remove(self, data):
+        number = data.draw(st.sampled_from(sorted(self.texts)))
+        assert self.scheduler.remove(number)
+        self.forget(number)
+
+    @rule()
+    def empty_the_cache(self):
+        self.scheduler.forget()
+        assert self.scheduler.cached == 0
+
+    @rule(data=st.data(), budget=st.integers(1, 9), drafts=st.sampled_from([0, 2, 4]))
+    def step(self, data, budget, drafts):
+        plan = self.scheduler.schedule(budget, drafts)
+        tokens = self.carry_out(plan, budget, drafts)
+        if plan.sampled and data.draw(st.integers(0, 4), label="remove one before the commit") == 4:
+            number = data.draw(st.sampled_from(plan.sampled))
+            if data.draw(st.booleans()):
+                self.scheduler.discard(number)
+            else:
+                assert self.scheduler.remove(number)
+            self.forget(number)
+        for one in self.scheduler.commit(plan, tokens):
+            self.texts[one.sequence].append(one.token)
+            text, expected = (
+                self.texts[one.sequence],
+                reference(self.prompts[one.sequence], self.most[one.sequence]),
+            )
+            assert text == expected[: len(text)]
+            assert (one.finish is not None) == (text == expected)
+            assert one.cached < len(self.prompts[one.sequence])
+            if one.finish is not None:
+                self.forget(one.sequence)
+
+    def forget(self, number):
+        del self.prompts[number], self.most[number], self.texts[number]
+
+    def carry_out(self, plan, budget, drafts):
+        """What a backend would do, in its order; the tokens that it would choose."""
+        assert (
+            bool(plan.chunks or plan.rows)
+            or not self.texts
+            or any(isinstance(change, Copy) for change in plan.changes)
+        )
+        copied = 0
+        for change in plan.changes:
+            match change:
+                case Swap(a, b):
+                    assert a != b
+                    self.held[a], self.held[b] = self.held[b], self.held[a]
+                case Copy(source, target, start, end):
+                    self.held[target][start:end] = self.held[source][start:end]
+                    copied += end - start
+                case Release(slot, keep):
+                    self.held[slot][keep:] = [GARBAGE] * (LENGTH - keep)
+        assert copied <= budget * COPIED_PER_COMPUTED
+        assert sum(len(chunk.tokens) for chunk in plan.chunks) <= budget
+        tokens = [token for chunk in plan.chunks for token in self.prefill(chunk)]
+        busy = [row.sequence for row in plan.rows] + [chunk.sequence for chunk in plan.chunks]
+        assert len(busy) == len(set(busy))
+        assert not {chunk.slot for chunk in plan.chunks} & set(range(len(plan.rows)))
+        assert len(busy) <= self.limits.slots
+        return tokens + [
+            token for slot, row in enumerate(plan.rows) for token in self.decode(slot, row, drafts)
+        ]
+
+    def prefill(self, chunk):
+        end = chunk.start + len(chunk.tokens)
+        self.held[chunk.slot][chunk.start : end] = chunk.tokens
+        expected = [*self.prompts[chunk.sequence], *self.texts[chunk.sequence]]
+        assert self.held[chunk.slot][:end] == expected[:end]
+        assert chunk.last == (end == len(expected))
+        return [next_token(expected)] if chunk.last else []
+
+    def decode(self, slot, row, drafts):
+        taken = [row.token, *row.drafts]
+        assert len(row.drafts) <= drafts
+        assert row.past + len(taken) <= LENGTH
+        self.held[slot][row.past : row.past + len(taken)] = taken
+        expected = [*self.prompts[row.sequence], *self.texts[row.sequence]]
+        assert self.held[slot][: row.past + 1] == expected
+        return [next_token(self.held[slot][: row.past + i + 1]) for i in range(len(taken))]
+
+    @invariant()
+    def what_is_held_fits(self):
+        if not hasattr(self, "scheduler"):
+            return
+        running = self.scheduler._running.values()
+        assert len(running) <= self.limits.slots
+        assert self.scheduler.cached <= self.limits.cached_tokens
+        rows = [sequence.slot.row for sequence in running]
+        assert len(set(rows)) == len(rows)
+        assert self.scheduler.busy + self.scheduler.queued == len(self.texts)
+
+    @rule(budget=st.integers(1, 9))
+    def a_step_is_planned_within_the_memory(self, budget):
+        plan = self.scheduler.schedule(budget)
+        claimed = sum(len(sequence.tokens) for sequence in self.scheduler._running.values())
+        assert claimed + self.scheduler.cached <= self.limits.kv_tokens
+        # A plan that was never carried out would leave the record behind: carry it out.
+        self.scheduler.commit(plan, self.rest(plan, budget))
+
+    def rest(self, plan, budget):
+        tokens = self.carry_out(plan, budget, 0)
+        for number, token in zip(plan.sampled, tokens, strict=True):
+            self.texts[number].append(token)
+            expected = reference(self.prompts[number], self.most[number])
+            assert self.texts[number] == expected[: len(self.texts[number])]
+            if self.texts[number] == expected:
+                self.forget(number)
+        return tokens
+
+    def teardown(self):
+        """Everything ends, and soon."""
+        if not hasattr(self, "scheduler"):
+            return
+        left = sum(len(self.prompts[n]) + self.most[n] for n in self.texts)
+        for _ in range(4 * left + 8):
+            if not self.texts:
+                break
+            plan = self.scheduler.schedule(4)
+            self.scheduler.commit(plan, self.rest(plan, 4))
+        assert not self.texts
+
+
+AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyOrder = AnyOrder.TestCase
