@@ -68,7 +68,7 @@ class AnyOrder(RuleBasedStateMachine):
         due=st.integers(0, 3),
         prior=st.integers(0, 2),
     )
-    def add(self, prompt, most, priority, client, due, prior):
+    def add(self, prompt, most, *, priority, client, due, prior):
         number = next(self.numbers)
         prior = tuple(reference(prompt, most)[:prior])
         if END in prior or len(prior) >= most:
