@@ -29,8 +29,8 @@ _WARM_LENGTH: Final = 8
 """Tokens of the run that lets ONNX Runtime allocate its arenas before the first request."""
 _PREFILL_NICENESS: Final = 3
 """Of the thread that prefills beside decode runs. Measured on two cores with eight streams: at 0 a decode run
-takes twice as long with a prompt beside it, at 4 a third longer; the prompt gets 57 and 35 percent of the speed
-that it has alone."""
+takes twice as long with a prompt beside it, at 4 a third longer; the prompt gets 57 and 35 percent of the
+speed that it has alone."""
 
 
 class OnnxBackend:
@@ -162,7 +162,7 @@ class OnnxBackend:
 
 
 def _stand_back() -> None:
-    """Lets the thread that decodes go first where both want the same core. On Linux, threads have priorities."""
+    """Lets the thread that decodes go first where both want a core; threads have priorities on Linux."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _PREFILL_NICENESS)
 

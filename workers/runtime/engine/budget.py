@@ -21,8 +21,10 @@ _UNKNOWN: Final = 8
 """Prompt tokens of a step before anything has been measured."""
 _RECENT: Final = 0.5
 """Weight of the latest piece of a prompt among all before."""
-_LATELY: Final = 0.2
+_LATELY: Final = 0.3
 """Weight of the latest decode run among all before of its kind."""
+_STEPS_BESIDE: Final = 8
+"""Decode runs with something beside them after which one is to be measured without."""
 _STEPS_WITHOUT: Final = 512
 """Decode runs after which prefill beside them is tried again when it was too slow."""
 
@@ -55,12 +57,14 @@ class PrefillBudget:
         self._decode: dict[int, float] = {}  # rows -> seconds of a decode run with nothing beside it
         self._slower: float | None = None  # seconds of a run with something beside it over one without
         self._without = 0  # decode runs to go before prefill beside them is tried again
+        self._since_alone = 0  # decode runs with something beside them since the last one without
 
     def next(self, decoding: int) -> Budget:
         """The budget of a step that decodes so many rows of running streams."""
         if not decoding:
             return Budget(self._alone, 0)
-        return Budget(self._tokens(decoding), 0 if self._without else self._shared)
+        stale = self._since_alone >= _STEPS_BESIDE
+        return Budget(self._tokens(decoding), 0 if self._without or stale else self._shared)
 
     def record(self, result: StepResult, *, beside: bool) -> None:
         """Takes in what a step did and took, and whether something was computed beside it."""
@@ -77,6 +81,7 @@ class PrefillBudget:
 
     def _record_decode(self, rows: int, seconds: float, *, beside: bool) -> None:
         self._without = max(self._without - 1, 0)
+        self._since_alone = self._since_alone + 1 if beside else 0
         if not beside:
             self._decode[rows] = _mean(self._decode.get(rows), seconds, _LATELY)
         elif (alone := self._decode.get(rows)) is not None:
