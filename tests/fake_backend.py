@@ -1,7 +1,7 @@
 """A backend without a model, whose memory is token lists.
 
-What a slot holds is simulated position by position, the harmless writes behind idle slots too, and the next
-token is a function of what a slot really holds. So a wrong slot, move, length or order changes a text.
+What a slot holds is simulated position by position, and the next token is a function of what a slot really
+holds. So a wrong slot, swap, copy, release, length or order changes a text.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from tests.fixtures.tiny_llama import SPECIAL_TOKENS, vocabulary
 from workers.runtime.artefact import ModelDescription
-from workers.runtime.engine.plan import Chunk, StepPlan
+from workers.runtime.engine.backend import StepResult
+from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StepPlan, Swap
 from workers.runtime.text.tokenizer import Tokenizer
 
 GARBAGE: Final = -1
-"""What a batched run leaves behind the tokens of an idle slot."""
+"""What a slot holds where nothing was written, or where it was given back."""
 
 VOCABULARY: Final = len(vocabulary()[0])
 
@@ -65,7 +66,7 @@ def fake_description(**changes: object) -> ModelDescription:
 class FakeBackend:
     """Answers by rote where ``answers`` knows the prompt, else by a function of all that a slot holds."""
 
-    slots: int = 4
+    slots: int = 16
     max_length: int = 64
     answers: Mapping[tuple[int, ...], Sequence[int]] = field(default_factory=dict)
     """Prompt -> the tokens that greedy decoding gives it."""
@@ -74,37 +75,72 @@ class FakeBackend:
     before_step: Callable[[StepPlan], None] = lambda _: None
     """Called with every plan before it is carried out."""
     plans: list[StepPlan] = field(default_factory=list)
-    """What was carried out."""
+    """What was carried out, as far as it computed something."""
+    steps_beside: int = 2
+    """Steps that a chunk beside them takes."""
+    trims: int = 0
+    """How often working memory was to be given back."""
 
     def __post_init__(self) -> None:
+        self._beside: list[list] = []  # [steps to go, chunk]
         self._memory = np.full((self.slots, self.max_length), GARBAGE, np.int64)
 
-    def forward(self, plan: StepPlan) -> NDArray[np.float32]:
-        """Carries out a plan as an engine with shared buffers does."""
-        self.before_step(plan)
-        self.plans.append(plan)
-        for move in plan.moves:
-            self._memory[move.target, : move.length] = self._memory[move.source, : move.length]
-        logits = [self._prefill(chunk) for chunk in plan.chunks]
-        logits += self._decode(plan)
-        wanted = [row for row in logits if row is not None]
-        return np.array(wanted, np.float32).reshape(len(wanted), VOCABULARY)
+    def forward(self, plan: StepPlan) -> StepResult:
+        """Carries out a plan as an engine with shared buffers does; prefill and decode take a second each."""
+        if plan.chunks or plan.rows:
+            self.before_step(plan)
+            self.plans.append(plan)
+        for change in plan.changes:
+            self._change(change)
+        self._beside += [[self.steps_beside, chunk] for chunk in plan.beside]
+        chunks = (*self._ended_beside(plan), *plan.chunks)
+        wanted = [row for chunk in chunks for row in self._prefill(chunk)]
+        assert len(plan.rows) <= 1 or not any(row.drafts for row in plan.rows)
+        wanted += [logits for slot, row in enumerate(plan.rows) for logits in self._decode(slot, row)]
+        logits = np.array(wanted, np.float32).reshape(len(wanted), VOCABULARY)
+        done = StepPlan(chunks=chunks, rows=plan.rows)
+        beside_seconds = float(len(chunks) > len(plan.chunks))
+        return StepResult(done, logits, float(bool(plan.chunks)), float(bool(plan.rows)), beside_seconds)
 
-    def _prefill(self, chunk: Chunk) -> NDArray[np.float32] | None:
+    def _ended_beside(self, plan: StepPlan) -> tuple[Chunk, ...]:
+        """The first of the chunks beside, when enough steps have passed or there is nothing else to do."""
+        if not self._beside:
+            return ()
+        self._beside[0][0] -= 1
+        if self._beside[0][0] > 0 and (plan.rows or plan.chunks):
+            return ()
+        return (self._beside.pop(0)[1],)
+
+    def trim(self) -> None:
+        """Counts."""
+        self.trims += 1
+
+    def held(self, slot: int) -> list[int]:
+        """What a slot holds before the first garbage."""
+        memory: list[int] = self._memory[slot].tolist()
+        return memory[: memory.index(GARBAGE)] if GARBAGE in memory else memory
+
+    def _change(self, change: Change) -> None:
+        match change:
+            case Swap(a, b):
+                self._memory[[a, b]] = self._memory[[b, a]]
+            case Copy(source, target, start, end):
+                self._memory[target, start:end] = self._memory[source, start:end]
+            case Release(slot, keep):
+                self._memory[slot, keep:] = GARBAGE
+
+    def _prefill(self, chunk: Chunk) -> list[NDArray[np.float32]]:
         end = chunk.start + len(chunk.tokens)
         assert chunk.tokens
         assert end < self.max_length
         self._memory[chunk.slot, chunk.start : end] = chunk.tokens
-        return self._logits(chunk.slot, end) if chunk.last else None
+        return [self._logits(chunk.slot, end)] if chunk.last else []
 
-    def _decode(self, plan: StepPlan) -> list[NDArray[np.float32]]:
-        if not plan.rows:
-            return []
-        inputs = dict.fromkeys(plan.idle, GARBAGE) | {(row.slot, row.past): row.token for row in plan.rows}
-        assert sorted(slot for slot, _ in inputs) == list(range(plan.rows[-1].slot + 1))
-        for (slot, past), token in inputs.items():
-            self._memory[slot, past] = token
-        return [self._logits(row.slot, row.past + 1) for row in plan.rows]
+    def _decode(self, slot: int, row: Row) -> list[NDArray[np.float32]]:
+        tokens = (row.token, *row.drafts)
+        assert row.past + len(tokens) <= self.max_length
+        self._memory[slot, row.past : row.past + len(tokens)] = tokens
+        return [self._logits(slot, row.past + i + 1) for i in range(len(tokens))]
 
     def _logits(self, slot: int, length: int) -> NDArray[np.float32]:
         held = tuple(self._memory[slot, :length].tolist())

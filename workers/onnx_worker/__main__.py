@@ -22,7 +22,10 @@ from diplex.telemetry import LogFormat, configure_logging
 from workers.onnx_worker.prepare import GgufToOnnx
 from workers.runtime.catalogue import Catalogue, ModelEntry, overlay_paths
 from workers.runtime.engine.messages import (
+    DEFAULT_CACHE_IDLE_SECONDS,
+    DEFAULT_MAX_STALL,
     DEFAULT_PREFILL_CHUNK,
+    DEFAULT_PREFIX_CACHE_MIB,
     DEFAULT_SHARED_PREFILL_CHUNK,
     EngineConfig,
 )
@@ -98,7 +101,7 @@ def serve(
         int, typer.Option(min=1, help="Most prompt tokens a step when nothing is decoded.")
     ] = DEFAULT_PREFILL_CHUNK,
     shared_prefill_chunk: Annotated[
-        int, typer.Option(min=1, help="The same while streams run: bounds how long they stall.")
+        int, typer.Option(min=1, help="Most prompt tokens a step while streams run, however fast they are.")
     ] = DEFAULT_SHARED_PREFILL_CHUNK,
     messages_per_second: Annotated[
         float,
@@ -109,6 +112,44 @@ def serve(
             "the more tokens a message has. 0: always a message a step.",
         ),
     ] = DEFAULT_MESSAGES_PER_SECOND,
+    max_stall: Annotated[
+        float,
+        typer.Option(
+            envvar="DIPLEX_MAX_STALL",
+            min=0,
+            help="By how much prompts may lengthen a stream's gaps between tokens, in lengths of a gap.",
+        ),
+    ] = DEFAULT_MAX_STALL,
+    kv_mib: Annotated[
+        int,
+        typer.Option(
+            envvar="DIPLEX_KV_MIB",
+            min=0,
+            help="MiB for keys and values, a model; 0: four fifths of the memory that is available.",
+        ),
+    ] = 0,
+    prefix_cache_mib: Annotated[
+        int,
+        typer.Option(
+            envvar="DIPLEX_PREFIX_CACHE_MIB",
+            min=0,
+            help="MiB, of those, that may hold tokens of sequences that have ended; 0: no prefix cache.",
+        ),
+    ] = DEFAULT_PREFIX_CACHE_MIB,
+    cache_slots: Annotated[
+        int | None,
+        typer.Option(min=0, help="Slots beside --slots, for cached tokens only; default: as many again."),
+    ] = None,
+    cache_idle_seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds without requests after which cached tokens are given back.")
+    ] = DEFAULT_CACHE_IDLE_SECONDS,
+    speculation: Annotated[
+        bool,
+        typer.Option(
+            envvar="DIPLEX_SPECULATION",
+            help="Guess a lone stream's next tokens from its own past where that pays; same tokens, sooner.",
+        ),
+    ] = True,
     max_message_mib: Annotated[
         int, typer.Option(min=1, help="Largest request, in MiB; more than the gateway lets in.")
     ] = 40,
@@ -131,6 +172,12 @@ def serve(
         threads=threads,
         prefill_chunk=prefill_chunk,
         shared_prefill_chunk=shared_prefill_chunk,
+        max_stall=max_stall,
+        kv_mib=kv_mib,
+        prefix_cache_mib=prefix_cache_mib,
+        cache_slots=cache_slots,
+        cache_idle_seconds=cache_idle_seconds,
+        speculation=speculation,
     )
     models = _Models.open(home, catalogue)
     command = (sys.executable, "-m", "workers.onnx_worker.engine")

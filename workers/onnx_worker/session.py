@@ -96,17 +96,20 @@ class BoundRun:
         self._binding = session.io_binding()
         self._bind()
 
-    def __call__(self, *, total_length: int) -> NDArray[np.float32]:
+    def __call__(
+        self, *, total_length: int, options: onnxruntime.RunOptions | None = None
+    ) -> NDArray[np.float32]:
         """Runs the graph.
 
         Args:
             total_length: Tokens that the longest row holds after the run.
+            options: Of ONNX Runtime, for this run.
 
         Returns:
             The logits given, filled.
         """
         self._total_sequence_length[...] = total_length
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(self._binding, options)
         return self._logits
 
     def _bind(self) -> None:

@@ -100,3 +100,7 @@ class Finish:
     completion_tokens: int
     """Tokens generated, the one that ended the choice included."""
     timings: Timings
+    cached_tokens: int = 0
+    """Of the prompt's tokens, those that the prefix cache held."""
+    speculated_tokens: int = 0
+    """Of the completion tokens, those that speculation had guessed."""

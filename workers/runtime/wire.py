@@ -231,7 +231,9 @@ def receipt(
         attempts=attempt or 1,
         usage=public.Usage(
             prompt_tokens=finish.prompt_tokens,
+            cached_prompt_tokens=finish.cached_tokens,
             completion_tokens=finish.completion_tokens,
+            speculated_tokens=finish.speculated_tokens,
         ),
         timings=public.Timings(
             queue_ms=finish.timings.queue * 1e3,

@@ -43,6 +43,10 @@ class Answer:
     """Kept only when a penalty needs it."""
     clock: Callable[[], float]
     generated: int = 0
+    cached: int = 0
+    """Tokens of the prompt that the prefix cache held."""
+    guessed: int = 0
+    """Tokens that speculation had guessed."""
 
     @classmethod
     def begin(
@@ -60,22 +64,23 @@ class Answer:
             clock,
         )
 
-    def row(self) -> SamplingRow:
-        """What the sampler has to know for the next token."""
-        return SamplingRow(self.request.generation.sampling, self.generated, tokens=self.counts)
+    def row(self, ahead: int = 0) -> SamplingRow:
+        """What the sampler has to know for the next token, or for one some tokens ``ahead`` of it."""
+        return SamplingRow(self.request.generation.sampling, self.generated + ahead, tokens=self.counts)
 
     def start(self) -> None:
         """Marks the first step that works on the sequence."""
         if self.clocked.started is None:
             self.clocked.started = self.clock()
 
-    def push(self, token: int, finish: FinishReason | None) -> Piece:
+    def push(self, token: int, finish: FinishReason | None, *, guessed: bool = False) -> Piece:
         """Takes the next token and, if the scheduler ended the sequence with it, why.
 
         A token that ends the sequence by itself is not part of the output. The piece has a ``finish`` when
         the sequence has ended, be it by a stop string that only the text shows.
         """
         self._count(token)
+        self.guessed += guessed
         if finish in _ENDED_BY_TOKEN:
             return self._piece("", (), finish, match=token, at_end=True)
         text, stop = self.stops.push(self.detokenizer.push((token,)))
@@ -111,4 +116,5 @@ class Answer:
 
     def _finish(self, reason: FinishReason, match: str | int | None) -> Finish:
         prompt_tokens = len(self.request.prompt_ids)
-        return Finish(reason, match, prompt_tokens, self.generated, self.clocked.timings(self.clock()))
+        timings = self.clocked.timings(self.clock())
+        return Finish(reason, match, prompt_tokens, self.generated, timings, self.cached, self.guessed)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diplex.errors import InternalError, QueueFull
 from workers.runtime.engine.answer import Answer
-from workers.runtime.engine.backend import Backend
+from workers.runtime.engine.backend import Backend, StepResult
+from workers.runtime.engine.budget import PrefillBudget
 from workers.runtime.engine.intake import Arrived, Closed, Encoded, InboxItem, ModelText, Unencodable
 from workers.runtime.engine.messages import (
     Admitted,
@@ -24,9 +27,17 @@ from workers.runtime.engine.messages import (
     Stepped,
 )
 from workers.runtime.engine.plan import StepPlan
+from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.rates import Rate
-from workers.runtime.engine.scheduler import Scheduler, Sequence
-from workers.runtime.sampling import Sampler
+from workers.runtime.engine.scheduler import Committed, Limits, Scheduler
+from workers.runtime.engine.sequence import Sequence
+from workers.runtime.engine.speculation import Speculation
+from workers.runtime.sampling import Sampler, SamplingParams, SamplingRow
+
+_PATIENCE: Final = 60.0
+"""Seconds after its arrival in which a request without a deadline, or with a later one, is due."""
+_TRIM_SECONDS: Final = 1.0
+"""Seconds without a request after which working memory is given back."""
 
 
 class Engine:
@@ -36,6 +47,7 @@ class Engine:
         backend: Computes; used by the thread that calls :meth:`run` only.
         text: The model's tokenizer and description.
         config: Slots, limits and chunk sizes.
+        limits: What the scheduler may give away.
         inbox: Requests and cancellations, drained once a step.
         send: Takes what goes back to the supervisor.
         clock: Seconds of the monotonic clock.
@@ -46,6 +58,7 @@ class Engine:
         backend: Backend,
         text: ModelText,
         config: EngineConfig,
+        limits: Limits,
         *,
         inbox: SimpleQueue[InboxItem],
         send: Callable[[FromEngine], None],
@@ -53,66 +66,80 @@ class Engine:
     ) -> None:
         self._backend = backend
         self._text = text
-        self._inbox = inbox
         self._send = send
         self._clock = clock
         self._max_queue = config.max_queue
         self._most_requests = config.slots + config.max_queue
-        self._scheduler = Scheduler(
-            config.slots, backend.max_length, config.prefill_chunk, config.shared_prefill_chunk
+        self._scheduler = Scheduler(limits)
+        self._budget = PrefillBudget(
+            config.max_stall, alone=config.prefill_chunk, shared=config.shared_prefill_chunk
         )
+        self._speculation = Speculation() if config.speculation else None
         self._sampler = Sampler()
         self._answers: dict[int, Answer] = {}  # id -> answer of a waiting or running sequence
         self._encoding: dict[int, bool] = {}  # id of a request being encoded -> whether it was cancelled
         self._prefill_rate, self._decode_rate = Rate(), Rate()
         self._reported: Load | None = None
+        self._inbox = inbox
+        self._cache_idle_seconds = config.cache_idle_seconds
 
     def run(self) -> None:
         """Steps while there is work, waits for the inbox otherwise; returns when the supervisor is gone."""
         while self._drain_inbox():
-            self._step(self._scheduler.schedule())
+            budget = self._budget.next(self._scheduler.decoding)
+            drafts = self._speculation.drafts() if self._speculation else 0
+            self._step(self._scheduler.schedule(budget.tokens, drafts, beside=budget.beside))
 
     def _step(self, plan: StepPlan) -> None:
-        for chunk in plan.chunks:
-            self._answers[chunk.sequence].start()
-        began = self._clock()
-        logits = self._backend.forward(plan)
-        self._measure(plan, self._clock() - began)
-        self._commit(plan, self._sample(plan, logits))
+        for sequence in plan.worked_on:
+            self._answers[sequence].start()
+        beside = self._scheduler.beside
+        result = self._backend.forward(plan)
+        committed = self._scheduler.commit(result.done, self._sample(result.done, result.logits))
+        self._measure(result, committed, beside=beside)
+        self._push(committed)
 
-    def _sample(self, plan: StepPlan, logits: NDArray[np.float32]) -> list[int]:
-        """The next token of every sequence of ``plan.sampled``; one whose logits are broken is refused."""
-        rows = [self._answers[sequence].row() for sequence in plan.sampled]
+    def _sample(self, done: StepPlan, logits: NDArray[np.float32]) -> list[int]:
+        """The next token for every row of logits; a sequence with broken ones is refused."""
+        gone = SamplingRow(SamplingParams(temperature=0), 0)
+        ahead: Counter[int] = Counter()  # sequence -> rows before
+        rows = []
+        for sequence in done.sampled:
+            answer = self._answers.get(sequence)  # None if it was cancelled while its chunk was computed
+            rows.append(answer.row(ahead[sequence]) if answer else gone)
+            ahead[sequence] += 1
         try:
             return _listed(self._sampler.sample(logits, rows))
         except InternalError as error:
             broken = [int(row) for row in error.metadata["rows"].split(",")]
-            for row in broken:
-                self._refuse(plan.sampled[row], error)
+            for sequence in {done.sampled[row] for row in broken} & self._answers.keys():
+                self._scheduler.discard(sequence)
+                del self._answers[sequence]
+                self._send(Refused(sequence, error))
             logits[broken] = 0.0
             return _listed(self._sampler.sample(logits, rows))
 
-    def _commit(self, plan: StepPlan, tokens: list[int]) -> None:
-        pieces = []
-        for committed in self._scheduler.commit(plan, tokens):
-            piece = self._answers[committed.sequence].push(committed.token, committed.finish)
-            pieces.append(piece)
+    def _push(self, committed: list[Committed]) -> None:
+        """Sends what a step gave. Of a sequence that a stop string has ended, nothing more is taken."""
+        pieces: dict[int, list[Piece]] = {}  # sequence -> pieces
+        for token in committed:
+            answer = self._answers.get(token.sequence)
+            if answer is None:
+                continue
+            answer.cached = token.cached
+            piece = answer.push(token.token, token.finish, guessed=token.guessed)
+            pieces.setdefault(token.sequence, []).append(piece)
             if piece.finish is not None:
-                self._scheduler.remove(committed.sequence)
-                del self._answers[committed.sequence]
-        self._report(tuple(pieces))
-
-    def _refuse(self, sequence: int, error: InternalError) -> None:
-        self._scheduler.remove(sequence)
-        del self._answers[sequence]
-        self._send(Refused(sequence, error))
+                self._scheduler.remove(token.sequence)
+                del self._answers[token.sequence]
+        self._report(tuple(_joined(of_one) for of_one in pieces.values()))
 
     # ------------------------------------------------------------------------------------- inbox
 
     def _drain_inbox(self) -> bool:
         """Takes in everything that waits, and waits itself while there is nothing else to do."""
         while not (self._inbox.empty() and self._answers):
-            match self._inbox.get():
+            match self._next_item():
                 case Closed():
                     return False
                 case Arrived(request_id):
@@ -127,6 +154,28 @@ class Engine:
                     self._cancel(request_id)
         return True
 
+    def _next_item(self) -> InboxItem:
+        """The next item of the inbox. What a long wait makes superfluous is given back meanwhile."""
+        if self._answers or not self._inbox.empty():
+            return self._inbox.get()
+        self._settle()
+        try:
+            return self._inbox.get(timeout=_TRIM_SECONDS)
+        except Empty:
+            self._backend.trim()
+        try:
+            return self._inbox.get(timeout=self._cache_idle_seconds)
+        except Empty:
+            self._scheduler.forget()
+            self._settle()
+        return self._inbox.get()
+
+    def _settle(self) -> None:
+        """Carries out what the scheduler still wants done to the slots, though no step follows."""
+        while (plan := self._scheduler.schedule(0)) or self._scheduler.beside:
+            done = self._backend.forward(plan).done
+            self._scheduler.commit(done, [0] * len(done.sampled))
+
     def _admit(self, request: Encoded) -> None:
         # Counted against the slots too: of requests that come in one step, some will find one free.
         if len(self._answers) >= self._most_requests:
@@ -137,16 +186,24 @@ class Engine:
         self._answers[request.id] = Answer.begin(
             request, self._text.tokenizer, description.vocab_size, self._clock
         )
-        stopping = request.generation.stopping
-        self._scheduler.add(
-            Sequence(
-                request.id,
-                request.prompt_ids,
-                stopping.max_tokens,
-                frozenset(description.eos_token_ids),
-                frozenset(stopping.stop_token_ids),
-                request.generation.priority,
-            )
+        self._scheduler.add(self._sequence(request))
+
+    def _sequence(self, request: Encoded) -> Sequence:
+        """A request as the scheduler sees it."""
+        generation, stopping = request.generation, request.generation.stopping
+        patience = request.arrived_at + _PATIENCE
+        # Penalties change with every token, also with one that a guess only supposes.
+        speculated = self._speculation is not None and not generation.sampling.penalises
+        return Sequence(
+            request.id,
+            request.prompt_ids,
+            stopping.max_tokens,
+            frozenset(self._text.description.eos_token_ids),
+            frozenset(stopping.stop_token_ids),
+            generation.priority,
+            client=generation.client,
+            due=patience if generation.deadline is None else min(patience, generation.deadline),
+            lookup=PromptLookup() if speculated else None,
         )
 
     def _queue_full(self) -> QueueFull:
@@ -166,13 +223,19 @@ class Engine:
 
     # ------------------------------------------------------------------------------------ report
 
-    def _measure(self, plan: StepPlan, seconds: float) -> None:
-        """Books a step that only prefilled or only decoded; one of both says nothing about either rate."""
-        prefilled, decoded = sum(len(chunk.tokens) for chunk in plan.chunks), len(plan.rows)
-        if not decoded:
-            self._prefill_rate.add(prefilled, seconds)
-        elif not prefilled:
-            self._decode_rate.add(decoded, seconds)
+    def _measure(self, result: StepResult, committed: list[Committed], *, beside: bool) -> None:
+        """Books what a step took."""
+        done = result.done
+        prefilled, decoded = sum(len(chunk.tokens) for chunk in done.chunks), len(done.rows)
+        self._budget.record(result, beside=beside)
+        if prefilled:
+            self._prefill_rate.add(prefilled, result.prefill_seconds + result.beside_seconds)
+        if decoded:
+            self._decode_rate.add(len(committed) - sum(c.last for c in done.chunks), result.decode_seconds)
+        if self._speculation and decoded == 1 and not prefilled and not beside:
+            (row,) = done.rows
+            guessed = sum(token.guessed for token in committed)
+            self._speculation.record(row.sequence, len(row.drafts), guessed, result.decode_seconds)
 
     def _report(self, pieces: tuple[Piece, ...]) -> None:
         load = Load(
@@ -189,3 +252,12 @@ class Engine:
 def _listed(tokens: NDArray[np.int64]) -> list[int]:
     listed: list[int] = tokens.tolist()
     return listed
+
+
+def _joined(pieces: list[Piece]) -> Piece:
+    """What one step added to one sequence, in one piece."""
+    if len(pieces) == 1:
+        return pieces[0]
+    text = "".join(piece.text for piece in pieces)
+    tokens = tuple(token for piece in pieces for token in piece.token_ids)
+    return Piece(pieces[0].id, text, tokens, pieces[-1].finish)

@@ -16,7 +16,10 @@ from diplex.errors import DiplexError
 from workers.runtime.generation import Finish, Generation, ModelInput
 
 DEFAULT_PREFILL_CHUNK: Final = 512
-DEFAULT_SHARED_PREFILL_CHUNK: Final = 64
+DEFAULT_SHARED_PREFILL_CHUNK: Final = 256
+DEFAULT_MAX_STALL: Final = 1.5
+DEFAULT_PREFIX_CACHE_MIB: Final = 512
+DEFAULT_CACHE_IDLE_SECONDS: Final = 60.0
 
 _LENGTH: Final = struct.Struct("!I")
 
@@ -38,7 +41,25 @@ class EngineConfig:
     prefill_chunk: int = DEFAULT_PREFILL_CHUNK
     """Most prompt tokens a step when nothing else is being decoded."""
     shared_prefill_chunk: int = DEFAULT_SHARED_PREFILL_CHUNK
-    """Most prompt tokens a step while sequences are being decoded: the bound on how long they stall."""
+    """Most prompt tokens a step while sequences are being decoded, however fast they are."""
+    max_stall: float = DEFAULT_MAX_STALL
+    """By how much prompts may lengthen a step of running streams, in lengths of the step without them."""
+    kv_mib: int = 0
+    """MiB that keys and values of all slots may take; 0 for most of what the machine has available."""
+    cache_slots: int | None = None
+    """Slots beside ``slots``, for cached tokens only; ``None`` for as many as ``slots``."""
+    prefix_cache_mib: int = DEFAULT_PREFIX_CACHE_MIB
+    """MiB of cached tokens of sequences that have ended; 0 for no prefix cache."""
+    cache_idle_seconds: float = DEFAULT_CACHE_IDLE_SECONDS
+    """Seconds without a request after which the prefix cache is given back."""
+    speculation: bool = True
+    """Whether a lone sequence's next tokens are guessed from its past, when that pays."""
+
+    @property
+    def rows(self) -> int:
+        """Slots of the KV cache: at least one more than ``slots``, for prefill beside a full decode run."""
+        cached = 0 if self.prefix_cache_mib == 0 else self.cache_slots
+        return self.slots + max(1, self.slots if cached is None else cached)
 
 
 # ------------------------------------------------------------------------------- supervisor to engine
@@ -78,6 +99,8 @@ class Ready:
 
     slots: int
     max_length: int
+    kv_tokens: int = 0
+    """Tokens that all slots may hold together."""
 
 
 @dataclass(frozen=True, slots=True)

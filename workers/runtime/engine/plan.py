@@ -6,18 +6,37 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """Copy a sequence's keys and values to another slot, before anything else in the step."""
+class Swap:
+    """Exchange what two slots hold."""
+
+    a: int
+    b: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Copy the keys and values of tokens ``start … end-1`` to the same place in another slot."""
 
     source: int
     target: int
-    length: int
-    """Tokens to copy."""
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Nothing behind ``keep`` tokens of a slot is needed any longer: give its memory back."""
+
+    slot: int
+    keep: int
+
+
+Change = Swap | Copy | Release
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Prefill a piece of a prompt."""
+    """Prefill a piece of a sequence."""
 
     sequence: int
     slot: int
@@ -25,43 +44,49 @@ class Chunk:
     """Tokens of the sequence that the slot holds already."""
     tokens: tuple[int, ...]
     last: bool
-    """Whether the prompt ends here, so that logits are wanted."""
+    """Whether the sequence ends here for now, so that logits are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Decode one token of one sequence."""
+    """Decode one sequence: row ``i`` of a step is slot ``i``."""
 
     sequence: int
-    slot: int
     past: int
     """Tokens of the sequence that the slot holds already."""
     token: int
+    """The one to take in."""
+    drafts: tuple[int, ...] = ()
+    """Guesses of the tokens behind it, to be taken in too; only when the step has one row and no chunks."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step: moves, then prefill, then one decode run over all rows.
+    """One step: changes in their order, then prefill, then one decode run over rows ``0 … len(rows)-1``.
 
-    Logits are wanted for the chunks with ``last``, in their order, then for the rows in theirs.
+    Logits are wanted for the chunks with ``last``, in their order, then for the rows in theirs, behind every
+    token that the row takes in.
     """
 
-    moves: tuple[Move, ...] = ()
+    changes: tuple[Change, ...] = ()
     chunks: tuple[Chunk, ...] = ()
     rows: tuple[Row, ...] = ()
-    idle: tuple[tuple[int, int], ...] = ()
-    """``(slot, past)`` of slots below the highest decoding one that are not decoded in this step.
-
-    A batched run passes over them: what it writes there, behind ``past`` tokens, must be harmless.
-    """
+    beside: tuple[Chunk, ...] = ()
+    """Chunks to begin beside the decode run, one after the other and behind those begun before. Each is done
+    in this step or in a later one, and its slot is left alone until then."""
 
     @property
     def sampled(self) -> tuple[int, ...]:
-        """The sequences that get a token in this step, in the order of the logits."""
+        """The sequence of every row of logits, in the order of the logits."""
         return (
             *(chunk.sequence for chunk in self.chunks if chunk.last),
-            *(row.sequence for row in self.rows),
+            *(row.sequence for row in self.rows for _ in range(1 + len(row.drafts))),
         )
 
+    @property
+    def worked_on(self) -> tuple[int, ...]:
+        """The sequences of all rows and chunks."""
+        return tuple(work.sequence for works in (self.beside, self.chunks, self.rows) for work in works)
+
     def __bool__(self) -> bool:
-        return bool(self.chunks or self.rows)
+        return bool(self.changes or self.chunks or self.rows or self.beside)

@@ -23,6 +23,7 @@ from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
 from workers.runtime.engine.backend import Backend
 from workers.runtime.engine.intake import Closed, InboxItem, Intake, ModelText
 from workers.runtime.engine.loop import Engine
+from workers.runtime.engine.memory import engine_limits
 from workers.runtime.engine.messages import (
     HEADER_BYTES,
     EngineConfig,
@@ -104,10 +105,11 @@ def _load(
     description = ModelDescription.load(config.folder)
     text = ModelText(Tokenizer.from_file(config.folder / TOKENIZER_FILE), description)
     backend = load_backend(description, config)
+    limits = engine_limits(config, description, backend.max_length)
     inbox: SimpleQueue[InboxItem] = SimpleQueue()
-    intake = Intake(text, max_length=backend.max_length, inbox=inbox, send=send)
-    engine = Engine(backend, text, config, inbox=inbox, send=send)
-    return engine, intake, Ready(config.slots, backend.max_length)
+    intake = Intake(text, max_length=limits.max_length, inbox=inbox, send=send)
+    engine = Engine(backend, text, config, limits, inbox=inbox, send=send)
+    return engine, intake, Ready(config.slots, limits.max_length, limits.kv_tokens)
 
 
 def _read(connection: Connection, intake: Intake) -> None:

@@ -1,45 +1,49 @@
 """Which sequences work in the next step. Pure: lists in, lists out; no tensors, clock or I/O.
 
-Continuous batching over slots: a waiting sequence takes the lowest free slot, its prompt is prefilled in
-chunks, then it is decoded together with all the others until it ends. Slots in use are kept dense, since a
-backend decodes rows ``0 … n-1`` in one run: a hole that no waiting sequence fills is closed by moving the
-highest sequence into it.
+Continuous batching over slots. A waiting sequence gets a slot, what a slot somewhere holds of it already is
+taken over or copied, the rest is prefilled in chunks under a budget, and then it is decoded together with all
+others until it ends. Sequences that decode stand dense in rows ``0 … n-1``, since a backend runs these as one
+batch; all others are in any row behind them. While something is decoded, prompts are prefilled beside it, for
+as many steps as it takes, in rows that no batch reaches.
 """
 
 from __future__ import annotations
 
-import heapq
+from collections.abc import Iterator
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Final
 
-from workers.runtime.engine.plan import Chunk, Move, Row, StepPlan
+from workers.runtime.engine.plan import Chunk, Row, StepPlan
+from workers.runtime.engine.sequence import Sequence
+from workers.runtime.engine.slots import Slot, SlotTable
+from workers.runtime.engine.waiting import WaitingSequences
 from workers.runtime.generation import FinishReason
 
+COPIED_PER_COMPUTED: Final = 32
+"""Tokens that are copied at the price of computing one; measured, it is 60 to 100."""
+_GROWTH: Final = 16
+"""Tokens that are left free for each running sequence when another one is admitted, lest it be preempted at
+once."""
+_OLDEST_SHARE: Final = 4
+"""One in so many prompt tokens of a step is for the sequence that was admitted first, so that newer and
+shorter prompts don't keep it waiting for ever."""
 
-@dataclass(slots=True)
-class Sequence:
-    """A sequence as the scheduler sees it."""
 
-    id: int
-    prompt: tuple[int, ...]
-    max_tokens: int | None
-    end_ids: frozenset[int]
-    """The model's own end-of-sequence tokens."""
-    stop_ids: frozenset[int]
-    """Tokens that the caller wants to stop at."""
-    priority: int = 0
-    """The larger leaves the queue first."""
-    slot: int = -1
-    """Slot held, or -1 while waiting."""
-    length: int = 0
-    """Tokens whose keys and values the slot holds."""
-    generated: int = 0
-    last_token: int = -1
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a scheduler may give away."""
 
-    @property
-    def prefilled(self) -> bool:
-        """Whether the whole prompt is in the slot."""
-        return self.length >= len(self.prompt)
+    slots: int
+    """Sequences at the same time."""
+    rows: int
+    """Slots of the KV cache, more than ``slots``."""
+    max_length: int
+    """Tokens of a sequence, prompt and output."""
+    kv_tokens: int
+    """Tokens that all slots may hold together; ``max_length`` at least."""
+    cached_tokens: int
+    """Tokens that free slots may hold together; 0 turns the prefix cache off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +53,46 @@ class Committed:
     sequence: int
     token: int
     finish: FinishReason | None
+    guessed: bool = False
+    """Whether speculation had guessed it."""
+    cached: int = 0
+    """Tokens of the sequence's prompt that the prefix cache spared."""
 
 
-@dataclass(slots=True)
 class Scheduler:
-    """Admits, prefills in chunks, decodes together, finishes."""
+    """Admits, prefills in chunks, decodes together, preempts, finishes."""
 
-    slots: int
-    """Sequences at the same time."""
-    max_length: int
-    """Tokens that a slot can hold."""
-    prefill_chunk: int
-    """Most prompt tokens a step when nothing is being decoded."""
-    shared_prefill_chunk: int
-    """Most prompt tokens a step while something is being decoded."""
-    _waiting: list[tuple[int, int, Sequence]] = field(default_factory=list)
-    # heap of (-priority, arrival, sequence)
-    _running: dict[int, Sequence] = field(default_factory=dict)  # slot -> sequence
-    _by_id: dict[int, Sequence] = field(default_factory=dict)  # id -> sequence, waiting or running
-    _arrivals: int = 0
+    def __init__(self, limits: Limits, waiting: WaitingSequences | None = None) -> None:
+        self._limits = limits
+        self._waiting = WaitingSequences() if waiting is None else waiting
+        self._table = SlotTable(limits.rows, limits.cached_tokens)
+        self._by_id: dict[int, Sequence] = {}  # id -> sequence, waiting or running
+        self._running: dict[int, Sequence] = {}  # id -> sequence, in the order of admission
+        self._admissions = 0
+        self._beside: dict[int, tuple[Chunk, Slot]] = {}  # id -> what is being prefilled beside decode runs
 
     def add(self, sequence: Sequence) -> None:
-        """Puts a sequence into the queue. Its prompt must be non-empty and shorter than ``max_length``."""
-        self._arrivals += 1
+        """Puts a sequence into the queue. It must be non-empty and shorter than ``max_length``."""
         self._by_id[sequence.id] = sequence
-        heapq.heappush(self._waiting, (-sequence.priority, self._arrivals, sequence))
+        self._waiting.add(sequence)
 
     def remove(self, sequence_id: int) -> bool:
         """Ends a sequence, waiting or running; its slot is free at once. False if it isn't known."""
         sequence = self._by_id.pop(sequence_id, None)
         if sequence is None:
             return False
-        if sequence.slot >= 0:
-            del self._running[sequence.slot]
+        if sequence.slot is None:
+            self._waiting.remove(sequence)
+        elif sequence.id in self._beside:
+            self._leave(sequence)  # its slot is free when the chunk has ended
         else:
-            self._waiting = [entry for entry in self._waiting if entry[2] is not sequence]
-            heapq.heapify(self._waiting)
+            self._table.free(self._leave(sequence))
         return True
+
+    def discard(self, sequence_id: int) -> None:
+        """Ends a running sequence whose keys and values can't be trusted: nobody may build on them."""
+        sequence = self._by_id.pop(sequence_id)
+        self._table.discard(self._leave(sequence))
 
     @property
     def busy(self) -> int:
@@ -97,100 +104,205 @@ class Scheduler:
         """Sequences that wait for a slot."""
         return len(self._waiting)
 
-    def schedule(self) -> StepPlan:
-        """The next step; empty when there is nothing to do."""
-        self._admit()
-        moves = self._close_holes()
-        chunks = self._chunks()
-        rows = tuple(
-            Row(sequence.id, slot, sequence.length, sequence.last_token)
-            for slot, sequence in sorted(self._running.items())
-            if sequence.prefilled
-        )
-        return StepPlan(moves, chunks, rows, self._idle(chunks, rows))
+    @property
+    def decoding(self) -> int:
+        """Sequences that the next step decodes, at least."""
+        return sum(sequence.decodes for sequence in self._running.values())
 
-    def commit(self, plan: StepPlan, tokens: Ordered[int]) -> list[Committed]:
-        """Takes in what a step did: ``tokens`` are those of ``plan.sampled``, in their order.
+    @property
+    def cached(self) -> int:
+        """Tokens that free slots hold."""
+        return self._table.cached
 
-        A sequence that a token finishes is removed; one removed since the plan was made is passed over.
+    def forget(self) -> None:
+        """Empties the prefix cache; the next plan hands the memory back."""
+        self._table.evict(self._table.cached)
+
+    @property
+    def beside(self) -> bool:
+        """Whether anything is being prefilled beside the decode runs."""
+        return bool(self._beside)
+
+    def schedule(self, prefill_budget: int, most_drafts: int = 0, *, beside: int = 0) -> StepPlan:
+        """The next step; empty when there is nothing to do.
+
+        Args:
+            prefill_budget: Prompt tokens to compute in the step, at most.
+            most_drafts: Guesses that may be tried if a single sequence is at work.
+            beside: Prompt tokens that may be under way beside the decode run instead, if there is one.
         """
-        for chunk in plan.chunks:
-            if chunk.sequence in self._by_id:
-                self._by_id[chunk.sequence].length += len(chunk.tokens)
-        for row in plan.rows:
-            if row.sequence in self._by_id:
-                self._by_id[row.sequence].length += 1
-        return [
-            self._append(self._by_id[sequence_id], token)
-            for sequence_id, token in zip(plan.sampled, tokens, strict=True)
-            if sequence_id in self._by_id
-        ]
-
-    def _idle(self, chunks: tuple[Chunk, ...], rows: tuple[Row, ...]) -> tuple[tuple[int, int], ...]:
-        """Slots in prefill below the highest row, with what they hold after this step's chunks."""
-        highest = rows[-1].slot if rows else 0
-        added = {chunk.slot: len(chunk.tokens) for chunk in chunks}
-        return tuple(
-            (slot, sequence.length + added.get(slot, 0))
-            for slot, sequence in sorted(self._running.items())
-            if slot < highest and not sequence.prefilled
+        self._make_room()
+        self._admit()
+        budget = self._copy_prefixes(prefill_budget)
+        decoding = self._line_up()
+        begun = self._begin_beside(beside) if decoding else ()
+        chunks = () if self._beside else tuple(self._chunks(budget))
+        if len(self._running) > 1 or self._beside:
+            most_drafts = 0
+        rows = tuple(
+            Row(sequence.id, sequence.length, sequence.tokens[-1], self._drafts(sequence, most_drafts))
+            for sequence in decoding
         )
+        return StepPlan(self._table.take_changes(), chunks, rows, begun)
 
-    def _append(self, sequence: Sequence, token: int) -> Committed:
-        sequence.last_token = token
-        sequence.generated += 1
-        finish = self._finish(sequence, token)
-        if finish is not None:
-            self.remove(sequence.id)
-        return Committed(sequence.id, token, finish)
+    def commit(self, done: StepPlan, tokens: Ordered[int]) -> list[Committed]:
+        """Takes in what a step did: ``tokens`` are those of ``done.sampled``, in their order.
 
-    def _finish(self, sequence: Sequence, token: int) -> FinishReason | None:
-        if token in sequence.end_ids:
-            return FinishReason.END_OF_SEQUENCE
-        if token in sequence.stop_ids:
-            return FinishReason.STOP
-        if sequence.max_tokens is not None and sequence.generated >= sequence.max_tokens:
-            return FinishReason.MAX_TOKENS
-        if len(sequence.prompt) + sequence.generated >= self.max_length:
-            return FinishReason.CONTEXT_LENGTH
-        return None
+        Of a row with drafts, tokens are taken as long as the one before was guessed right: exactly those
+        that would have come one by one. A sequence that a token finishes is removed; one removed since the
+        plan was made is passed over.
+        """
+        if len(tokens) != len(done.sampled):
+            raise ValueError(f"{len(tokens)} tokens for {len(done.sampled)} sampled")
+        committed = []
+        remaining = iter(tokens)
+        for chunk in done.chunks:
+            self._end_beside(chunk)
+            sequence = self._running.get(chunk.sequence)
+            if sequence is not None and sequence.slot is not None:
+                sequence.slot.length += len(chunk.tokens)
+            if chunk.last:
+                token = next(remaining)
+                if sequence is not None:
+                    committed.append(self._append(sequence, token))
+        for row in done.rows:
+            chosen = [next(remaining) for _ in range(1 + len(row.drafts))]
+            committed += self._decoded(row, chosen)
+        return committed
+
+    # ------------------------------------------------------------------------------- into the slots
+
+    def _make_room(self) -> None:
+        """Lets what runs grow: first cached tokens go, then the latest sequences of the lowest priority."""
+        while (excess := self._claimed() - self._limits.kv_tokens) > 0:
+            candidates = [s for s in self._running.values() if s.id not in self._beside]
+            if len(self._running) == 1 or not candidates:
+                break
+            victim = min(candidates, key=lambda s: (s.priority, -s.admitted))
+            self._table.free(self._leave(victim))
+            self._waiting.put_back(victim)
+        self._table.evict(self._table.cached + excess)
 
     def _admit(self) -> None:
-        for slot in range(self.slots):
-            if not self._waiting:
+        while (sequence := self._waiting.first()) is not None and len(self._running) < self._limits.slots:
+            size, claimed = len(sequence.tokens), self._claimed()
+            if self._running and claimed + size + _GROWTH * len(self._running) > self._limits.kv_tokens:
                 return
-            if slot not in self._running:
-                _, _, sequence = heapq.heappop(self._waiting)
-                sequence.slot = slot
-                self._running[slot] = sequence
+            self._waiting.admit(sequence)
+            self._take_slot(sequence)
+            self._table.evict(self._table.cached + claimed + size - self._limits.kv_tokens)
 
-    def _close_holes(self) -> tuple[Move, ...]:
-        moves = []
-        for hole in range(len(self._running)):
-            if hole in self._running:
-                continue
-            highest = max(self._running)
-            sequence = self._running.pop(highest)
-            sequence.slot = hole
-            self._running[hole] = sequence
-            moves.append(Move(highest, hole, sequence.length))
-        return tuple(moves)
+    def _take_slot(self, sequence: Sequence) -> None:
+        slot = sequence.slot = self._table.take(sequence.id, sequence.tokens)
+        self._running[sequence.id] = sequence
+        if not sequence.admitted:
+            shared = slot.prefix.length if slot.prefix else slot.length
+            sequence.cached = min(slot.length, len(sequence.prompt))
+            self._waiting.charge(sequence.client, len(sequence.tokens) - shared)
+        self._admissions += 1
+        sequence.admitted = self._admissions
 
-    def _chunks(self) -> tuple[Chunk, ...]:
-        """Prompt pieces under the step's budget: one prompt after the other, in the order of arrival."""
-        decoding = any(sequence.prefilled for sequence in self._running.values())
-        budget = self.shared_prefill_chunk if decoding else self.prefill_chunk
-        chunks = []
-        for sequence in sorted(self._running.values(), key=_prefill_order):
-            if sequence.prefilled or budget <= 0:
-                continue
-            tokens = sequence.prompt[sequence.length : sequence.length + budget]
-            last = sequence.length + len(tokens) == len(sequence.prompt)
-            chunks.append(Chunk(sequence.id, sequence.slot, sequence.length, tokens, last))
-            budget -= len(tokens)
-        return tuple(chunks)
+    def _leave(self, sequence: Sequence) -> Slot:
+        """Takes a sequence out of those that run; its slot, which somebody has to free."""
+        del self._running[sequence.id]
+        slot, sequence.slot = sequence.slot, None
+        assert slot is not None  # noqa: S101  # it ran
+        return slot
 
+    def _claimed(self) -> int:
+        """Tokens that the slots in use hold when their sequences have caught up."""
+        return sum(len(slot.tokens) for slot in self._table.slots if not slot.free)
 
-def _prefill_order(sequence: Sequence) -> tuple[int, int]:
-    """Higher priority first, then the older: ids are given in the order of arrival."""
-    return -sequence.priority, sequence.id
+    # -------------------------------------------------------------------------------------- a step
+
+    def _copy_prefixes(self, budget: int) -> int:
+        """Copies what others hold already; returns what is left of the budget."""
+        for sequence in self._running.values():
+            if sequence.slot is not None and sequence.slot.prefix is not None:
+                copied = self._table.copy(sequence.slot, budget * COPIED_PER_COMPUTED)
+                budget -= -(-copied // COPIED_PER_COMPUTED)
+                if not sequence.generated:
+                    sequence.cached = min(sequence.cached + copied, len(sequence.prompt))
+        return budget
+
+    def _line_up(self) -> list[Sequence]:
+        """Brings what decodes into the first rows; returns it by row."""
+        decoding = {s.id: s for s in self._running.values() if s.decodes}
+        outside = [s.slot.row for s in decoding.values() if s.slot and s.slot.row >= len(decoding)]
+        inside = [slot.row for slot in self._table.slots[: len(decoding)] if slot.owner not in decoding]
+        for row, hole in zip(outside, inside, strict=True):
+            self._table.swap(row, hole)
+        return [decoding[slot.owner] for slot in self._table.slots[: len(decoding)]]
+
+    def _chunks(self, budget: int) -> Iterator[Chunk]:
+        """Pieces of prompts under the budget: by priority, then what is done soonest, then in order."""
+        pending = self._pending()
+        oldest = min(pending, key=lambda s: s.admitted, default=None)
+        kept = -(-budget // _OLDEST_SHARE)  # for the oldest
+        for sequence in pending:
+            if sequence is oldest:
+                kept = 0
+            size = min(sequence.missing, budget - kept)
+            if size > 0 and sequence.slot is not None:
+                start = sequence.length
+                tokens = tuple(sequence.tokens[start : start + size])
+                yield Chunk(sequence.id, sequence.slot.row, start, tokens, last=size == sequence.missing)
+                budget -= size
+
+    def _begin_beside(self, budget: int) -> tuple[Chunk, ...]:
+        """Pieces to be prefilled beside the decode run, brought to rows that no batch reaches."""
+        taken = {slot.row for _, slot in self._beside.values()}
+        rows = [row for row in range(self._limits.slots, self._limits.rows) if row not in taken]
+        begun = []
+        under_way = sum(len(chunk.tokens) for chunk, _ in self._beside.values())
+        for row, planned in zip(rows, self._chunks(budget - under_way), strict=False):
+            slot = self._running[planned.sequence].slot
+            assert slot is not None  # noqa: S101  # it runs
+            if slot.row != row:
+                self._table.swap(slot.row, row)
+            chunk = replace(planned, slot=row)
+            self._beside[chunk.sequence] = chunk, slot
+            begun.append(chunk)
+        return tuple(begun)
+
+    def _end_beside(self, chunk: Chunk) -> None:
+        _, slot = self._beside.pop(chunk.sequence, (chunk, None))
+        if slot is not None and chunk.sequence not in self._running:  # it left meanwhile
+            slot.length += len(chunk.tokens)
+            self._table.free(slot)
+
+    def _pending(self) -> list[Sequence]:
+        """What is to be prefilled, in order. What others want to copy is as urgent as they are."""
+        urgency: dict[int, int] = {}  # id -> priority
+        pending = []
+        for sequence in reversed(self._running.values()):
+            own = urgency[sequence.id] = max(urgency.get(sequence.id, 0), sequence.priority)
+            prefix = sequence.slot.prefix if sequence.slot else None
+            if prefix is not None:
+                owner = prefix.source.owner
+                urgency[owner] = max(urgency.get(owner, 0), own)
+            elif sequence.missing > 1 and sequence.id not in self._beside:
+                pending.append(sequence)
+        return sorted(pending, key=lambda s: (-urgency[s.id], s.missing, s.admitted))
+
+    def _drafts(self, sequence: Sequence, most: int) -> tuple[int, ...]:
+        return sequence.drafts(most, self._limits.max_length) if most else ()
+
+    def _decoded(self, row: Row, chosen: list[int]) -> Iterator[Committed]:
+        """The tokens that a row got, as far as the guesses were right."""
+        sequence = self._running.get(row.sequence)
+        for place, token in enumerate(chosen):
+            if sequence is None or sequence.slot is None:
+                return
+            sequence.slot.length += 1
+            guessed = row.drafts[place : place + 1] == (token,)
+            yield self._append(sequence, token, guessed=guessed)
+            if not guessed:
+                return
+
+    def _append(self, sequence: Sequence, token: int, *, guessed: bool = False) -> Committed:
+        self._waiting.charge(sequence.client, 1)
+        finish = sequence.append(token, self._limits.max_length)
+        if finish is not None:
+            self.remove(sequence.id)
+        return Committed(sequence.id, token, finish, guessed, sequence.cached)

@@ -205,6 +205,8 @@ class ServedModel:
             profile=self.profile,
             pid=engine.pid,
             seconds=round(time.monotonic() - began, 2),
+            kv_tokens=self.limits.kv_tokens,
+            max_stall=config.max_stall,
         )
         try:
             code = await engine.died()

@@ -2,119 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from queue import SimpleQueue
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diplex.errors import InternalError, InvalidRequest, QueueFull
-from tests.fake_backend import FakeBackend, byte_tokenizer, fake_description
-from workers.runtime.engine.intake import Arrived, Closed, Encoded, ModelText, Unencodable
-from workers.runtime.engine.loop import Engine
-from workers.runtime.engine.messages import Admitted, Cancel, EngineConfig, Refused, Stepped
-from workers.runtime.generation import FinishReason, Generation, Priority, Prompt, Stopping
+from tests.engine_run import TOKENIZER, Run, ids_of, request
+from tests.fake_backend import FakeBackend
+from workers.runtime.engine.intake import Arrived, Closed, Unencodable
+from workers.runtime.engine.messages import Admitted, Cancel, EngineConfig, Stepped
+from workers.runtime.generation import FinishReason, Priority
 from workers.runtime.sampling import SamplingParams
 
-TOKENIZER = byte_tokenizer()
 END = TOKENIZER.id_of("<|im_end|>")
-GREEDY = SamplingParams(temperature=0)
-
-
-def ids_of(text):
-    return tuple(TOKENIZER.encode(text))
-
-
-def request(number, prompt="Hi", *, sampling=GREEDY, priority=Priority.NORMAL, arrived_at=0.0, **stopping):
-    generation = Generation(Prompt(prompt), sampling, Stopping(**stopping), priority)
-    return Encoded(number, generation, ids_of(prompt), arrived_at)
-
-
-@dataclass
-class Run:
-    """An engine on a fake backend, and all that it says."""
-
-    backend: FakeBackend
-    config: EngineConfig = field(
-        default_factory=lambda: EngineConfig(Path(), slots=4, prefill_chunk=8, shared_prefill_chunk=4)
-    )
-    at_step: dict[int, list] = field(default_factory=dict)
-    """Step, from 1 -> what comes in while it is running."""
-    sent: list = field(default_factory=list)
-
-    def __post_init__(self):
-        self.inbox = SimpleQueue()
-        self.open = set()  # requests that have not ended
-        self.steps = 0
-        self.backend.before_step = self.before_step
-        text = ModelText(TOKENIZER, fake_description())
-        self.engine = Engine(
-            self.backend, text, self.config, inbox=self.inbox, send=self.take, clock=self.clock
-        )
-
-    def clock(self):
-        """Stands at the number of steps begun."""
-        return float(self.steps)
-
-    def before_step(self, plan):
-        self.steps += 1
-        self.put(*self.at_step.pop(self.steps, ()))
-
-    def put(self, *items):
-        self.open |= {item.id for item in items if isinstance(item, Encoded | Unencodable)}
-        for item in items:
-            if isinstance(item, Encoded | Unencodable):
-                self.inbox.put(Arrived(item.id))
-            self.inbox.put(item)
-        for item in items:
-            if isinstance(item, Cancel):
-                self.ended(item.id)
-
-    def take(self, message):
-        self.sent.append(message)
-        if isinstance(message, Refused):
-            self.ended(message.id)
-        if isinstance(message, Stepped):
-            for piece in message.pieces:
-                if piece.finish is not None:
-                    self.ended(piece.id)
-
-    def ended(self, number):
-        self.open.discard(number)
-        if not self.open and not self.at_step:
-            self.inbox.put(Closed())
-
-    def __call__(self, *items):
-        """Runs until every request has ended."""
-        self.put(*items)
-        self.engine.run()
-        return self
-
-    def kinds(self, number):
-        return [type(message).__name__ for message in self.sent if getattr(message, "id", None) == number]
-
-    def pieces(self, number):
-        steps = [message for message in self.sent if isinstance(message, Stepped)]
-        return [piece for step in steps for piece in step.pieces if piece.id == number]
-
-    def text(self, number):
-        return "".join(piece.text for piece in self.pieces(number))
-
-    def tokens(self, number):
-        return [token for piece in self.pieces(number) for token in piece.token_ids]
-
-    def finish(self, number):
-        return self.pieces(number)[-1].finish
-
-    def loads(self):
-        return [(m.load.busy, m.load.queued) for m in self.sent if isinstance(m, Stepped)]
-
-    def refusal(self, number):
-        (error,) = [m.error for m in self.sent if isinstance(m, Refused) and m.id == number]
-        return error
 
 
 def rote(prompt, *answer):
@@ -130,7 +33,7 @@ def alone(item):
 def test_one_request():
     run = Run(rote("Hi", "Hello", END))(request(1))
     assert run.sent[0] == Admitted(1, ids_of("Hi"))
-    assert run.text(1) == "Hello"
+    assert run.text_of(1) == "Hello"
     assert run.tokens(1) == list(ids_of("Hello"))
     finish = run.finish(1)
     assert (finish.reason, finish.stop_match) == (FinishReason.END_OF_SEQUENCE, END)
@@ -148,12 +51,12 @@ PROMPTS = ("a", "Bonjour", "the model of the assistant", "x" * 21, "12", "to and
 
 
 def test_batch_matches_single():
-    requests = [request(number, prompt, max_tokens=6 + number) for number, prompt in enumerate(PROMPTS)]
+    requests = [request(number, prompt, max_tokens=12 + number) for number, prompt in enumerate(PROMPTS)]
     together = Run(FakeBackend())(*requests)
     assert max(len(plan.rows) for plan in together.backend.plans) == 4
     for item in requests:
         single = alone(item)
-        assert together.text(item.id) == single.text(item.id)
+        assert together.text_of(item.id) == single.text_of(item.id)
         assert together.tokens(item.id) == single.tokens(item.id)
         assert together.finish(item.id).reason == single.finish(item.id).reason
 
@@ -191,7 +94,7 @@ def test_no_company_changes_a_text(arrivals):
         expected = alone(item)
         if arrivals[item.id][3] is None:
             assert run.tokens(item.id) == expected.tokens(item.id)
-            assert run.text(item.id) == expected.text(item.id)
+            assert run.text_of(item.id) == expected.text_of(item.id)
             assert run.finish(item.id).reason is FinishReason.MAX_TOKENS
         else:
             got = run.tokens(item.id)
@@ -323,7 +226,7 @@ def test_cancelling_the_unknown_and_the_finished_does_nothing():
 
 def test_max_tokens():
     run = Run(rote("Hi", "Hello there"))(request(1, max_tokens=5))
-    assert run.text(1) == "Hello"
+    assert run.text_of(1) == "Hello"
     assert run.finish(1).reason is FinishReason.MAX_TOKENS
     assert run.finish(1).completion_tokens == 5
 
@@ -336,7 +239,7 @@ def test_a_full_context():
 
 def test_a_stop_string_over_several_tokens():
     run = Run(rote("Hi", "One. Two. STOP three"))(request(1, stop=("STOP",)))
-    assert run.text(1) == "One. Two. "
+    assert run.text_of(1) == "One. Two. "
     assert (run.finish(1).reason, run.finish(1).stop_match) == (FinishReason.STOP, "STOP")
     # It ends with the step in which the stop string is whole.
     assert run.steps == len(ids_of("One. Two. STOP"))
@@ -349,14 +252,14 @@ def test_text_that_could_become_a_stop_is_held_and_comes_at_the_end():
     assert [piece.text for piece in pieces] == ["O", "n", "e", " ", "", "", "STO"]
     assert pieces[-1].finish.reason is FinishReason.MAX_TOKENS
     run = Run(rote("Hi", "One STO", END))(request(1, stop=("STOP",)))
-    assert run.text(1) == "One STO"
+    assert run.text_of(1) == "One STO"
     assert run.finish(1).reason is FinishReason.END_OF_SEQUENCE
 
 
 def test_a_stop_token():
     stop = ids_of("!")[0]
     run = Run(rote("Hi", "Well!"))(request(1, stop_token_ids=(stop,)))
-    assert run.text(1) == "Well"
+    assert run.text_of(1) == "Well"
     assert run.tokens(1) == list(ids_of("Well"))
     assert (run.finish(1).reason, run.finish(1).stop_match) == (FinishReason.STOP, stop)
     assert run.finish(1).completion_tokens == 5
@@ -368,12 +271,12 @@ def test_half_a_character_is_never_said():
     run = Run(rote("Hi", "1", *euro, END))(request(1))
     assert [piece.text for piece in run.pieces(1)] == ["1", "", "", "€", ""]
     run = Run(rote("Hi", "1", *euro))(request(1, max_tokens=3))
-    assert run.text(1) == "1\ufffd"
+    assert run.text_of(1) == "1\ufffd"
 
 
 def test_a_stop_string_that_the_last_token_completes():
     run = Run(rote("Hi", "abc"))(request(1, stop=("c",), max_tokens=3))
-    assert (run.text(1), run.finish(1).reason) == ("ab", FinishReason.STOP)
+    assert (run.text_of(1), run.finish(1).reason) == ("ab", FinishReason.STOP)
 
 
 # ----------------------------------------------------------------------------------------- trouble
@@ -390,7 +293,7 @@ def test_broken_logits_end_that_sequence_only(at):
     others = [request(number, prompt, max_tokens=8) for number, prompt in ((1, "abc"), (3, "xyz"))]
     run = Run(backend)(others[0], request(2), others[1])
     assert isinstance(run.refusal(2), InternalError)
-    assert run.text(2) == said
+    assert run.text_of(2) == said
     for item in others:
         assert run.tokens(item.id) == alone(item).tokens(item.id)
     assert run.loads()[-1] == (0, 0)
@@ -443,5 +346,5 @@ def test_pieces_of_one_step_travel_together():
 def test_a_step_admits_what_came_in_before_it():
     run = Run(FakeBackend(), at_step={2: [request(2, "wxyz", max_tokens=2)]})(request(1, max_tokens=6))
     plans = run.backend.plans
-    assert [chunk.sequence for chunk in plans[2].chunks] == [2]
+    assert [chunk.sequence for chunk in plans[2].beside] == [2]
     assert all(later.rows[0].past == earlier.rows[0].past + 1 for earlier, later in pairwise(plans[1:]))
