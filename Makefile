@@ -48,7 +48,7 @@ run: setup  ## set up everything, start gateway and worker, answer a sample prom
 
 .PHONY: bench
 bench: $(VENV)/bench.stamp bench-peers  ## Diplex against its peers, the telling cells, at most 10 minutes
-	$(BIN)/python -m benchmarks quick
+	$(BIN)/python -m benchmarks quick --fresh
 
 .PHONY: bench-full
 bench-full: $(VENV)/bench.stamp bench-peers  ## every cell; hours; goes on where it was stopped

@@ -15,7 +15,9 @@ from benchmarks.servers.server import Sizing, StreamFailed
 
 _START_SECONDS = 60
 _POLL_SECONDS = 0.02
-_HEAD = "POST /completion HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+_HEAD = (
+    "POST /completion HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+)
 
 
 class LlamaServer:

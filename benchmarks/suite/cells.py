@@ -99,6 +99,8 @@ class NeighbourCell:
 
     prompt_tokens: int
     new_tokens: int
+    most_seconds: float
+    """A stream that has come to a crawl is measured by what it gave in this time."""
 
     @property
     def key(self) -> str:
@@ -134,29 +136,40 @@ class BurstCell:
 
 Cell = LoadCell | FirstTokenCell | ChatCell | MixedCell | NeighbourCell | BurstCell
 
-QUICK: tuple[Cell, ...] = (
-    LoadCell(1, SHORT, 128),
-    LoadCell(16, SHORT, 64),
-    LoadCell(32, SHORT, 64),
-    FirstTokenCell(MEDIUM, 2),
-    MixedCell(8, SHORT, LONG, 16),
-    NeighbourCell(SHORT, 96),
-    ChatCell(4, 3, 400, 48, 24),
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A cell and how often it is measured."""
+
+    cell: Cell
+    rounds: int
+
+
+QUICK = (
+    Task(LoadCell(1, SHORT, 128), 3),
+    Task(LoadCell(16, SHORT, 64), 3),
+    Task(LoadCell(32, SHORT, 64), 3),
+    Task(FirstTokenCell(MEDIUM, 2), 3),
+    Task(NeighbourCell(SHORT, 96, 6), 2),
+    Task(ChatCell(4, 3, 400, 48, 24), 1),
+    Task(MixedCell(8, SHORT, LONG, 16), 1),
 )
 """What ``make bench`` measures."""
 
-FULL: tuple[Cell, ...] = (
-    *(LoadCell(clients, SHORT, 128) for clients in (1, 2, 4, 8, 16, 32, 64)),
-    *(LoadCell(clients, MEDIUM, 64) for clients in (1, 2, 4, 8, 16, 32, 64)),
-    *(LoadCell(clients, LONG, 64) for clients in (1, 2, 4, 8)),
-    FirstTokenCell(SHORT, 5),
-    FirstTokenCell(MEDIUM, 5),
-    FirstTokenCell(LONG, 2),
-    ChatCell(1, 6, 400, 48, 48),
-    ChatCell(8, 6, 400, 48, 48),
-    ChatCell(32, 4, 400, 48, 48),
-    MixedCell(8, SHORT, LONG, 32),
-    NeighbourCell(SHORT, 192),
-    BurstCell(64, 1024, 32, 60),
+_CLIENTS = (1, 2, 4, 8, 16, 32, 64)
+
+FULL = (
+    *(Task(LoadCell(clients, SHORT, 128), 3) for clients in _CLIENTS),
+    Task(FirstTokenCell(SHORT, 5), 3),
+    Task(FirstTokenCell(MEDIUM, 3), 3),
+    Task(FirstTokenCell(LONG, 1), 3),
+    Task(NeighbourCell(SHORT, 192, 10), 3),
+    Task(MixedCell(8, SHORT, LONG, 32), 3),
+    Task(ChatCell(1, 6, 400, 48, 48), 3),
+    Task(ChatCell(8, 4, 400, 48, 48), 3),
+    Task(ChatCell(32, 3, 400, 48, 48), 2),
+    *(Task(LoadCell(clients, MEDIUM, 64), 3) for clients in _CLIENTS),
+    *(Task(LoadCell(clients, LONG, 64), 2) for clients in (1, 2, 4, 8)),
+    Task(BurstCell(64, 1024, 32, 60), 1),
 )
 """What ``make bench-full`` measures."""

@@ -19,7 +19,20 @@ import tokenizers
 from workers.runtime.fidelity.text import fixed_text
 
 _NAMES = ("Ada", "Boris", "Chen", "Dora", "Emil", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")
-_PLACES = ("Lisbon", "Oslo", "Quito", "Kyoto", "Tunis", "Riga", "Perth", "Turin", "Dakar", "Minsk", "Sofia", "Lima")
+_PLACES = (
+    "Lisbon",
+    "Oslo",
+    "Quito",
+    "Kyoto",
+    "Tunis",
+    "Riga",
+    "Perth",
+    "Turin",
+    "Dakar",
+    "Minsk",
+    "Sofia",
+    "Lima",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +69,9 @@ class PromptBook:
             body += self._encode(" " + next(sentences))
         return (opening + body)[:length]
 
-    def conversation(self, turns: int, system_length: int, message_length: int, *seed: object) -> Conversation:
+    def conversation(
+        self, turns: int, system_length: int, message_length: int, *seed: object
+    ) -> Conversation:
         """A chat under a system message that all chats share.
 
         Args:

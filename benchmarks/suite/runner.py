@@ -11,13 +11,18 @@ from pathlib import Path
 
 from benchmarks.servers.server import Server, StreamFailed
 from benchmarks.suite import load
-from benchmarks.suite.cells import Cell
+from benchmarks.suite.cells import Cell, Task
+from benchmarks.suite.interference import QUIET_CORES, CpuTimes, quiet
 from benchmarks.suite.metrics import Figures
 from benchmarks.suite.prompts import PromptBook
 from benchmarks.suite.scenarios import Scenario
 
 _FIRST_PROMPT, _FIRST_TOKENS = 24, 2
 _WARM_TOKENS = 8
+_ATTEMPTS = 3
+"""How often a measurement is made before one that others have disturbed is kept."""
+_WAIT_SECONDS = 30
+"""How long to wait for a quiet machine."""
 _MIB = 1 << 20
 
 
@@ -49,10 +54,12 @@ class Results:
                 with suppress(json.JSONDecodeError):  # the last line of a run that was killed
                     yield Record(**json.loads(line))
 
-    def holds(self, cell: Cell, servers: Sequence[Server], rounds: int) -> bool:
-        """Whether every server has so many rounds of a cell."""
-        wanted = {(server.name, number) for server in servers for number in range(rounds)}
-        return wanted <= {(record.server, record.round) for record in self if record.cell == cell.key}
+    def holds(self, task: Task, servers: Sequence[str]) -> bool:
+        """Whether every server has figures of all rounds of a cell."""
+        wanted = {(server, number) for server in servers for number in range(task.rounds)}
+        return wanted <= {
+            (each.server, each.round) for each in self if each.cell == task.cell.key and not each.error
+        }
 
     def put(self, cell: Cell, records: Sequence[Record]) -> None:
         """Writes a cell's records in place of those that are there, at once or not at all."""
@@ -71,20 +78,19 @@ class Runner:
     Args:
         servers: In the order in which they take turns.
         book: Writes the prompts.
-        rounds: Turns that each gets in a cell.
         say: Shows progress, a line at a time.
     """
 
     servers: Sequence[Server]
     book: PromptBook
-    rounds: int
     say: Callable[[str], None]
 
-    async def run(self, cell: Cell) -> list[Record]:
+    async def run(self, task: Task) -> list[Record]:
         """Measures one cell on all servers, in turns; every second round in reverse order.
 
         What fails is said and recorded, and the others go on.
         """
+        cell = task.cell
         started: dict[str, Figures] = {}
         records: list[Record] = []
         try:
@@ -92,8 +98,8 @@ class Runner:
                 try:
                     started[server.name] = await self._start(server, cell)
                 except (StreamFailed, RuntimeError, TimeoutError, OSError) as error:
-                    records += self._failures(cell, server, error)
-            for number in range(self.rounds):
+                    records += self._failures(task, server, error)
+            for number in range(task.rounds):
                 order = self.servers[::-1] if number % 2 else self.servers
                 for server in order:
                     if server.name in started:
@@ -119,11 +125,28 @@ class Runner:
         return {"start_up_s": ready, "idle_mib": server.tree.resident_bytes / _MIB}
 
     async def _measure(self, cell: Cell, server: Server, number: int, started: Figures) -> Record:
+        """Measures until the machine was left alone meanwhile, or often enough."""
+        trees = [each.tree for each in self.servers]
+        for attempt in range(_ATTEMPTS):
+            await quiet(trees, _WAIT_SECONDS)
+            before = CpuTimes.now(trees)
+            record = await self._measure_once(cell, server, (number, attempt), started)
+            foreign = before.foreign_cores(CpuTimes.now(trees))
+            record.figures["foreign_cores"] = foreign
+            if foreign < QUIET_CORES or record.error:
+                break
+            self.say(f"  {server.name:24} others took {foreign:.2f} cores meanwhile")
+        return record
+
+    async def _measure_once(
+        self, cell: Cell, server: Server, seed: tuple[int, int], started: Figures
+    ) -> Record:
+        number, _ = seed
         others = [each for each in self.servers if each is not server]
         idle = sum(each.tree.cpu_seconds for each in others)
         own, began = server.tree.cpu_seconds, time.perf_counter()
         try:
-            figures = await Scenario(server, self.book, (cell.key, number)).run(cell)
+            figures = await Scenario(server, self.book, (cell.key, *seed)).run(cell)
         except StreamFailed as error:
             self.say(f"  {server.name:24} failed: {error}")
             return Record(cell.key, server.name, number, {}, str(error))
@@ -137,9 +160,9 @@ class Runner:
         self.say(f"  {server.name:24} {_line(figures)}  ({seconds:.1f} s)")
         return Record(cell.key, server.name, number, {**figures, **started, **measured})
 
-    def _failures(self, cell: Cell, server: Server, error: BaseException) -> list[Record]:
+    def _failures(self, task: Task, server: Server, error: BaseException) -> list[Record]:
         self.say(f"  {server.name:24} did not start: {error}")
-        return [Record(cell.key, server.name, number, {}, str(error)) for number in range(self.rounds)]
+        return [Record(task.cell.key, server.name, number, {}, str(error)) for number in range(task.rounds)]
 
 
 def _line(figures: Figures) -> str:

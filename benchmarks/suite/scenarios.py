@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from benchmarks.servers.child import Child
@@ -142,8 +142,12 @@ class Scenario:
 
     async def _neighbour(self, cell: NeighbourCell) -> Figures:
         async def rate(name: str) -> float:
+            stream = load.Stream(cell.prompt_tokens, time.perf_counter())
             prompts = self.prompts(cell.prompt_tokens, name)
-            return decode_rate([await load.client(self.server, prompts, cell.new_tokens)])
+            with suppress(TimeoutError):
+                async with asyncio.timeout(cell.most_seconds):
+                    await load.client(self.server, prompts, cell.new_tokens, stream)
+            return decode_rate([stream])
 
         idle = await rate("idle")
         with _busy_core():
