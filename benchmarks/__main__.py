@@ -1,14 +1,15 @@
 """Diplex and its peers on this machine, with the same weights and prompts, in turns.
 
-    python -m benchmarks quick --fresh          the telling cells, at most 10 minutes: `make bench`
-    python -m benchmarks full                   every cell; hours; goes on where it was stopped: `make bench-full`
-    python -m benchmarks full --only load-38    the cells whose names begin like this
-    python -m benchmarks report full            tables and plots anew from what has been measured
-    python -m benchmarks cells                  the names of all cells
+    python -m benchmarks quick --fresh         the telling cells, at most 10 minutes: make bench
+    python -m benchmarks full                  every cell; goes on where it was stopped: make bench-full
+    python -m benchmarks full --only load-38   the cells whose names begin like this
+    python -m benchmarks report full           tables and plots anew from what has been measured
+    python -m benchmarks cells                 the names of all cells
 
-Results go to benchmarks/results/: NAME.jsonl has every round, NAME.md the tables, NAME-*.svg the plots. A cell is
-written when all its rounds are done, so Ctrl-C loses the cell under way and no more. benchmarks/README.md says how
-things are measured. Other benchmarks: python -m benchmarks.transport, .single_stream, .batch_flips, .sampling.
+Results go to benchmarks/results/: NAME.jsonl has every round, NAME.md the tables, NAME-*.svg the plots. A
+cell is written when all its rounds are done, so Ctrl-C loses the cell under way and no more. How things are
+measured stands in benchmarks/README.md. Other benchmarks: python -m benchmarks.transport, .single_stream,
+.batch_flips and .sampling.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--results", type=Path, default=_RESULTS, help="folder of the results")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in _TASKS:
-        command = commands.add_parser(name, help=f"measure: {len(_TASKS[name])} cells")
+    for name, tasks in _TASKS.items():
+        command = commands.add_parser(name, help=f"measure {len(tasks)} cells")
         command.add_argument("--servers", nargs="+", default=DEFAULT, choices=NAMES)
         command.add_argument(
             "--only", nargs="+", default=[""], metavar="CELL", help="beginnings of cells' names"

@@ -2,9 +2,10 @@
 
     python -m benchmarks.transport [--clients N] [--tokens N] [--rounds N] [--model NAME] [--json FILE]
 
-The same load goes, in turns within one run, through the gateway over gRPC and straight to an engine process at its
-socket pair, as the supervisor drives it. On both sides the clients are one process, whose cost counts: it is shown,
-in cores. A ratio of 0.95 says that everything around the engine costs 5 percent of its tokens a second.
+The same load goes, in turns within one run, through the gateway over gRPC and straight to an engine process
+at its socket pair, as the supervisor drives it. On both sides the clients are one process, whose cost counts:
+it is shown, in cores. A ratio of 0.95 says that everything around the engine costs 5 percent of its tokens a
+second.
 """
 
 from __future__ import annotations
@@ -41,9 +42,7 @@ def _report(records: list[Record], cell: LoadCell) -> str:
         ratio = summary.ratio(cell.key, "diplex", "engine", figure)
         if served and bare and ratio:
             around = f"({ratio.least:.3f} to {ratio.most:.3f})"
-            lines.append(
-                f"{title:34}{served.median:10.2f}{bare.median:10.2f}   {ratio.median:.3f} {around}"
-            )
+            lines.append(f"{title:34}{served.median:10.2f}{bare.median:10.2f}   {ratio.median:.3f} {around}")
     return "\n".join(lines)
 
 

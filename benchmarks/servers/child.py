@@ -25,7 +25,7 @@ class Child:
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], pass_fds: Sequence[int] = ()
     ) -> None:
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the process has ended
         self._process = subprocess.Popen(  # noqa: S603  # our own commands
             tied(command),
             env=environment,

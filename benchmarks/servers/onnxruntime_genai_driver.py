@@ -7,6 +7,7 @@ length, make a batch, which nobody joins before it ends.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +34,8 @@ class StaticBatches:
 
     def __init__(self, config: dict) -> None:
         model = og.Config(config["folder"])
-        model.overlay(
-            '{"model": {"decoder": {"session_options": {"intra_op_num_threads": %d}}}}' % config["threads"]
-        )
+        session = {"intra_op_num_threads": config["threads"]}
+        model.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
         self._model = og.Model(model)
         self._most = config["clients"]
         self._waiting: list[_Request] = []

@@ -2,9 +2,9 @@
 
     python -m benchmarks.servers.onnxruntime_genai_model GGUF FOLDER [PRECISION …]
 
-Runs in the library's own environment with torch and transformers in it: the builder reads GGUF files only where
-their tensors are plain floats, so transformers dequantises the file to a float32 checkpoint first. Each precision
-(int4, int8, fp32) becomes a folder of its own under FOLDER. What is there already is left alone.
+Runs in the library's own environment, with torch and transformers in it: the builder reads GGUF files only
+where their tensors are plain floats, so transformers dequantises the file to a float32 checkpoint first. Each
+precision (int4, int8, fp32) becomes a folder of its own under FOLDER. What is there already is left alone.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ async def client(
 ) -> Stream:
     """Reads until it has its tokens.
 
-    A server that can't ignore the end-of-sequence token may end a text early; then the client asks again, with
-    its next prompt, which costs that server a prefill more than the others.
+    A server that can't ignore the end-of-sequence token may end a text early; then the client asks again,
+    with its next prompt, which costs that server a prefill more than the others.
 
     Raises:
         StreamFailed: The server failed, or gave nothing.

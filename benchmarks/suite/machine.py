@@ -28,11 +28,9 @@ class Machine:
     @classmethod
     def this(cls) -> Machine:
         """The machine that runs this."""
-        info = dict(
-            (part.strip() for part in line.split(":", 1))
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if ":" in line
-        )
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        pairs = (line.partition(":") for line in lines if ":" in line)
+        info = {key.strip(): value.strip() for key, _, value in pairs}
         flags = info.get("flags", "").split()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
         return cls(
@@ -49,7 +47,8 @@ class Machine:
     def sentence(self) -> str:
         """For a person."""
         return (
-            f"{self.cores} cores of {self.processor} ({', '.join(self.instructions)}), {self.memory_gib:g} GiB, "
+            f"{self.cores} cores of {self.processor} ({', '.join(self.instructions)}), "
+            f"{self.memory_gib:g} GiB, "
             f"{self.system}, Python {self.python}, ONNX Runtime {self.onnxruntime}, commit {self.commit}"
         )
 

@@ -1,9 +1,9 @@
 """Prompts as token ids: natural text of an exact length, another one for each client and round.
 
-Every prompt opens in its own way, so that a cache of prefixes finds nothing to share, except where a cell is about
-just that. Behind the opening stand sentences of a fixed text in an order drawn from the prompt's own seed, and
-nothing is repeated within about two thousand tokens: a guess at the next tokens from earlier ones has as much to
-go by as in any text, and no more.
+Every prompt opens in its own way, so that a cache of prefixes finds nothing to share, except where a cell is
+about just that. Behind the opening stand sentences of a fixed text in an order drawn from the prompt's own
+seed, and none is repeated within about two thousand tokens: a guess at the next tokens from earlier ones has
+as much to go by as in any text, and no more.
 """
 
 from __future__ import annotations

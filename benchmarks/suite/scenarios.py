@@ -7,7 +7,7 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -62,15 +62,19 @@ class Scenario:
         Raises:
             StreamFailed: The server failed.
         """
-        runs: dict[type, Callable[[Cell], Awaitable[Figures]]] = {
-            LoadCell: self._load,
-            FirstTokenCell: self._first_token,
-            ChatCell: self._chat,
-            MixedCell: self._mixed,
-            NeighbourCell: self._neighbour,
-            BurstCell: self._burst,
-        }
-        return await runs[type(cell)](cell)
+        match cell:
+            case LoadCell():
+                return await self._load(cell)
+            case FirstTokenCell():
+                return await self._first_token(cell)
+            case ChatCell():
+                return await self._chat(cell)
+            case MixedCell():
+                return await self._mixed(cell)
+            case NeighbourCell():
+                return await self._neighbour(cell)
+            case BurstCell():
+                return await self._burst(cell)
 
     async def _load(self, cell: LoadCell) -> Figures:
         seen = await load.run(
@@ -82,7 +86,8 @@ class Scenario:
         return load_figures(seen.streams, seen.generator_cpu_seconds)
 
     async def _first_token(self, cell: FirstTokenCell) -> Figures:
-        cold, cached = [], []
+        cold: list[float] = []
+        cached: list[float] = []
         for prompt in itertools.islice(self.prompts(cell.prompt_tokens), cell.tries):
             for times in (cold, cached):
                 times.append(first_token_ms(await load.read(self.server, prompt, _FIRST_ONLY)))
