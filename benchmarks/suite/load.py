@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from benchmarks.servers.server import Server, StreamFailed
 
 _STREAM_SECONDS = 300
+_Seen = TypeVar("_Seen")
 
 
 @dataclass(slots=True)
@@ -101,12 +103,26 @@ async def run(
     Raises:
         StreamFailed: One of them failed.
     """
-    given = [prompts(number) for number in range(clients)]
-    ready = [_Peeked(each) for each in given]
+    ready = [_Peeked(prompts(number)) for number in range(clients)]
     before = time.process_time()
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(client(server, each, tokens)) for each in ready]
-    return Load([task.result() for task in tasks], time.process_time() - before)
+    streams = await together([client(server, each, tokens) for each in ready])
+    return Load(streams, time.process_time() - before)
+
+
+async def together(clients: Iterable[Coroutine[Any, Any, _Seen]]) -> list[_Seen]:
+    """What all clients saw; the first that fails ends the others.
+
+    Raises:
+        StreamFailed: What it failed with.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in clients]
+    except ExceptionGroup as failures:
+        if failed := failures.subgroup(StreamFailed):
+            raise StreamFailed(str(failed.exceptions[0])) from failures
+        raise
+    return [task.result() for task in tasks]
 
 
 class _Peeked(Iterator[Sequence[int]]):

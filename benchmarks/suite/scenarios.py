@@ -106,9 +106,7 @@ class Scenario:
             # An answer that ends early is an answer: the next turn doesn't depend on it.
             return [await load.read(self.server, turn, cell.new_tokens) for turn in turns]
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(talk(turns)) for turns in chats]
-        answers = [task.result() for task in tasks]
+        answers = await load.together(talk(turns) for turns in chats)
         first = [first_token_ms(streams[0]) for streams in answers]
         later = [first_token_ms(stream) for streams in answers for stream in streams[1:]]
         return {

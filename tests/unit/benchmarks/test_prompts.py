@@ -15,7 +15,8 @@ from benchmarks.suite.prompts import PromptBook
 def book(tmp_path: Path) -> PromptBook:
     """Writes with a tokenizer whose tokens are characters."""
     alphabet = {chr(code): code for code in range(128)}
-    tokenizer = tokenizers.Tokenizer(models.WordLevel(alphabet, unk_token="~")  # noqa: S106  # not a secret)
+    model = models.WordLevel(alphabet, "~")
+    tokenizer = tokenizers.Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     return PromptBook(tmp_path / "tokenizer.json")
