@@ -29,11 +29,12 @@ from benchmarks.suite.cells import FULL, QUICK, Task
 from benchmarks.suite.machine import Machine
 from benchmarks.suite.plots import draw
 from benchmarks.suite.prompts import PromptBook
-from benchmarks.suite.report import report
+from benchmarks.suite.report import placed, report
 from benchmarks.suite.runner import Results, Runner
 from benchmarks.suite.summary import Summary
 
 _RESULTS = Path(__file__).parent / "results"
+_README = Path(__file__).parent / "README.md"
 _TASKS = {"quick": QUICK, "full": FULL}
 
 
@@ -113,9 +114,16 @@ def _write_machine(results: Results) -> None:
 def _write_report(results: Results) -> None:
     machine = Machine(**json.loads(results.path.with_suffix(".machine.json").read_text()))
     summary = Summary(results)
-    path = results.path.with_suffix(".md")
-    path.write_text(report(summary, machine), encoding="utf-8")
-    files = [path, *draw(summary, results.path.with_suffix(""))]
+    path, text = results.path.with_suffix(".md"), report(summary, machine)
+    path.write_text(text, encoding="utf-8")
+    plots = draw(summary, results.path.with_suffix(""))
+    files = [path, *plots]
+    if results.path.parent == _RESULTS:
+        pictures = [f"![{plot.stem}](results/{plot.name})" for plot in plots]
+        page = placed(_README.read_text(), f"tables of {path.stem}", text)
+        page = placed(page, f"plots of {path.stem}", "\n\n".join(pictures))
+        _README.write_text(page, encoding="utf-8")
+        files.append(_README)
     _say(f"wrote {', '.join(str(file) for file in files)}")
 
 

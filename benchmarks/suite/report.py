@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmarks.suite.aims import DIPLEX, aims_table
 from benchmarks.suite.machine import Machine
 from benchmarks.suite.summary import Spread, Summary
-
-DIPLEX = "diplex"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,10 @@ _TITLES = {
 
 def report(summary: Summary, machine: Machine) -> str:
     """All tables."""
-    parts = [f"Measured on {machine.sentence()}.", *_loads(summary)]
+    parts = [f"Measured on {machine.sentence()}."]
+    if aims := list(aims_table(summary)):
+        parts.append(_table(["Diplex", "aim", "median (least to most)", "met"], aims))
+    parts += _loads(summary)
     for kind, figures in _OTHERS.items():
         if cells := [cell for cell in summary.cells if cell.startswith(kind)]:
             parts += [f"### {_TITLES[kind]}", _cells_table(summary, cells, figures)]
@@ -79,6 +81,20 @@ def report(summary: Summary, machine: Machine) -> str:
         lines = sorted({f"- {each.cell}, {each.server}: {each.error}" for each in summary.errors})
         parts += ["### What failed", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
+
+
+def placed(page: str, name: str, text: str) -> str:
+    """A page with a text between ``<!-- NAME -->`` and ``<!-- end of NAME -->``; as it is without them.
+
+    Args:
+        page: Markdown.
+        name: Of the marks.
+        text: What is to stand between them.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}" if found and closed else page
 
 
 def load_cells(summary: Summary) -> dict[int, dict[int, str]]:
