@@ -2,7 +2,7 @@
 
     python -m benchmarks quick --fresh         the telling cells, at most 10 minutes: make bench
     python -m benchmarks full                  every cell; goes on where it was stopped: make bench-full
-    python -m benchmarks full --only load-38   the cells whose names begin like this
+    python -m benchmarks full --only 'load-*'  some cells
     python -m benchmarks report full           tables and plots anew from what has been measured
     python -m benchmarks cells                 the names of all cells
 
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from fnmatch import fnmatch
 from pathlib import Path
 
 from benchmarks import weights
@@ -48,7 +49,7 @@ def main() -> int:
     name = options.name if options.command == "report" else options.command
     results = Results(options.results / f"{name}.jsonl")
     if options.command != "report":
-        tasks = [task for task in _TASKS[name] if task.cell.key.startswith(tuple(options.only))]
+        tasks = [task for task in _TASKS[name] if any(fnmatch(task.cell.key, only) for only in options.only)]
         if options.fresh:
             results.path.unlink(missing_ok=True)
         try:
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=f"measure {len(tasks)} cells")
         command.add_argument("--servers", nargs="+", default=DEFAULT, choices=NAMES)
         command.add_argument(
-            "--only", nargs="+", default=[""], metavar="CELL", help="beginnings of cells' names"
+            "--only", nargs="+", default=["*"], metavar="CELL", help="cells' names, with * and ?"
         )
         command.add_argument("--model", default=weights.MODEL, help="Diplex's model, or model/profile")
         command.add_argument(
