@@ -76,13 +76,10 @@ class FakeBackend:
     """Called with every plan before it is carried out."""
     plans: list[StepPlan] = field(default_factory=list)
     """What was carried out, as far as it computed something."""
-    steps_beside: int = 2
-    """Steps that a chunk beside them takes."""
     trims: int = 0
     """How often working memory was to be given back."""
 
     def __post_init__(self) -> None:
-        self._beside: list[list] = []  # [steps to go, chunk]
         self._memory = np.full((self.slots, self.max_length), GARBAGE, np.int64)
 
     def forward(self, plan: StepPlan) -> StepResult:
@@ -92,24 +89,11 @@ class FakeBackend:
             self.plans.append(plan)
         for change in plan.changes:
             self._change(change)
-        self._beside += [[self.steps_beside, chunk] for chunk in plan.beside]
-        chunks = (*self._ended_beside(plan), *plan.chunks)
-        wanted = [row for chunk in chunks for row in self._prefill(chunk)]
+        wanted = [row for chunk in plan.chunks for row in self._prefill(chunk)]
         assert len(plan.rows) <= 1 or not any(row.drafts for row in plan.rows)
         wanted += [logits for slot, row in enumerate(plan.rows) for logits in self._decode(slot, row)]
         logits = np.array(wanted, np.float32).reshape(len(wanted), VOCABULARY)
-        done = StepPlan(chunks=chunks, rows=plan.rows)
-        beside_seconds = float(len(chunks) > len(plan.chunks))
-        return StepResult(done, logits, float(bool(plan.chunks)), float(bool(plan.rows)), beside_seconds)
-
-    def _ended_beside(self, plan: StepPlan) -> tuple[Chunk, ...]:
-        """The first of the chunks beside, when enough steps have passed or there is nothing else to do."""
-        if not self._beside:
-            return ()
-        self._beside[0][0] -= 1
-        if self._beside[0][0] > 0 and (plan.rows or plan.chunks):
-            return ()
-        return (self._beside.pop(0)[1],)
+        return StepResult(logits, float(bool(plan.chunks)), float(bool(plan.rows)))
 
     def trim(self) -> None:
         """Counts."""

@@ -88,10 +88,6 @@ def changes(run, kind):
     return [change for plan in run.backend.plans for change in plan.changes if isinstance(change, kind)]
 
 
-def chunks_of(run):
-    return [chunk for plan in run.backend.plans for chunk in (*plan.chunks, *plan.beside)]
-
-
 def assert_as_plain(run, plain, requests):
     for item in requests:
         assert (run.tokens(item.id), run.text_of(item.id)) == plain[item.id], item.id
@@ -105,17 +101,9 @@ def test_batched_equals_single(make, requests, plain):
 
 def test_chunked_equals_whole(make, requests, plain):
     run = make(prefill_chunk=7, shared_prefill_chunk=3)(*requests)
-    chunks = chunks_of(run)
+    chunks = [chunk for plan in run.backend.plans for chunk in plan.chunks]
     assert max(len(chunk.tokens) for chunk in chunks) <= 7
     assert len(chunks) > 50
-    assert_as_plain(run, plain, requests)
-
-
-def test_prefilled_beside_decode_runs_equals_alone(make, requests, plain):
-    long = request(100, "x", make().text, most=400)
-    run = make(slots=8, at_step={3: requests})(long)
-    beside = {chunk.sequence for plan in run.backend.plans for chunk in plan.beside}
-    assert {item.id for item in requests if len(item.prompt_ids) > 1} <= beside
     assert_as_plain(run, plain, requests)
 
 
@@ -162,7 +150,7 @@ def test_preempted_equals_not_preempted(make, requests, plain):
         run = make(slots=7, kv_tokens=512, prefix_cache_mib=cache)(
             *requests, *(request(100 + i, f"{i}" * 40, make().text, most=120) for i in range(3))
         )
-        begun = [chunk.sequence for chunk in chunks_of(run) if chunk.last]
+        begun = [chunk.sequence for plan in run.backend.plans for chunk in plan.chunks if chunk.last]
         assert len(begun) > len(set(begun))
         assert_as_plain(run, plain, requests)
 

@@ -8,12 +8,7 @@ as past and as present, so the graph appends in place and nothing is copied in a
 from __future__ import annotations
 
 import ctypes
-import os
-import sys
-import threading
 import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
@@ -29,10 +24,6 @@ from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StepP
 
 _WARM_LENGTH: Final = 8
 """Tokens of the run that lets ONNX Runtime allocate its arenas before the first request."""
-_PREFILL_NICENESS: Final = 3
-"""Of the thread that prefills beside decode runs. Measured on two cores with eight streams: at 0 a decode run
-takes twice as long with a prompt beside it, at 4 a third longer; the prompt gets 57 and 35 percent of the
-speed that it has alone."""
 
 _MALLOC_TRIM: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 """Gives free memory in glibc's heaps back; other C libraries do so by themselves or not at all."""
@@ -50,8 +41,6 @@ class OnnxBackend:
         self._decode_logits = np.empty((config.slots, description.vocab_size), np.float32)
         self._decode_runs: dict[int, BoundRun] = {}  # batch size -> run, bound once
         self._draft_runs: dict[int, BoundRun] = {}  # tokens of row 0 -> run, bound once
-        self._prefill_thread = ThreadPoolExecutor(1, "prefill", initializer=_stand_back)
-        self._beside: deque[_Beside] = deque()
         self._warm(config.slots)
 
     @property
@@ -65,17 +54,14 @@ class OnnxBackend:
         for change in plan.changes:
             self._change(change)
         logits = [self._prefill(chunk) for chunk in plan.chunks]
-        for chunk in plan.beside:
-            self._beside.append(_Beside(self._begin(chunk), chunk, self._prefill_thread))
         between = time.perf_counter()
         if plan.rows:
             logits.append(self._decode(plan.rows))
         ended = time.perf_counter()
-        beside = self._ended_beside(wait=not (plan.rows or plan.chunks))
-        done = StepPlan(chunks=(*(one.chunk for one in beside), *plan.chunks), rows=plan.rows)
-        logits = [*(one.logits for one in beside), *logits]
-        beside_seconds = sum(one.seconds for one in beside)
-        return StepResult(done, self._joined(logits), between - began, ended - between, beside_seconds)
+        if not logits:
+            logits.append(self._decode_logits[:0])
+        all_logits = logits[0] if len(logits) == 1 else np.concatenate(logits)
+        return StepResult(all_logits, between - began, ended - between)
 
     def trim(self) -> None:
         """See :class:`workers.runtime.engine.backend.Backend`.
@@ -92,14 +78,6 @@ class OnnxBackend:
         if _MALLOC_TRIM is not None:
             _MALLOC_TRIM(0)
 
-    def _ended_beside(self, *, wait: bool) -> list[_Beside]:
-        """Chunks that have come to their end; the next one at least, if it is to be waited for."""
-        ended: list[_Beside] = []
-        while self._beside and (self._beside[0].done or (wait and not ended)):
-            ended.append(self._beside.popleft())
-            ended[-1].wait()
-        return ended
-
     def _change(self, change: Change) -> None:
         match change:
             case Swap(a, b):
@@ -111,10 +89,6 @@ class OnnxBackend:
 
     def _prefill(self, chunk: Chunk) -> NDArray[np.float32]:
         """A batch of one row, the chunk's slot. Returns ``[1, vocabulary]``, or no row for a middle chunk."""
-        return self._begin(chunk)(total_length=chunk.start + len(chunk.tokens))
-
-    def _begin(self, chunk: Chunk) -> BoundRun:
-        """A chunk's run, ready to be called."""
         tokens = len(chunk.tokens)
         self._cache.reserve(chunk.slot, chunk.start + tokens)
         logits = np.empty((int(chunk.last), self._vocabulary), np.float32)
@@ -122,7 +96,7 @@ class OnnxBackend:
         run.input_ids[0] = chunk.tokens
         run.seqlens_k[0] = chunk.start + tokens - 1
         run.logit_rows[:] = tokens - 1
-        return run
+        return run(total_length=chunk.start + tokens)
 
     def _decode(self, rows: tuple[Row, ...]) -> NDArray[np.float32]:
         """A batch of slots ``0 … len(rows)-1``; or several tokens of slot 0, if there are drafts."""
@@ -160,11 +134,6 @@ class OnnxBackend:
             run.logit_rows[:] = np.arange(batch)
         return run
 
-    def _joined(self, logits: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        if not logits:
-            return self._decode_logits[:0]
-        return logits[0] if len(logits) == 1 else np.concatenate(logits)
-
     def _warm(self, slots: int) -> None:
         tokens = (0,) * min(_WARM_LENGTH, self._max_length - 1)
         self._prefill(Chunk(sequence=0, slot=0, start=0, tokens=tokens, last=True))
@@ -176,39 +145,3 @@ class OnnxBackend:
             run(total_length=len(tokens) + 1)
         for slot in range(slots):
             self._cache.release(slot, 0)
-
-
-def _stand_back() -> None:
-    """Lets the thread that decodes go first where both want a core; threads have priorities on Linux."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _PREFILL_NICENESS)
-
-
-class _Beside:
-    """A chunk that is computed by a thread of its own while decode runs go on in the engine's."""
-
-    def __init__(self, run: BoundRun, chunk: Chunk, thread: ThreadPoolExecutor) -> None:
-        self.chunk = chunk
-        self.seconds = 0.0
-        self._run = run
-        self._future = thread.submit(self._compute)
-
-    @property
-    def done(self) -> bool:
-        """Whether it has come to its end."""
-        return self._future.done()
-
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        """As of :meth:`OnnxBackend._prefill`."""
-        return self._future.result()
-
-    def wait(self) -> None:
-        """Until it has come to its end; raises what went wrong."""
-        self._future.result()
-
-    def _compute(self) -> NDArray[np.float32]:
-        began = time.perf_counter()
-        logits = self._run(total_length=self.chunk.start + len(self.chunk.tokens))
-        self.seconds = time.perf_counter() - began
-        return logits

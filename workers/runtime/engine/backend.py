@@ -15,18 +15,13 @@ from workers.runtime.engine.plan import StepPlan
 class StepResult:
     """What a step gave and what it took."""
 
-    done: StepPlan
-    """What has been done: the plan's rows and chunks, and before these the chunks ``beside`` of this step or
-    earlier ones that have come to their end."""
     logits: NDArray[np.float32]
-    """Float32 ``[len(done.sampled), vocabulary]``, one row for each of ``done.sampled``. The array may be
+    """Float32 ``[len(plan.sampled), vocabulary]``, one row for each of ``plan.sampled``. The array may be
     overwritten by the next step."""
     prefill_seconds: float
-    """Time of the plan's changes and chunks."""
+    """Time of the chunks, and of the changes before them."""
     decode_seconds: float
     """Time of the decode run."""
-    beside_seconds: float = 0.0
-    """Time of the chunks ``beside`` that have come to their end."""
 
 
 class Backend(Protocol):
@@ -37,7 +32,7 @@ class Backend(Protocol):
         """Tokens that a slot can hold."""
 
     def forward(self, plan: StepPlan) -> StepResult:
-        """Runs one step. Without rows and chunks it waits for the next chunk beside, if there is one."""
+        """Runs one step."""
 
     def trim(self) -> None:
         """Gives back working memory that only large steps need; called when there is nothing to do."""

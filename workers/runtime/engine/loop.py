@@ -32,7 +32,7 @@ from workers.runtime.engine.rates import Rate
 from workers.runtime.engine.scheduler import Committed, Limits, Scheduler
 from workers.runtime.engine.sequence import Sequence
 from workers.runtime.engine.speculation import Speculation
-from workers.runtime.sampling import Sampler, SamplingParams, SamplingRow
+from workers.runtime.sampling import Sampler
 
 _PATIENCE: Final = 60.0
 """Seconds after its arrival in which a request without a deadline, or with a later one, is due."""
@@ -86,33 +86,32 @@ class Engine:
     def run(self) -> None:
         """Steps while there is work, waits for the inbox otherwise; returns when the supervisor is gone."""
         while self._drain_inbox():
-            budget = self._budget.next(self._scheduler.decoding)
             drafts = self._speculation.drafts() if self._speculation else 0
-            self._step(self._scheduler.schedule(budget.tokens, drafts, beside=budget.beside))
+            budget = self._budget.tokens(self._scheduler.decoding, self._scheduler.prompts)
+            self._step(self._scheduler.schedule(budget, drafts))
 
     def _step(self, plan: StepPlan) -> None:
-        for sequence in plan.worked_on:
-            self._answers[sequence].start()
-        beside = self._scheduler.beside
+        for chunk in plan.chunks:
+            self._answers[chunk.sequence].start()
+        for row in plan.rows:
+            self._answers[row.sequence].start()
         result = self._backend.forward(plan)
-        committed = self._scheduler.commit(result.done, self._sample(result.done, result.logits))
-        self._measure(result, committed, beside=beside)
+        committed = self._scheduler.commit(plan, self._sample(plan, result.logits))
+        self._measure(plan, result, committed)
         self._push(committed)
 
-    def _sample(self, done: StepPlan, logits: NDArray[np.float32]) -> list[int]:
+    def _sample(self, plan: StepPlan, logits: NDArray[np.float32]) -> list[int]:
         """The next token for every row of logits; a sequence with broken ones is refused."""
-        gone = SamplingRow(SamplingParams(temperature=0), 0)
         ahead: Counter[int] = Counter()  # sequence -> rows before
         rows = []
-        for sequence in done.sampled:
-            answer = self._answers.get(sequence)  # None if it was cancelled while its chunk was computed
-            rows.append(answer.row(ahead[sequence]) if answer else gone)
+        for sequence in plan.sampled:
+            rows.append(self._answers[sequence].row(ahead[sequence]))
             ahead[sequence] += 1
         try:
             return _listed(self._sampler.sample(logits, rows))
         except InternalError as error:
             broken = [int(row) for row in error.metadata["rows"].split(",")]
-            for sequence in {done.sampled[row] for row in broken} & self._answers.keys():
+            for sequence in {plan.sampled[row] for row in broken}:
                 self._scheduler.discard(sequence)
                 del self._answers[sequence]
                 self._send(Refused(sequence, error))
@@ -172,9 +171,8 @@ class Engine:
 
     def _settle(self) -> None:
         """Carries out what the scheduler still wants done to the slots, though no step follows."""
-        while (plan := self._scheduler.schedule(0)) or self._scheduler.beside:
-            done = self._backend.forward(plan).done
-            self._scheduler.commit(done, [0] * len(done.sampled))
+        if plan := self._scheduler.schedule(0):
+            self._backend.forward(plan)
 
     def _admit(self, request: Encoded) -> None:
         # Counted against the slots too: of requests that come in one step, some will find one free.
@@ -223,17 +221,16 @@ class Engine:
 
     # ------------------------------------------------------------------------------------ report
 
-    def _measure(self, result: StepResult, committed: list[Committed], *, beside: bool) -> None:
+    def _measure(self, plan: StepPlan, result: StepResult, committed: list[Committed]) -> None:
         """Books what a step took."""
-        done = result.done
-        prefilled, decoded = sum(len(chunk.tokens) for chunk in done.chunks), len(done.rows)
-        self._budget.record(result, beside=beside)
+        prefilled, decoded = sum(len(chunk.tokens) for chunk in plan.chunks), len(plan.rows)
+        self._budget.record(prefilled, result.prefill_seconds, decoded, result.decode_seconds)
         if prefilled:
-            self._prefill_rate.add(prefilled, result.prefill_seconds + result.beside_seconds)
+            self._prefill_rate.add(prefilled, result.prefill_seconds)
         if decoded:
-            self._decode_rate.add(len(committed) - sum(c.last for c in done.chunks), result.decode_seconds)
-        if self._speculation and decoded == 1 and not prefilled and not beside:
-            (row,) = done.rows
+            self._decode_rate.add(len(committed) - sum(c.last for c in plan.chunks), result.decode_seconds)
+        if self._speculation and decoded == 1 and not prefilled:
+            (row,) = plan.rows
             guessed = sum(token.guessed for token in committed)
             self._speculation.record(row.sequence, len(row.drafts), guessed, result.decode_seconds)
 

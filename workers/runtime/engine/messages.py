@@ -17,7 +17,7 @@ from workers.runtime.generation import Finish, Generation, ModelInput
 
 DEFAULT_PREFILL_CHUNK: Final = 512
 DEFAULT_SHARED_PREFILL_CHUNK: Final = 256
-DEFAULT_MAX_STALL: Final = 1.5
+DEFAULT_MAX_STALL: Final = 0.7
 DEFAULT_PREFIX_CACHE_MIB: Final = 512
 DEFAULT_CACHE_IDLE_SECONDS: Final = 60.0
 
@@ -57,9 +57,10 @@ class EngineConfig:
 
     @property
     def rows(self) -> int:
-        """Slots of the KV cache: at least one more than ``slots``, for prefill beside a full decode run."""
-        cached = 0 if self.prefix_cache_mib == 0 else self.cache_slots
-        return self.slots + max(1, self.slots if cached is None else cached)
+        """Slots of the KV cache, those that only cache included."""
+        if self.prefix_cache_mib == 0:
+            return self.slots
+        return self.slots + (self.slots if self.cache_slots is None else self.cache_slots)
 
 
 # ------------------------------------------------------------------------------- supervisor to engine

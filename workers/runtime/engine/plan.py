@@ -71,9 +71,6 @@ class StepPlan:
     changes: tuple[Change, ...] = ()
     chunks: tuple[Chunk, ...] = ()
     rows: tuple[Row, ...] = ()
-    beside: tuple[Chunk, ...] = ()
-    """Chunks to begin beside the decode run, one after the other and behind those begun before. Each is done
-    in this step or in a later one, and its slot is left alone until then."""
 
     @property
     def sampled(self) -> tuple[int, ...]:
@@ -83,10 +80,5 @@ class StepPlan:
             *(row.sequence for row in self.rows for _ in range(1 + len(row.drafts))),
         )
 
-    @property
-    def worked_on(self) -> tuple[int, ...]:
-        """The sequences of all rows and chunks."""
-        return tuple(work.sequence for works in (self.beside, self.chunks, self.rows) for work in works)
-
     def __bool__(self) -> bool:
-        return bool(self.changes or self.chunks or self.rows or self.beside)
+        return bool(self.changes or self.chunks or self.rows)

@@ -3,15 +3,14 @@
 Continuous batching over slots. A waiting sequence gets a slot, what a slot somewhere holds of it already is
 taken over or copied, the rest is prefilled in chunks under a budget, and then it is decoded together with all
 others until it ends. Sequences that decode stand dense in rows ``0 … n-1``, since a backend runs these as one
-batch; all others are in any row behind them. While something is decoded, prompts are prefilled beside it, for
-as many steps as it takes, in rows that no batch reaches.
+batch; all others are in any row behind them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from workers.runtime.engine.plan import Chunk, Row, StepPlan
@@ -37,7 +36,7 @@ class Limits:
     slots: int
     """Sequences at the same time."""
     rows: int
-    """Slots of the KV cache, more than ``slots``."""
+    """Slots of the KV cache; those more than ``slots`` only ever hold cached tokens."""
     max_length: int
     """Tokens of a sequence, prompt and output."""
     kv_tokens: int
@@ -69,7 +68,6 @@ class Scheduler:
         self._by_id: dict[int, Sequence] = {}  # id -> sequence, waiting or running
         self._running: dict[int, Sequence] = {}  # id -> sequence, in the order of admission
         self._admissions = 0
-        self._beside: dict[int, tuple[Chunk, Slot]] = {}  # id -> what is being prefilled beside decode runs
 
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence into the queue. It must be non-empty and shorter than ``max_length``."""
@@ -83,8 +81,6 @@ class Scheduler:
             return False
         if sequence.slot is None:
             self._waiting.remove(sequence)
-        elif sequence.id in self._beside:
-            self._leave(sequence)  # its slot is free when the chunk has ended
         else:
             self._table.free(self._leave(sequence))
         return True
@@ -110,6 +106,11 @@ class Scheduler:
         return sum(sequence.decodes for sequence in self._running.values())
 
     @property
+    def prompts(self) -> int:
+        """Sequences that are to be prefilled, as far as there are slots for them."""
+        return min(self.busy + self.queued, self._limits.slots) - self.decoding
+
+    @property
     def cached(self) -> int:
         """Tokens that free slots hold."""
         return self._table.cached
@@ -118,46 +119,38 @@ class Scheduler:
         """Empties the prefix cache; the next plan hands the memory back."""
         self._table.evict(self._table.cached)
 
-    @property
-    def beside(self) -> bool:
-        """Whether anything is being prefilled beside the decode runs."""
-        return bool(self._beside)
-
-    def schedule(self, prefill_budget: int, most_drafts: int = 0, *, beside: int = 0) -> StepPlan:
+    def schedule(self, prefill_budget: int, most_drafts: int = 0) -> StepPlan:
         """The next step; empty when there is nothing to do.
 
         Args:
-            prefill_budget: Prompt tokens to compute in the step, at most.
+            prefill_budget: Prompt tokens to compute, at most.
             most_drafts: Guesses that may be tried if a single sequence is at work.
-            beside: Prompt tokens that may be under way beside the decode run instead, if there is one.
         """
         self._make_room()
         self._admit()
         budget = self._copy_prefixes(prefill_budget)
         decoding = self._line_up()
-        begun = self._begin_beside(beside) if decoding else ()
-        chunks = () if self._beside else tuple(self._chunks(budget))
-        if len(self._running) > 1 or self._beside:
+        chunks = tuple(self._chunks(budget))
+        if len(self._running) > 1:
             most_drafts = 0
         rows = tuple(
             Row(sequence.id, sequence.length, sequence.tokens[-1], self._drafts(sequence, most_drafts))
             for sequence in decoding
         )
-        return StepPlan(self._table.take_changes(), chunks, rows, begun)
+        return StepPlan(self._table.take_changes(), chunks, rows)
 
-    def commit(self, done: StepPlan, tokens: Ordered[int]) -> list[Committed]:
-        """Takes in what a step did: ``tokens`` are those of ``done.sampled``, in their order.
+    def commit(self, plan: StepPlan, tokens: Ordered[int]) -> list[Committed]:
+        """Takes in what a step did: ``tokens`` are those of ``plan.sampled``, in their order.
 
         Of a row with drafts, tokens are taken as long as the one before was guessed right: exactly those
         that would have come one by one. A sequence that a token finishes is removed; one removed since the
         plan was made is passed over.
         """
-        if len(tokens) != len(done.sampled):
-            raise ValueError(f"{len(tokens)} tokens for {len(done.sampled)} sampled")
+        if len(tokens) != len(plan.sampled):
+            raise ValueError(f"{len(tokens)} tokens for {len(plan.sampled)} sampled")
         committed = []
         remaining = iter(tokens)
-        for chunk in done.chunks:
-            self._end_beside(chunk)
+        for chunk in plan.chunks:
             sequence = self._running.get(chunk.sequence)
             if sequence is not None and sequence.slot is not None:
                 sequence.slot.length += len(chunk.tokens)
@@ -165,7 +158,7 @@ class Scheduler:
                 token = next(remaining)
                 if sequence is not None:
                     committed.append(self._append(sequence, token))
-        for row in done.rows:
+        for row in plan.rows:
             chosen = [next(remaining) for _ in range(1 + len(row.drafts))]
             committed += self._decoded(row, chosen)
         return committed
@@ -174,11 +167,8 @@ class Scheduler:
 
     def _make_room(self) -> None:
         """Lets what runs grow: first cached tokens go, then the latest sequences of the lowest priority."""
-        while (excess := self._claimed() - self._limits.kv_tokens) > 0:
-            candidates = [s for s in self._running.values() if s.id not in self._beside]
-            if len(self._running) == 1 or not candidates:
-                break
-            victim = min(candidates, key=lambda s: (s.priority, -s.admitted))
+        while (excess := self._claimed() - self._limits.kv_tokens) > 0 and len(self._running) > 1:
+            victim = min(self._running.values(), key=lambda s: (s.priority, -s.admitted))
             self._table.free(self._leave(victim))
             self._waiting.put_back(victim)
         self._table.evict(self._table.cached + excess)
@@ -197,7 +187,7 @@ class Scheduler:
         self._running[sequence.id] = sequence
         if not sequence.admitted:
             shared = slot.prefix.length if slot.prefix else slot.length
-            sequence.cached = min(slot.length, len(sequence.prompt))
+            sequence.cached = slot.length
             self._waiting.charge(sequence.client, len(sequence.tokens) - shared)
         self._admissions += 1
         sequence.admitted = self._admissions
@@ -211,7 +201,7 @@ class Scheduler:
 
     def _claimed(self) -> int:
         """Tokens that the slots in use hold when their sequences have caught up."""
-        return sum(len(slot.tokens) for slot in self._table.slots if not slot.free)
+        return sum(len(sequence.tokens) for sequence in self._running.values())
 
     # -------------------------------------------------------------------------------------- a step
 
@@ -222,7 +212,7 @@ class Scheduler:
                 copied = self._table.copy(sequence.slot, budget * COPIED_PER_COMPUTED)
                 budget -= -(-copied // COPIED_PER_COMPUTED)
                 if not sequence.generated:
-                    sequence.cached = min(sequence.cached + copied, len(sequence.prompt))
+                    sequence.cached = min(sequence.cached + copied, len(sequence.prompt) - 1)
         return budget
 
     def _line_up(self) -> list[Sequence]:
@@ -249,28 +239,6 @@ class Scheduler:
                 yield Chunk(sequence.id, sequence.slot.row, start, tokens, last=size == sequence.missing)
                 budget -= size
 
-    def _begin_beside(self, budget: int) -> tuple[Chunk, ...]:
-        """Pieces to be prefilled beside the decode run, brought to rows that no batch reaches."""
-        taken = {slot.row for _, slot in self._beside.values()}
-        rows = [row for row in range(self._limits.slots, self._limits.rows) if row not in taken]
-        begun = []
-        under_way = sum(len(chunk.tokens) for chunk, _ in self._beside.values())
-        for row, planned in zip(rows, self._chunks(budget - under_way), strict=False):
-            slot = self._running[planned.sequence].slot
-            assert slot is not None  # noqa: S101  # it runs
-            if slot.row != row:
-                self._table.swap(slot.row, row)
-            chunk = replace(planned, slot=row)
-            self._beside[chunk.sequence] = chunk, slot
-            begun.append(chunk)
-        return tuple(begun)
-
-    def _end_beside(self, chunk: Chunk) -> None:
-        _, slot = self._beside.pop(chunk.sequence, (chunk, None))
-        if slot is not None and chunk.sequence not in self._running:  # it left meanwhile
-            slot.length += len(chunk.tokens)
-            self._table.free(slot)
-
     def _pending(self) -> list[Sequence]:
         """What is to be prefilled, in order. What others want to copy is as urgent as they are."""
         urgency: dict[int, int] = {}  # id -> priority
@@ -281,7 +249,7 @@ class Scheduler:
             if prefix is not None:
                 owner = prefix.source.owner
                 urgency[owner] = max(urgency.get(owner, 0), own)
-            elif sequence.missing > 1 and sequence.id not in self._beside:
+            elif sequence.missing > 1:
                 pending.append(sequence)
         return sorted(pending, key=lambda s: (-urgency[s.id], s.missing, s.admitted))
 

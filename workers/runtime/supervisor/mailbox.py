@@ -23,7 +23,8 @@ class Mailbox:
         self.begun = False
         """Whether a piece has come."""
         self._mail: deque[Admitted | Counted | DiplexError | list[Piece]] = deque()
-        self._released = asyncio.Event()  # set while the reader may have what is there
+        self._ready = 0  # mail in front that the reader may have; what is behind is held
+        self._released = asyncio.Event()  # set while there is such mail
 
     def put(self, mail: Mail | DiplexError) -> None:
         """Adds mail that the reader gets at once, and with it whatever was held; never blocks."""
@@ -31,7 +32,7 @@ class Mailbox:
             self.hold(mail)
         else:
             self._mail.append(mail)
-        self._released.set()
+        self.release()
 
     def hold(self, piece: Piece) -> None:
         """Adds a piece that waits for the next :meth:`put` or :meth:`release`."""
@@ -43,7 +44,8 @@ class Mailbox:
 
     def release(self) -> None:
         """Lets the reader have what is held, if there is anything."""
-        if self._mail:
+        self._ready = len(self._mail)
+        if self._ready:
             self._released.set()
 
     async def get(self) -> Mail:
@@ -54,7 +56,8 @@ class Mailbox:
         """
         await self._released.wait()
         mail = self._mail.popleft()
-        if not self._mail:
+        self._ready -= 1
+        if not self._ready:
             self._released.clear()
         if isinstance(mail, DiplexError):
             raise mail

@@ -4,76 +4,49 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from diplex.errors import ResourceExhausted
 from tests.fake_backend import fake_description
-from workers.runtime.engine.backend import StepResult
-from workers.runtime.engine.budget import Budget, PrefillBudget
+from workers.runtime.engine.budget import LEAST_CHUNK, PrefillBudget
 from workers.runtime.engine.memory import available_bytes, engine_limits
 from workers.runtime.engine.messages import EngineConfig
-from workers.runtime.engine.plan import Chunk, Row, StepPlan
-
-NO_LOGITS = np.empty((0, 1), np.float32)
 
 
-def step(budget, *, prefilled=0, prefill=0.0, rows=0, decode=0.0, beside=False):
-    chunks = (Chunk(0, 9, 0, (1,) * prefilled, last=False),) if prefilled else ()
-    done = StepPlan(chunks=chunks, rows=tuple(Row(i, 1, 1) for i in range(rows)))
-    budget.record(StepResult(done, NO_LOGITS, prefill, decode), beside=beside)
+def step(budget, *, prefilled=0, prefill=0.0, rows=0, decode=0.0):
+    budget.record(prefilled, prefill, rows, decode)
 
 
 def test_nobody_is_stalled_when_nothing_is_decoded():
-    assert PrefillBudget(1.0, alone=512, shared=256).next(0) == Budget(512, 0)
+    assert PrefillBudget(1.0, alone=512, shared=256).tokens(0) == 512
 
 
-def test_prompts_go_beside_decode_runs_while_these_keep_within_the_bound():
-    budget = PrefillBudget(1.0, alone=512, shared=256)
-    step(budget, rows=8, decode=0.02)
-    step(budget, rows=8, decode=0.035, beside=True)
-    assert budget.next(8).beside == 256
-    step(budget, rows=8, decode=0.08, beside=True)
-    assert budget.next(8).beside == 0
-
-
-def test_prefill_beside_is_tried_again():
-    budget = PrefillBudget(1.0, alone=512, shared=256)
-    step(budget, rows=8, decode=0.02)
-    step(budget, rows=8, decode=0.08, beside=True)
-    for _ in range(512):
-        assert budget.next(8).beside == 0
-        step(budget, rows=8, decode=0.02)
-    assert budget.next(8).beside == 256
-
-
-def test_a_decode_run_alone_is_measured_again_and_again():
-    budget = PrefillBudget(1.0, alone=512, shared=256)
-    step(budget, rows=8, decode=0.02)
-    for _ in range(8):
-        assert budget.next(8).beside
-        step(budget, rows=8, decode=0.03, beside=True)
-    assert budget.next(8).beside == 0
-
-
-@pytest.mark.parametrize(("max_stall", "tokens"), [(0.0, 1), (0.5, 10), (1.0, 20), (100.0, 256)])
-def test_pieces_before_a_decode_run_keep_within_the_bound(max_stall, tokens):
+@pytest.mark.parametrize(("max_stall", "tokens"), [(0.0, LEAST_CHUNK), (0.5, 10), (1.0, 20), (100.0, 256)])
+def test_a_step_keeps_within_the_bound(max_stall, tokens):
     budget = PrefillBudget(max_stall, alone=512, shared=256)
     step(budget, rows=8, decode=0.02)
     step(budget, prefilled=10, prefill=0.01, rows=8, decode=0.02)
-    assert budget.next(8).tokens == tokens
-    assert budget.next(7).tokens == tokens
+    assert budget.tokens(8) == tokens
+    assert budget.tokens(7) == tokens
+
+
+@pytest.mark.parametrize(("prompts", "tokens"), [(0, 20), (1, 20), (8, 20), (16, 40), (32, 80), (10**4, 256)])
+def test_few_streams_wait_longer_for_many_prompts(prompts, tokens):
+    budget = PrefillBudget(1.0, alone=512, shared=256)
+    step(budget, rows=8, decode=0.02)
+    step(budget, prefilled=10, prefill=0.01, rows=8, decode=0.02)
+    assert budget.tokens(8, prompts) == tokens
 
 
 def test_pieces_get_smaller_as_they_get_more_expensive():
     budget = PrefillBudget(1.0, alone=512, shared=256)
     step(budget, rows=8, decode=0.02)
     sizes = []
-    for cost in (0.001, 0.002, 0.004, 0.008):
+    for cost in (0.0005, 0.001, 0.002, 0.008):
         step(budget, prefilled=10, prefill=10 * cost, rows=8, decode=0.02)
-        sizes.append(budget.next(8).tokens)
+        sizes.append(budget.tokens(8))
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] < 5
+    assert sizes[-1] == LEAST_CHUNK
 
 
 # ---------------------------------------------------------------------------------------- memory
@@ -89,7 +62,7 @@ def test_what_is_given_counts():
     assert limits(kv_mib=10**6).kv_tokens == 8 * 64
     assert limits(kv_mib=20).max_length == 20
     assert limits(kv_mib=100, prefix_cache_mib=7).cached_tokens == 7
-    assert limits(kv_mib=100, prefix_cache_mib=0).rows == 5
+    assert limits(kv_mib=100, prefix_cache_mib=0).rows == 4
 
 
 def test_hardly_any_memory_is_refused():

@@ -51,7 +51,7 @@ PROMPTS = ("a", "Bonjour", "the model of the assistant", "x" * 21, "12", "to and
 
 
 def test_batch_matches_single():
-    requests = [request(number, prompt, max_tokens=12 + number) for number, prompt in enumerate(PROMPTS)]
+    requests = [request(number, prompt, max_tokens=6 + number) for number, prompt in enumerate(PROMPTS)]
     together = Run(FakeBackend())(*requests)
     assert max(len(plan.rows) for plan in together.backend.plans) == 4
     for item in requests:
@@ -346,5 +346,5 @@ def test_pieces_of_one_step_travel_together():
 def test_a_step_admits_what_came_in_before_it():
     run = Run(FakeBackend(), at_step={2: [request(2, "wxyz", max_tokens=2)]})(request(1, max_tokens=6))
     plans = run.backend.plans
-    assert [chunk.sequence for chunk in plans[2].beside] == [2]
+    assert [chunk.sequence for chunk in plans[2].chunks] == [2]
     assert all(later.rows[0].past == earlier.rows[0].past + 1 for earlier, later in pairwise(plans[1:]))

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from workers.runtime.engine.plan import Copy, Release, StepPlan, Swap
+from workers.runtime.engine.plan import Copy, Release, Swap
 from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.scheduler import COPIED_PER_COMPUTED, Limits, Scheduler
 from workers.runtime.engine.sequence import Sequence
@@ -49,7 +49,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize(
         slots=st.integers(1, 4),
-        more=st.integers(1, 3),
+        more=st.integers(0, 3),
         kv_tokens=st.integers(LENGTH, 4 * LENGTH),
         cached_tokens=st.sampled_from([0, 40, 1000]),
     )
@@ -57,7 +57,6 @@ class AnyOrder(RuleBasedStateMachine):
         self.limits = Limits(slots, slots + more, LENGTH, kv_tokens, cached_tokens)
         self.scheduler = Scheduler(self.limits)
         self.held = [[GARBAGE] * LENGTH for _ in range(self.limits.rows)]  # row -> tokens
-        self.beside = []  # chunks that are being prefilled
         self.numbers = iter(range(10**6))
         self.prompts, self.most, self.texts = {}, {}, {}  # id -> of sequences that have not ended
 
@@ -101,93 +100,64 @@ class AnyOrder(RuleBasedStateMachine):
         self.scheduler.forget()
         assert self.scheduler.cached == 0
 
-    @rule(
-        data=st.data(),
-        budget=st.integers(1, 9),
-        drafts=st.sampled_from([0, 2, 4]),
-        beside=st.sampled_from([0, 6, 12]),
-        ends=st.integers(0, 2),
-    )
-    def step(self, data, budget, drafts, beside, ends):
-        plan = self.scheduler.schedule(budget, drafts, beside=beside)
-        assert sum(len(chunk.tokens) for chunk in plan.beside) <= beside
-        done, tokens = self.carry_out(plan, budget, drafts, ends)
-        if done.sampled and data.draw(st.integers(0, 4), label="remove one before the commit") == 4:
-            number = data.draw(st.sampled_from(done.sampled))
-            if number in self.texts:
-                if data.draw(st.booleans()):
-                    self.scheduler.discard(number)
-                else:
-                    assert self.scheduler.remove(number)
-                self.forget(number)
-        self.commit(done, tokens)
-
-    @rule(budget=st.integers(1, 9))
-    def a_step_is_planned_within_the_memory(self, budget):
-        plan = self.scheduler.schedule(budget)
-        claimed = sum(len(slot.tokens) for slot in self.scheduler._table.slots if not slot.free)
-        # What is being prefilled beside decode runs can't be preempted.
-        if not self.beside:
-            assert claimed + self.scheduler.cached <= self.limits.kv_tokens
-        # A plan that was never carried out would leave the record behind.
-        self.commit(*self.carry_out(plan, budget, 0, 1))
-
-    def commit(self, done, tokens):
-        for one in self.scheduler.commit(done, tokens):
+    @rule(data=st.data(), budget=st.integers(1, 9), drafts=st.sampled_from([0, 2, 4]))
+    def step(self, data, budget, drafts):
+        plan = self.scheduler.schedule(budget, drafts)
+        tokens = self.carry_out(plan, budget, drafts)
+        if plan.sampled and data.draw(st.integers(0, 4), label="remove one before the commit") == 4:
+            number = data.draw(st.sampled_from(plan.sampled))
+            if data.draw(st.booleans()):
+                self.scheduler.discard(number)
+            else:
+                assert self.scheduler.remove(number)
+            self.forget(number)
+        for one in self.scheduler.commit(plan, tokens):
             self.texts[one.sequence].append(one.token)
-            text, prompt = self.texts[one.sequence], self.prompts[one.sequence]
-            expected = reference(prompt, self.most[one.sequence])
+            text, expected = (
+                self.texts[one.sequence],
+                reference(self.prompts[one.sequence], self.most[one.sequence]),
+            )
             assert text == expected[: len(text)]
             assert (one.finish is not None) == (text == expected)
-            assert one.cached <= len(prompt)
+            assert one.cached < len(self.prompts[one.sequence])
             if one.finish is not None:
                 self.forget(one.sequence)
 
     def forget(self, number):
         del self.prompts[number], self.most[number], self.texts[number]
 
-    def carry_out(self, plan, budget, drafts, ends):
-        """What a backend would do, in its order: what is done, and the tokens that it would choose.
-
-        Of the chunks beside, the first ``ends`` come to their end.
-        """
+    def carry_out(self, plan, budget, drafts):
+        """What a backend would do, in its order; the tokens that it would choose."""
+        assert (
+            bool(plan.chunks or plan.rows)
+            or not self.texts
+            or any(isinstance(change, Copy) for change in plan.changes)
+        )
         copied = 0
-        under_way = {chunk.slot for chunk in self.beside}
         for change in plan.changes:
             match change:
                 case Swap(a, b):
                     assert a != b
-                    assert not {a, b} & under_way
                     self.held[a], self.held[b] = self.held[b], self.held[a]
                 case Copy(source, target, start, end):
-                    assert target not in under_way
                     self.held[target][start:end] = self.held[source][start:end]
                     copied += end - start
                 case Release(slot, keep):
-                    assert slot not in under_way
                     self.held[slot][keep:] = [GARBAGE] * (LENGTH - keep)
         assert copied <= budget * COPIED_PER_COMPUTED
         assert sum(len(chunk.tokens) for chunk in plan.chunks) <= budget
-        self.beside += plan.beside
-        assert plan or self.beside or not self.texts
-        if not (plan.rows or plan.chunks):
-            ends = max(ends, 1)
-        ended, self.beside = self.beside[:ends], self.beside[ends:]
-        done = StepPlan(chunks=(*ended, *plan.chunks), rows=plan.rows)
-        busy = [*self.beside, *done.chunks]
-        assert len({chunk.slot for chunk in busy}) == len(busy)
-        assert all(chunk.slot >= len(plan.rows) for chunk in busy)
-        sequences = [work.sequence for work in (*busy, *plan.rows)]
-        assert len(sequences) == len(set(sequences))
-        tokens = [token for chunk in done.chunks for token in self.prefill(chunk)]
-        tokens += [token for slot, row in enumerate(plan.rows) for token in self.decode(slot, row, drafts)]
-        return done, tokens
+        tokens = [token for chunk in plan.chunks for token in self.prefill(chunk)]
+        busy = [row.sequence for row in plan.rows] + [chunk.sequence for chunk in plan.chunks]
+        assert len(busy) == len(set(busy))
+        assert not {chunk.slot for chunk in plan.chunks} & set(range(len(plan.rows)))
+        assert len(busy) <= self.limits.slots
+        return tokens + [
+            token for slot, row in enumerate(plan.rows) for token in self.decode(slot, row, drafts)
+        ]
 
     def prefill(self, chunk):
         end = chunk.start + len(chunk.tokens)
         self.held[chunk.slot][chunk.start : end] = chunk.tokens
-        if chunk.sequence not in self.texts:  # it left while its chunk was computed
-            return [0] if chunk.last else []
         expected = [*self.prompts[chunk.sequence], *self.texts[chunk.sequence]]
         assert self.held[chunk.slot][:end] == expected[:end]
         assert chunk.last == (end == len(expected))
@@ -213,6 +183,24 @@ class AnyOrder(RuleBasedStateMachine):
         assert len(set(rows)) == len(rows)
         assert self.scheduler.busy + self.scheduler.queued == len(self.texts)
 
+    @rule(budget=st.integers(1, 9))
+    def a_step_is_planned_within_the_memory(self, budget):
+        plan = self.scheduler.schedule(budget)
+        claimed = sum(len(sequence.tokens) for sequence in self.scheduler._running.values())
+        assert claimed + self.scheduler.cached <= self.limits.kv_tokens
+        # A plan that was never carried out would leave the record behind: carry it out.
+        self.scheduler.commit(plan, self.rest(plan, budget))
+
+    def rest(self, plan, budget):
+        tokens = self.carry_out(plan, budget, 0)
+        for number, token in zip(plan.sampled, tokens, strict=True):
+            self.texts[number].append(token)
+            expected = reference(self.prompts[number], self.most[number])
+            assert self.texts[number] == expected[: len(self.texts[number])]
+            if self.texts[number] == expected:
+                self.forget(number)
+        return tokens
+
     def teardown(self):
         """Everything ends, and soon."""
         if not hasattr(self, "scheduler"):
@@ -221,8 +209,8 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(4 * left + 8):
             if not self.texts:
                 break
-            plan = self.scheduler.schedule(4, beside=4)
-            self.commit(*self.carry_out(plan, 4, 0, 1))
+            plan = self.scheduler.schedule(4)
+            self.scheduler.commit(plan, self.rest(plan, 4))
         assert not self.texts
 
 
