@@ -1,7 +1,7 @@
 """How many prompt tokens a step may compute, so that running streams don't stall beyond a bound. Pure.
 
-A step with streams may take at most ``1 + max_stall`` times as long as their decode run alone; where more
-prompts wait than streams run, longer in proportion, since a few then hold up many. What prompt tokens and
+A step with streams may take at most ``1 + max_stall`` times as long as their decode run alone; where many
+prompts wait, longer in proportion, since a few streams then hold up all others. What prompt tokens and
 decode runs cost is measured as they come: prompt tokens cost more the longer the prompt is already, and in
 small pieces more than in large ones, so that only recent pieces of like size tell.
 """
@@ -12,6 +12,8 @@ from typing import Final
 
 LEAST_CHUNK: Final = 8
 """Prompt tokens a step that are computed whatever they cost, so that prompts get on."""
+_MANY: Final = 2
+"""Prompts are many from half as many as the streams on; the bound is stretched in proportion then."""
 _SMALL_OVER_LARGE: Final = 2.0
 """What a token in a small piece costs at first, in terms of one in a large piece. Measured soon."""
 _RECENT: Final = 0.5
@@ -38,14 +40,17 @@ class PrefillBudget:
         self._decode: dict[int, float] = {}  # rows -> seconds
 
     def tokens(self, decoding: int, prompts: int = 1) -> int:
-        """The budget of a step that decodes so many rows while so many prompts are to be computed."""
+        """The budget of a step that decodes so many rows while so many prompts are to be computed.
+
+        At the beginning of a burst a few streams would hold up all the others for the sake of their pace.
+        """
         if not decoding:
             return self._alone
         least = min(LEAST_CHUNK, self._shared)
         token, decode = self._token_seconds(), self._decode_seconds(decoding)
         if token is None or decode is None:
             return least
-        stall = self._max_stall * decode * max(1.0, prompts / decoding)
+        stall = self._max_stall * decode * max(1.0, _MANY * prompts / decoding)
         return max(least, min(self._shared, int(stall / token)))
 
     def record(self, prefilled: int, prefill_seconds: float, decoded: int, decode_seconds: float) -> None:
