@@ -117,7 +117,8 @@ def serve(
         typer.Option(
             envvar="DIPLEX_MAX_STALL",
             min=0,
-            help="By how much prompts may lengthen a stream's gaps between tokens, in lengths of a gap.",
+            help="By how much a prompt may lengthen streams' gaps between tokens, in lengths of a gap; "
+            "more when more than one prompt waits for eight streams.",
         ),
     ] = DEFAULT_MAX_STALL,
     kv_mib: Annotated[

@@ -12,8 +12,8 @@ from typing import Final
 
 LEAST_CHUNK: Final = 8
 """Prompt tokens a step that are computed whatever they cost, so that prompts get on."""
-_MANY: Final = 2
-"""Prompts are many from half as many as the streams on; the bound is stretched in proportion then."""
+_MANY: Final = 8
+"""Streams for each waiting prompt below which the bound is stretched, in proportion."""
 _SMALL_OVER_LARGE: Final = 2.0
 """What a token in a small piece costs at first, in terms of one in a large piece. Measured soon."""
 _RECENT: Final = 0.5

@@ -27,10 +27,10 @@ def test_a_step_keeps_within_the_bound(max_stall, tokens):
     step(budget, rows=8, decode=0.02)
     step(budget, prefilled=10, prefill=0.01, rows=8, decode=0.02)
     assert budget.tokens(8) == tokens
-    assert budget.tokens(7) == tokens
+    assert budget.tokens(9) == tokens
 
 
-@pytest.mark.parametrize(("prompts", "tokens"), [(0, 20), (1, 20), (4, 20), (8, 40), (16, 80), (10**4, 256)])
+@pytest.mark.parametrize(("prompts", "tokens"), [(0, 20), (1, 20), (2, 40), (4, 80), (10**4, 256)])
 def test_few_streams_wait_longer_for_many_prompts(prompts, tokens):
     budget = PrefillBudget(1.0, alone=512, shared=256)
     step(budget, rows=8, decode=0.02)
