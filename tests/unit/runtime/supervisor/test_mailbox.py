@@ -64,6 +64,18 @@ async def test_what_is_held_comes_with_what_is_put():
     assert await mailbox.get() == Piece(1, "ab", (1, 2), FINISH)
 
 
+async def test_what_is_held_is_not_read_along_with_what_came_before():
+    mailbox = Mailbox()
+    mailbox.put(ADMITTED)
+    mailbox.hold(Piece(1, "a", (1,)))
+    assert await mailbox.get() == ADMITTED
+    reading = asyncio.create_task(mailbox.get())
+    await asyncio.wait([reading], timeout=0)
+    assert not reading.done()
+    mailbox.put(Piece(1, "b", (2,), FINISH))
+    assert await asyncio.wait_for(reading, 10) == Piece(1, "ab", (1, 2), FINISH)
+
+
 async def test_a_release_of_nothing_is_nothing():
     mailbox = Mailbox()
     mailbox.release()
