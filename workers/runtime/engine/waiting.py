@@ -69,8 +69,8 @@ class WaitingSequences:
         self._most_passed_over = most_passed_over
         self._classes: dict[int, _Class] = {}  # priority -> class; empty ones stay
         self._served: dict[str, int] = {}  # client -> tokens, after lifting
-        self._last_left = 0
-        """Counter of the client that was the last to have nothing waiting."""
+        self._last_left = ""
+        """The client that was the last to have nothing waiting any longer."""
         self._arrivals = 0
         self._size = 0
 
@@ -133,10 +133,11 @@ class WaitingSequences:
         waiting = self._clients()
         if client in waiting:
             return
-        level = min((self._served[other] for other in waiting), default=self._last_left)
+        last = self._served.get(self._last_left, 0)
+        level = min((self._served[other] for other in waiting), default=last)
         self._served[client] = max(self._served.get(client, 0), level)
         if len(self._served) > _MANY_CLIENTS:
-            self._drop_counters(waiting | {client}, level)
+            self._drop_counters(waiting | {client} | ({self._last_left} & self._served.keys()), level)
 
     def _drop_counters(self, needed: set[str], level: int) -> None:
         """Keeps the counters that are needed and the highest of the others: debts, largest first.
@@ -149,4 +150,4 @@ class WaitingSequences:
 
     def _left(self, client: str) -> None:
         if client not in self._clients():
-            self._last_left = self._served.get(client, 0)
+            self._last_left = client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from diplex.errors import InternalError, InvalidRequest, QueueFull
 from tests.engine_run import TOKENIZER, Run, ids_of, request
 from tests.fake_backend import FakeBackend
+from workers.runtime.engine import loop
 from workers.runtime.engine.intake import Arrived, Closed, Unencodable
 from workers.runtime.engine.messages import Admitted, Cancel, EngineConfig, Stepped
 from workers.runtime.generation import FinishReason, Priority
@@ -348,3 +350,31 @@ def test_a_step_admits_what_came_in_before_it():
     plans = run.backend.plans
     assert [chunk.sequence for chunk in plans[2].chunks] == [2]
     assert all(later.rows[0].past == earlier.rows[0].past + 1 for earlier, later in pairwise(plans[1:]))
+
+
+# -------------------------------------------------------------------------------------- idle time
+
+
+def test_what_is_not_needed_is_given_back_in_idle_time(monkeypatch):
+    monkeypatch.setattr(loop, "_TRIM_SECONDS", 0.001)
+    config = EngineConfig(Path(), slots=2, cache_idle_seconds=0.001)
+    run = Run(FakeBackend(), config)
+    forward, empty = run.backend.forward, threading.Event()
+
+    def watched(plan):
+        result = forward(plan)
+        if not run.open and not any(run.backend.held(row) for row in range(config.rows)):
+            empty.set()
+        return result
+
+    run.backend.forward = watched
+    run.at_step[10**6] = []  # so that the inbox stays open
+    run.put(request(1, "abcdefgh" * 4, max_tokens=3))
+    running = threading.Thread(target=run.engine.run)
+    running.start()
+    try:
+        assert empty.wait(10)
+        assert run.backend.trims
+    finally:
+        run.inbox.put(Closed())
+        running.join()

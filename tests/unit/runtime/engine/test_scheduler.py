@@ -10,6 +10,7 @@ from workers.runtime.engine.plan import Chunk, Copy, Release, Row, StepPlan, Swa
 from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.scheduler import Committed, Limits, Scheduler
 from workers.runtime.engine.sequence import Sequence
+from workers.runtime.engine.slots import SlotTable
 from workers.runtime.generation import FinishReason
 
 END, STOP = 7, 8
@@ -336,6 +337,21 @@ def test_a_prefix_whose_source_is_gone_is_computed():
     # What was computed is copied; the rest is not waited for.
     assert Copy(0, 1, 0, 16) in plan.changes
     assert [(chunk.sequence, chunk.start) for chunk in plan.chunks] == [(2, 16)]
+
+
+def test_a_source_that_somebody_else_has_taken_is_not_copied():
+    table = SlotTable(3, 10**6)
+    first = list(PROMPT)
+    source = table.take(1, first)
+    follower = table.take(2, [*first, 50])
+    assert follower.prefix is not None
+    table.free(source)
+    other = table.take(3, list(range(500, 560)))
+    third = table.take(4, list(range(600, 660)))
+    assert source in (other, third)
+    source.length = 60
+    assert table.copy(follower, 100) == 0
+    assert follower.prefix is None
 
 
 def test_little_in_common_is_not_worth_it():

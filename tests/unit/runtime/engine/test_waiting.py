@@ -119,3 +119,14 @@ def test_counters_that_say_nothing_are_dropped():
         waiting.add(sequence(number, client=f"client {number}"))
         serve(waiting, 1)
     assert len(waiting._served) < 1000
+
+
+def test_a_newcomer_to_an_empty_queue_is_level_with_what_the_last_one_has_had_by_now():
+    waiting = WaitingSequences()
+    waiting.add(sequence(1, client="first"))
+    serve(waiting, 50)
+    waiting.add(sequence(2, client="second"))
+    waiting.add(sequence(3, client="first"))
+    # Both start from the 50 tokens that the first has had since it left the queue.
+    assert [serve(waiting) for _ in range(2)] == [2, 3]
+    assert waiting._served == {"first": 60, "second": 60}
