@@ -34,8 +34,12 @@ class Recorder:
     def max_length(self):
         return self.backend.max_length
 
+    @property
+    def stages(self):
+        return self.backend.stages
+
     def forward(self, plan: StepPlan) -> StepResult:
-        if plan.chunks or plan.rows:
+        if plan.chunks or plan.rows or plan.staged:
             self.before_step(plan)
         self.plans.append(plan)
         return self.backend.forward(plan)

@@ -78,22 +78,25 @@ class FakeBackend:
     """What was carried out, as far as it computed something."""
     trims: int = 0
     """How often working memory was to be given back."""
+    stages: int = 1
 
     def __post_init__(self) -> None:
         self._memory = np.full((self.slots, self.max_length), GARBAGE, np.int64)
 
     def forward(self, plan: StepPlan) -> StepResult:
         """Carries out a plan as an engine with shared buffers does; prefill and decode take a second each."""
-        if plan.chunks or plan.rows:
+        if plan.chunks or plan.rows or plan.staged:
             self.before_step(plan)
             self.plans.append(plan)
         for change in plan.changes:
             self._change(change)
-        wanted = [row for chunk in plan.chunks for row in self._prefill(chunk)]
+        if plan.staged and not plan.staged.complete:
+            self._memory[plan.staged.chunk.slot, plan.staged.chunk.start :] = GARBAGE
+        wanted = [row for chunk in plan.complete for row in self._prefill(chunk)]
         assert len(plan.rows) <= 1 or not any(row.drafts for row in plan.rows)
         wanted += [logits for slot, row in enumerate(plan.rows) for logits in self._decode(slot, row)]
         logits = np.array(wanted, np.float32).reshape(len(wanted), VOCABULARY)
-        return StepResult(logits, float(bool(plan.chunks)), float(bool(plan.rows)))
+        return StepResult(logits, float(bool(plan.chunks or plan.staged)), float(bool(plan.rows)))
 
     def trim(self) -> None:
         """Counts."""

@@ -5,18 +5,19 @@ Each test shows first that what it is about took place, then that the tokens are
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.engine_run import GREEDY, Recorder, Run
+from tests.fixtures.tiny_llama import LAYERS
 from workers.onnx_worker.backend import OnnxBackend
 from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
 from workers.runtime.engine.intake import Encoded, ModelText
 from workers.runtime.engine.memory import engine_limits
 from workers.runtime.engine.messages import Cancel, EngineConfig
 from workers.runtime.engine.plan import Copy, Swap
-from workers.runtime.engine.scheduler import Limits
 from workers.runtime.generation import Generation, Stopping, TokenIds
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.text.tokenizer import Tokenizer
@@ -46,9 +47,9 @@ def make(tiny_fp32: Path):
         defaults = {"slots": 4, "threads": 1, "prefix_cache_mib": 0}
         config = EngineConfig(tiny_fp32, **defaults | settings)
         backend = Recorder(OnnxBackend(description, config))
-        limits = engine_limits(config, description, backend.max_length)
+        limits = engine_limits(config, description, backend.max_length, backend.stages)
         if kv_tokens:
-            limits = Limits(limits.slots, limits.rows, limits.max_length, kv_tokens, limits.cached_tokens)
+            limits = replace(limits, kv_tokens=kv_tokens)
         run = Run(backend, config, at_step or {}, limits=limits, text=text)
         run.engine._speculation = speculation
         return run
@@ -101,9 +102,18 @@ def test_batched_equals_single(make, requests, plain):
 
 def test_chunked_equals_whole(make, requests, plain):
     run = make(prefill_chunk=7, shared_prefill_chunk=3)(*requests)
-    chunks = [chunk for plan in run.backend.plans for chunk in plan.chunks]
+    chunks = [chunk for plan in run.backend.plans for chunk in plan.complete]
     assert max(len(chunk.tokens) for chunk in chunks) <= 7
     assert len(chunks) > 50
+    assert_as_plain(run, plain, requests)
+
+
+def test_staged_equals_whole(make, requests, plain):
+    """Nothing fits beside the stream that runs, so that all prompts go through the model stage by stage."""
+    run = make(max_stall=0.0, slots=8, at_step={3: requests})(request(100, "x", make().text, most=400))
+    staged = [plan.staged for plan in run.backend.plans if plan.staged]
+    assert {piece.of for piece in staged} == {LAYERS}
+    assert sum(piece.first > 0 and bool(piece.chunk.start) for piece in staged) > 50
     assert_as_plain(run, plain, requests)
 
 

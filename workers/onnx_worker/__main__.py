@@ -118,7 +118,7 @@ def serve(
             envvar="DIPLEX_MAX_STALL",
             min=0,
             help="By how much a prompt may lengthen streams' gaps between tokens, in lengths of a gap; "
-            "more when more than one prompt waits for eight streams.",
+            "more where few streams would hold up many prompts.",
         ),
     ] = DEFAULT_MAX_STALL,
     kv_mib: Annotated[

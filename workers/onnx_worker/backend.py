@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -17,13 +18,17 @@ from numpy.typing import NDArray
 
 from workers.onnx_worker.kv_cache import KVCache
 from workers.onnx_worker.session import BoundRun, open_session
+from workers.onnx_worker.stages import StagedRun, Stages
 from workers.runtime.artefact import MODEL_FILE, ModelDescription
 from workers.runtime.engine.backend import StepResult
 from workers.runtime.engine.messages import EngineConfig
-from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StepPlan, Swap
+from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StagedChunk, StepPlan, Swap
 
 _WARM_LENGTH: Final = 8
 """Tokens of the run that lets ONNX Runtime allocate its arenas before the first request."""
+_MOST_PADDED: Final = 1.25
+"""Places of a padded run for each token in it, at most: a token takes less time in a larger run, but padding
+takes more than a run of its own for what is much shorter or longer."""
 
 _MALLOC_TRIM: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 """Gives free memory in glibc's heaps back; other C libraries do so by themselves or not at all."""
@@ -37,6 +42,13 @@ class OnnxBackend:
         self._description = description
         self._vocabulary = description.vocab_size
         self._session = open_session(config.folder / MODEL_FILE, threads=config.threads)
+        self._stages = Stages(
+            config.folder,
+            hidden_size=description.hidden_size,
+            vocab_size=description.vocab_size,
+            threads=config.threads,
+        )
+        self._staged: StagedRun | None = None
         self._cache = KVCache(description, slots=config.rows, max_length=self._max_length)
         self._decode_logits = np.empty((config.slots, description.vocab_size), np.float32)
         self._decode_runs: dict[int, BoundRun] = {}  # batch size -> run, bound once
@@ -48,12 +60,19 @@ class OnnxBackend:
         """Tokens that a slot can hold: the configured length, within the model's context."""
         return self._max_length
 
+    @property
+    def stages(self) -> int:
+        """See :class:`workers.runtime.engine.backend.Backend`."""
+        return max(len(self._stages), 1)
+
     def forward(self, plan: StepPlan) -> StepResult:
         """Runs one step; see :class:`workers.runtime.engine.backend.Backend`."""
-        began = time.perf_counter()
         for change in plan.changes:
             self._change(change)
-        logits = [self._prefill(chunk) for chunk in plan.chunks]
+        began = time.perf_counter()
+        logits = [self._prefill(chunks) for chunks in _runs(plan.chunks)]
+        if plan.staged:
+            logits.append(self._advance(plan.staged))
         between = time.perf_counter()
         if plan.rows:
             logits.append(self._decode(plan.rows))
@@ -69,6 +88,8 @@ class OnnxBackend:
         ONNX Runtime keeps the largest blocks it ever needed, for attention scores of a long prompt's chunk
         above all; a run that asks for it lets them go. It is a run over a token of a cache of its own.
         """
+        self._staged = None
+        self._stages.trim()
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         cache = KVCache(self._description, slots=1, max_length=_WARM_LENGTH).rows(0, 1)
@@ -87,16 +108,40 @@ class OnnxBackend:
             case Release(slot, keep):
                 self._cache.release(slot, keep)
 
-    def _prefill(self, chunk: Chunk) -> NDArray[np.float32]:
-        """A batch of one row, the chunk's slot. Returns ``[1, vocabulary]``, or no row for a middle chunk."""
-        tokens = len(chunk.tokens)
-        self._cache.reserve(chunk.slot, chunk.start + tokens)
-        logits = np.empty((int(chunk.last), self._vocabulary), np.float32)
-        run = BoundRun(self._session, self._cache.rows(chunk.slot, 1), (1, tokens), logits)
-        run.input_ids[0] = chunk.tokens
-        run.seqlens_k[0] = chunk.start + tokens - 1
-        run.logit_rows[:] = tokens - 1
-        return run(total_length=chunk.start + tokens)
+    def _prefill(self, chunks: list[Chunk]) -> NDArray[np.float32]:
+        """A batch of one row a chunk, padded on the right: what lies behind a row's end is never attended to.
+
+        Returns ``[last chunks, vocabulary]``.
+        """
+        start, width = chunks[0].start, max(len(chunk.tokens) for chunk in chunks)
+        for chunk in chunks:
+            self._cache.reserve(chunk.slot, start + width)
+        logits = np.empty((sum(chunk.last for chunk in chunks), self._vocabulary), np.float32)
+        rows = self._cache.rows(chunks[0].slot, len(chunks))
+        run = BoundRun(self._session, rows, (len(chunks), width), logits)
+        ends = []
+        for row, chunk in enumerate(chunks):
+            tokens = len(chunk.tokens)
+            run.input_ids[row, :tokens] = chunk.tokens
+            run.seqlens_k[row] = start + tokens - 1
+            if chunk.last:
+                ends.append(row * width + tokens - 1)
+        run.logit_rows[:] = ends
+        return run(total_length=start + width)
+
+    def _advance(self, staged: StagedChunk) -> NDArray[np.float32]:
+        """Some stages of a piece. Returns ``[1, vocabulary]`` or no row, as :meth:`_prefill` does."""
+        chunk = staged.chunk
+        if staged.of == 1:
+            return self._prefill([chunk])
+        if staged.first == 0:
+            self._cache.reserve(chunk.slot, chunk.start + len(chunk.tokens))
+            self._staged = self._stages.begin(chunk, self._cache.rows(chunk.slot, 1))
+        assert self._staged is not None  # noqa: S101  # a plan before began it
+        logits = self._staged.advance(staged.count)
+        if staged.complete:
+            self._staged = None
+        return logits
 
     def _decode(self, rows: tuple[Row, ...]) -> NDArray[np.float32]:
         """A batch of slots ``0 … len(rows)-1``; or several tokens of slot 0, if there are drafts."""
@@ -136,7 +181,7 @@ class OnnxBackend:
 
     def _warm(self, slots: int) -> None:
         tokens = (0,) * min(_WARM_LENGTH, self._max_length - 1)
-        self._prefill(Chunk(sequence=0, slot=0, start=0, tokens=tokens, last=True))
+        self._prefill([Chunk(sequence=0, slot=0, start=0, tokens=tokens, last=True)])
         for slot in range(slots):
             self._cache.reserve(slot, len(tokens) + 1)
         for batch in {1, slots}:
@@ -145,3 +190,25 @@ class OnnxBackend:
             run(total_length=len(tokens) + 1)
         for slot in range(slots):
             self._cache.release(slot, 0)
+
+
+def _runs(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """Chunks that are computed together: those that begin prompts of about the same length, side by side.
+
+    Behind tokens that a slot holds already, the graph's attention takes one row only.
+    """
+    run: list[Chunk] = []
+    for chunk in chunks:
+        if run and not _joins(chunk, run):
+            yield run
+            run = []
+        run.append(chunk)
+    if run:
+        yield run
+
+
+def _joins(chunk: Chunk, run: list[Chunk]) -> bool:
+    if chunk.start or run[0].start or chunk.slot != run[-1].slot + 1:
+        return False
+    sizes = [len(each.tokens) for each in (*run, chunk)]
+    return len(sizes) * max(sizes) <= _MOST_PADDED * sum(sizes)

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
@@ -39,12 +39,14 @@ def has_vnni() -> bool:
     return "avx512_vnni" in flags or "avx_vnni" in flags
 
 
-def open_session(model: Path, *, threads: int) -> onnxruntime.InferenceSession:
+def open_session(model: Path, *, threads: int, packed: bool = True) -> onnxruntime.InferenceSession:
     """Opens a prepared graph on the CPU.
 
     Args:
         model: The ``.onnx`` file; its weights lie beside it.
         threads: Threads that compute; 0 for one a usable core.
+        packed: Whether weights are copied and laid out for the processor, which small runs gain from. If not,
+            the file is mapped and takes memory only as far as it is used.
 
     Raises:
         UnsupportedModel: ONNX Runtime can't open it.
@@ -56,6 +58,8 @@ def open_session(model: Path, *, threads: int) -> onnxruntime.InferenceSession:
     if not has_vnni():
         # Sums of unsigned times signed bytes could overflow their 16 bits; this is exact, and slower.
         options.add_session_config_entry("session.x64quantprecision", "1")
+    if not packed:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.log_severity_level = _ERRORS_ONLY
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
@@ -120,13 +124,18 @@ class BoundRun:
             "logit_rows": self.logit_rows,
         }
         for name, array in inputs.items():
-            self._binding.bind_input(name, _CPU, 0, array.dtype, array.shape, array.ctypes.data)
-        self._bind_output("logits", self._logits)
+            bind_input(self._binding, name, array)
+        bind_output(self._binding, "logits", self._logits)
         for name, rows in self._cache.items():
-            self._binding.bind_input(
-                f"past_key_values.{name}", _CPU, 0, rows.dtype, rows.shape, rows.ctypes.data
-            )
-            self._bind_output(f"present.{name}", rows)
+            bind_input(self._binding, f"past_key_values.{name}", rows)
+            bind_output(self._binding, f"present.{name}", rows)
 
-    def _bind_output(self, name: str, array: NDArray[np.float32]) -> None:
-        self._binding.bind_output(name, _CPU, 0, array.dtype, array.shape, array.ctypes.data)
+
+def bind_input(binding: onnxruntime.IOBinding, name: str, array: NDArray[Any]) -> None:
+    """Lets a run read an array, which the caller keeps alive."""
+    binding.bind_input(name, _CPU, 0, array.dtype, array.shape, array.ctypes.data)
+
+
+def bind_output(binding: onnxruntime.IOBinding, name: str, array: NDArray[Any]) -> None:
+    """Lets a run write to an array, which the caller keeps alive."""
+    binding.bind_output(name, _CPU, 0, array.dtype, array.shape, array.ctypes.data)

@@ -4,6 +4,7 @@ A prepared artefact is a folder::
 
     model.onnx        the graph; its inputs and outputs are described in workers.onnx_worker.convert.graph
     model.onnx.data   its weights
+    stage-NN.onnx     the graph again, cut behind every few layers, over the same weights
     tokenizer.json    a Hugging Face ``tokenizers`` file; adds no token by itself (see ``add_bos``)
     model.json        a ModelDescription
 
@@ -25,6 +26,8 @@ FORMAT_VERSION: Final = 1
 
 MODEL_FILE: Final = "model.onnx"
 WEIGHTS_FILE: Final = "model.onnx.data"
+STAGE_FILES: Final = "stage-*.onnx"
+"""Pattern of their names, which sort in the order of the stages."""
 TOKENIZER_FILE: Final = "tokenizer.json"
 DESCRIPTION_FILE: Final = "model.json"
 

@@ -15,6 +15,7 @@ from workers.onnx_worker.convert.graph import LlamaGraph
 from workers.onnx_worker.convert.int8 import Int8
 from workers.onnx_worker.convert.llama import LlamaShape, read_shape, tensor_shapes
 from workers.onnx_worker.convert.precision import Precision
+from workers.onnx_worker.convert.stages import stage_name, stages
 from workers.onnx_worker.convert.tokenizer import adds_bos, build_tokenizer
 from workers.onnx_worker.convert.weights import WeightFile
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelDescription
@@ -58,6 +59,8 @@ def convert_gguf(source: Path, target: Path, *, precision: str, report: Report) 
     with WeightFile(target / WEIGHTS_FILE) as weights:
         model = LlamaGraph(tensors, built, matrices, weights, _counter(built, report)).build()
     (target / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
+    for number, stage in enumerate(stages(model, built)):
+        (target / stage_name(number)).write_bytes(stage.SerializeToString(deterministic=True))
     description = _describe(file, shape, tokenizer, precision)
     description.save(target)
     return description

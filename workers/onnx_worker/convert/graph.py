@@ -112,7 +112,7 @@ class LlamaGraph:
         self._rotary_tables()
         residual = self._precision.embed(nodes, "input_ids", self._matrix("token_embd.weight"))
         states = nodes.add(
-            "SimplifiedLayerNormalization", "layers.0.attention_input",
+            "SimplifiedLayerNormalization", layer_input(0)[0],
             [residual, self._norm("blk.0.attn_norm.weight")], axis=-1, epsilon=shape.rms_epsilon,
         )  # fmt: skip
         for layer in range(shape.layers):
@@ -123,14 +123,13 @@ class LlamaGraph:
             projected = self._linear(
                 f"{prefix}.attention_output", attended, f"blk.{layer}.attn_output.weight"
             )
-            states, residual = self._add_and_norm(
-                f"{prefix}.ffn_input", projected, residual, f"blk.{layer}.ffn_norm.weight"
-            )
+            names = (f"{prefix}.ffn_input", f"{prefix}.ffn_input.residual")
+            states, residual = self._add_and_norm(names, projected, residual, f"blk.{layer}.ffn_norm.weight")
             states = self._feed_forward(layer, states)
             last = layer == shape.layers - 1
             norm = "output_norm.weight" if last else f"blk.{layer + 1}.attn_norm.weight"
-            output = "head_input" if last else f"layers.{layer + 1}.attention_input"
-            states, residual = self._add_and_norm(output, states, residual, norm)
+            names = ("head_input", "head_input.residual") if last else layer_input(layer + 1)
+            states, residual = self._add_and_norm(names, states, residual, norm)
         rows = nodes.weights.add("head_input.rows_shape", np.array([-1, shape.hidden], dtype=np.int64))
         states = nodes.add("Reshape", "head_input.rows", [states, rows])
         self._precision.head(nodes, states, None if shape.tied else self._matrix("output.weight"))
@@ -173,13 +172,13 @@ class LlamaGraph:
             wanted.append(nodes.add("Gather", f"{name}.wanted", [rows, "logit_rows"], axis=1))
         return wanted[0], wanted[1]
 
-    def _add_and_norm(self, output: str, states: str, residual: str, norm: str) -> tuple[str, str]:
-        total = f"{output}.residual"
+    def _add_and_norm(self, names: tuple[str, str], states: str, residual: str, norm: str) -> tuple[str, str]:
+        output, total = names
         self._nodes.add_many(
             "SkipSimplifiedLayerNormalization", [output, "", "", total], [states, residual, self._norm(norm)],
             epsilon=self._shape.rms_epsilon,
         )  # fmt: skip
-        return output, total
+        return names
 
     def _linear(self, name: str, states: str, tensor: str) -> str:
         return self._precision.linear(self._nodes, name, states, [self._matrix(tensor)])
@@ -224,6 +223,14 @@ class LlamaGraph:
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)],
         )
+
+
+def layer_input(layer: int) -> tuple[str, str]:
+    """Names of what goes into a layer: normalised states and residual, float32 ``[batch, sequence, hidden]``.
+
+    The first layer's residual has another name.
+    """
+    return f"layers.{layer}.attention_input", f"layers.{layer}.attention_input.residual"
 
 
 def _value(name: str, kind: int, shape: tuple[int | str, ...]) -> ValueInfoProto:

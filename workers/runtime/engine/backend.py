@@ -19,7 +19,7 @@ class StepResult:
     """Float32 ``[len(plan.sampled), vocabulary]``, one row for each of ``plan.sampled``. The array may be
     overwritten by the next step."""
     prefill_seconds: float
-    """Time of the chunks, and of the changes before them."""
+    """Time of the chunks."""
     decode_seconds: float
     """Time of the decode run."""
 
@@ -30,6 +30,10 @@ class Backend(Protocol):
     @property
     def max_length(self) -> int:
         """Tokens that a slot can hold."""
+
+    @property
+    def stages(self) -> int:
+        """Parts of the model that it can compute one by one, for a staged chunk; 1 if it can't."""
 
     def forward(self, plan: StepPlan) -> StepResult:
         """Runs one step."""

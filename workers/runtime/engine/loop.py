@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diplex.errors import InternalError, QueueFull
 from workers.runtime.engine.answer import Answer
 from workers.runtime.engine.backend import Backend, StepResult
-from workers.runtime.engine.budget import PrefillBudget
+from workers.runtime.engine.budget import Allowance, PrefillBudget
 from workers.runtime.engine.intake import Arrived, Closed, Encoded, InboxItem, ModelText, Unencodable
 from workers.runtime.engine.messages import (
     Admitted,
@@ -87,14 +87,12 @@ class Engine:
         """Steps while there is work, waits for the inbox otherwise; returns when the supervisor is gone."""
         while self._drain_inbox():
             drafts = self._speculation.drafts() if self._speculation else 0
-            budget = self._budget.tokens(self._scheduler.decoding, self._scheduler.prompts)
-            self._step(self._scheduler.schedule(budget, drafts))
+            allowance = self._budget.allowance(self._scheduler.decoding, self._scheduler.prompts)
+            self._step(self._scheduler.schedule(allowance, drafts))
 
     def _step(self, plan: StepPlan) -> None:
-        for chunk in plan.chunks:
-            self._answers[chunk.sequence].start()
-        for row in plan.rows:
-            self._answers[row.sequence].start()
+        for sequence in plan.sequences:
+            self._answers[sequence].start()
         result = self._backend.forward(plan)
         committed = self._scheduler.commit(plan, self._sample(plan, result.logits))
         self._measure(plan, result, committed)
@@ -171,7 +169,7 @@ class Engine:
 
     def _settle(self) -> None:
         """Carries out what the scheduler still wants done to the slots, though no step follows."""
-        if plan := self._scheduler.schedule(0):
+        if plan := self._scheduler.schedule(Allowance(0)):
             self._backend.forward(plan)
 
     def _admit(self, request: Encoded) -> None:
@@ -223,12 +221,12 @@ class Engine:
 
     def _measure(self, plan: StepPlan, result: StepResult, committed: list[Committed]) -> None:
         """Books what a step took."""
-        prefilled, decoded = sum(len(chunk.tokens) for chunk in plan.chunks), len(plan.rows)
-        self._budget.record(prefilled, result.prefill_seconds, decoded, result.decode_seconds)
+        prefilled, decoded = plan.prompt_tokens, len(plan.rows)
+        self._budget.record(plan, result.prefill_seconds, result.decode_seconds)
         if prefilled:
             self._prefill_rate.add(prefilled, result.prefill_seconds)
         if decoded:
-            self._decode_rate.add(len(committed) - sum(c.last for c in plan.chunks), result.decode_seconds)
+            self._decode_rate.add(len(committed) - sum(c.last for c in plan.complete), result.decode_seconds)
         if self._speculation and decoded == 1 and not prefilled:
             (row,) = plan.rows
             guessed = sum(token.guessed for token in committed)

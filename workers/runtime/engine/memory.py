@@ -19,13 +19,16 @@ _LEAST_TOKENS: Final = 16
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
-def engine_limits(config: EngineConfig, description: ModelDescription, max_length: int) -> Limits:
+def engine_limits(
+    config: EngineConfig, description: ModelDescription, max_length: int, stages: int = 1
+) -> Limits:
     """What an engine may give away, by its options and by the memory that is available now.
 
     Args:
         config: The engine's options.
         description: The model.
         max_length: Tokens that a slot can hold.
+        stages: Parts of the model that the backend can compute one by one.
 
     Raises:
         ResourceExhausted: There is hardly any memory for keys and values.
@@ -42,7 +45,7 @@ def engine_limits(config: EngineConfig, description: ModelDescription, max_lengt
             f"which is less than {_LEAST_TOKENS}: give more with --kv-mib, or free some memory"
         )
     cached = config.prefix_cache_mib * _MEBIBYTE // token_bytes
-    return Limits(config.slots, config.rows, min(max_length, tokens), tokens, cached)
+    return Limits(config.slots, config.rows, min(max_length, tokens), tokens, cached, stages)
 
 
 def available_bytes(proc: Path = Path("/proc"), cgroups: Path = _CGROUPS) -> int | None:

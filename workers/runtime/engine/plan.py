@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -48,6 +49,27 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class StagedChunk:
+    """Prefill a piece of a sequence: some stages of the model now, the others in later steps.
+
+    Until it is complete, the next steps go on with it, or none does any more since its sequence is gone.
+    """
+
+    chunk: Chunk
+    first: int
+    """The stage to begin with; 0 for a new piece."""
+    count: int
+    """Stages to compute."""
+    of: int
+    """All stages."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the piece is computed with this."""
+        return self.first + self.count == self.of
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """Decode one sequence: row ``i`` of a step is slot ``i``."""
 
@@ -62,23 +84,47 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step: changes in their order, then prefill, then one decode run over rows ``0 … len(rows)-1``.
+    """One step: changes in their order, then chunks, then one decode run over rows ``0 … len(rows)-1``.
 
-    Logits are wanted for the chunks with ``last``, in their order, then for the rows in theirs, behind every
-    token that the row takes in.
+    Chunks that begin a prompt come first and, if there are several, in slots one behind the other, so that a
+    backend can compute them in one padded run.
+
+    Logits are wanted for the chunks with ``last``, in their order, the complete staged one among them as the
+    last of all, then for the rows in theirs, behind every token that the row takes in.
     """
 
     changes: tuple[Change, ...] = ()
     chunks: tuple[Chunk, ...] = ()
     rows: tuple[Row, ...] = ()
+    staged: StagedChunk | None = None
+
+    @property
+    def sequences(self) -> Iterator[int]:
+        """All that are worked on."""
+        yield from (chunk.sequence for chunk in self.chunks)
+        if self.staged:
+            yield self.staged.chunk.sequence
+        yield from (row.sequence for row in self.rows)
+
+    @property
+    def prompt_tokens(self) -> float:
+        """Prompt tokens computed; of a staged piece, its part of the stages."""
+        staged = self.staged
+        part = len(staged.chunk.tokens) * staged.count / staged.of if staged else 0
+        return sum(len(chunk.tokens) for chunk in self.chunks) + part
+
+    @property
+    def complete(self) -> tuple[Chunk, ...]:
+        """The chunks that are computed when the step is done."""
+        return (*self.chunks, self.staged.chunk) if self.staged and self.staged.complete else self.chunks
 
     @property
     def sampled(self) -> tuple[int, ...]:
         """The sequence of every row of logits, in the order of the logits."""
         return (
-            *(chunk.sequence for chunk in self.chunks if chunk.last),
+            *(chunk.sequence for chunk in self.complete if chunk.last),
             *(row.sequence for row in self.rows for _ in range(1 + len(row.drafts))),
         )
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.chunks or self.rows)
+        return bool(self.changes or self.chunks or self.rows or self.staged)

@@ -105,7 +105,7 @@ def _load(
     description = ModelDescription.load(config.folder)
     text = ModelText(Tokenizer.from_file(config.folder / TOKENIZER_FILE), description)
     backend = load_backend(description, config)
-    limits = engine_limits(config, description, backend.max_length)
+    limits = engine_limits(config, description, backend.max_length, backend.stages)
     inbox: SimpleQueue[InboxItem] = SimpleQueue()
     intake = Intake(text, max_length=limits.max_length, inbox=inbox, send=send)
     engine = Engine(backend, text, config, limits, inbox=inbox, send=send)

@@ -15,7 +15,7 @@ class Rate:
     _tokens: float = 0.0
     _seconds: float = 0.0
 
-    def add(self, tokens: int, seconds: float) -> None:
+    def add(self, tokens: float, seconds: float) -> None:
         """Takes in one step's work."""
         keep = 0.5 ** (seconds / _HALF_LIFE)
         self._tokens = self._tokens * keep + tokens

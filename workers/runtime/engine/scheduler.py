@@ -13,7 +13,9 @@ from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 from typing import Final
 
-from workers.runtime.engine.plan import Chunk, Row, StepPlan
+from workers.runtime.engine.budget import Allowance
+from workers.runtime.engine.plan import Row, StepPlan
+from workers.runtime.engine.prefill import Prefill
 from workers.runtime.engine.sequence import Sequence
 from workers.runtime.engine.slots import Slot, SlotTable
 from workers.runtime.engine.waiting import WaitingSequences
@@ -24,9 +26,6 @@ COPIED_PER_COMPUTED: Final = 32
 _GROWTH: Final = 16
 """Tokens that are left free for each running sequence when another one is admitted, lest it be preempted at
 once."""
-_OLDEST_SHARE: Final = 4
-"""One in so many prompt tokens of a step is for the sequence that was admitted first, so that newer and
-shorter prompts don't keep it waiting for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,8 @@ class Limits:
     """Tokens that all slots may hold together; ``max_length`` at least."""
     cached_tokens: int
     """Tokens that free slots may hold together; 0 turns the prefix cache off."""
+    stages: int = 1
+    """Parts of the model that a backend can compute one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Scheduler:
         self._limits = limits
         self._waiting = WaitingSequences() if waiting is None else waiting
         self._table = SlotTable(limits.rows, limits.cached_tokens)
+        self._prefill = Prefill(self._table, limits.stages)
         self._by_id: dict[int, Sequence] = {}  # id -> sequence, waiting or running
         self._running: dict[int, Sequence] = {}  # id -> sequence, in the order of admission
         self._admissions = 0
@@ -119,25 +121,25 @@ class Scheduler:
         """Empties the prefix cache; the next plan hands the memory back."""
         self._table.evict(self._table.cached)
 
-    def schedule(self, prefill_budget: int, most_drafts: int = 0) -> StepPlan:
+    def schedule(self, allowance: Allowance, most_drafts: int = 0) -> StepPlan:
         """The next step; empty when there is nothing to do.
 
         Args:
-            prefill_budget: Prompt tokens to compute, at most.
+            allowance: What may be spent on prompts.
             most_drafts: Guesses that may be tried if a single sequence is at work.
         """
         self._make_room()
         self._admit()
-        budget = self._copy_prefixes(prefill_budget)
+        self._copy_prefixes(allowance)
         decoding = self._line_up()
-        chunks = tuple(self._chunks(budget))
+        chunks, staged = self._prefill.choose(self._running.values(), allowance, len(decoding))
         if len(self._running) > 1:
             most_drafts = 0
         rows = tuple(
             Row(sequence.id, sequence.length, sequence.tokens[-1], self._drafts(sequence, most_drafts))
             for sequence in decoding
         )
-        return StepPlan(self._table.take_changes(), chunks, rows)
+        return StepPlan(self._table.take_changes(), chunks, rows, staged)
 
     def commit(self, plan: StepPlan, tokens: Ordered[int]) -> list[Committed]:
         """Takes in what a step did: ``tokens`` are those of ``plan.sampled``, in their order.
@@ -150,7 +152,8 @@ class Scheduler:
             raise ValueError(f"{len(tokens)} tokens for {len(plan.sampled)} sampled")
         committed = []
         remaining = iter(tokens)
-        for chunk in plan.chunks:
+        self._prefill.commit(plan)
+        for chunk in plan.complete:
             sequence = self._running.get(chunk.sequence)
             if sequence is not None and sequence.slot is not None:
                 sequence.slot.length += len(chunk.tokens)
@@ -195,6 +198,7 @@ class Scheduler:
     def _leave(self, sequence: Sequence) -> Slot:
         """Takes a sequence out of those that run; its slot, which somebody has to free."""
         del self._running[sequence.id]
+        self._prefill.forget(sequence)
         slot, sequence.slot = sequence.slot, None
         assert slot is not None  # noqa: S101  # it ran
         return slot
@@ -205,15 +209,14 @@ class Scheduler:
 
     # -------------------------------------------------------------------------------------- a step
 
-    def _copy_prefixes(self, budget: int) -> int:
-        """Copies what others hold already; returns what is left of the budget."""
+    def _copy_prefixes(self, allowance: Allowance) -> None:
+        """Copies what others hold already."""
         for sequence in self._running.values():
             if sequence.slot is not None and sequence.slot.prefix is not None:
-                copied = self._table.copy(sequence.slot, budget * COPIED_PER_COMPUTED)
-                budget -= -(-copied // COPIED_PER_COMPUTED)
+                copied = self._table.copy(sequence.slot, allowance.tokens * COPIED_PER_COMPUTED)
+                allowance.spend(-(-copied // COPIED_PER_COMPUTED))
                 if not sequence.generated:
                     sequence.cached = min(sequence.cached + copied, len(sequence.prompt) - 1)
-        return budget
 
     def _line_up(self) -> list[Sequence]:
         """Brings what decodes into the first rows; returns it by row."""
@@ -223,35 +226,6 @@ class Scheduler:
         for row, hole in zip(outside, inside, strict=True):
             self._table.swap(row, hole)
         return [decoding[slot.owner] for slot in self._table.slots[: len(decoding)]]
-
-    def _chunks(self, budget: int) -> Iterator[Chunk]:
-        """Pieces of prompts under the budget: by priority, then what is done soonest, then in order."""
-        pending = self._pending()
-        oldest = min(pending, key=lambda s: s.admitted, default=None)
-        kept = -(-budget // _OLDEST_SHARE)  # for the oldest
-        for sequence in pending:
-            if sequence is oldest:
-                kept = 0
-            size = min(sequence.missing, budget - kept)
-            if size > 0 and sequence.slot is not None:
-                start = sequence.length
-                tokens = tuple(sequence.tokens[start : start + size])
-                yield Chunk(sequence.id, sequence.slot.row, start, tokens, last=size == sequence.missing)
-                budget -= size
-
-    def _pending(self) -> list[Sequence]:
-        """What is to be prefilled, in order. What others want to copy is as urgent as they are."""
-        urgency: dict[int, int] = {}  # id -> priority
-        pending = []
-        for sequence in reversed(self._running.values()):
-            own = urgency[sequence.id] = max(urgency.get(sequence.id, 0), sequence.priority)
-            prefix = sequence.slot.prefix if sequence.slot else None
-            if prefix is not None:
-                owner = prefix.source.owner
-                urgency[owner] = max(urgency.get(owner, 0), own)
-            elif sequence.missing > 1:
-                pending.append(sequence)
-        return sorted(pending, key=lambda s: (-urgency[s.id], s.missing, s.admitted))
 
     def _drafts(self, sequence: Sequence, most: int) -> tuple[int, ...]:
         return sequence.drafts(most, self._limits.max_length) if most else ()

@@ -19,7 +19,8 @@ from workers.onnx_worker.convert import convert_gguf
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.progress import Phase, silent
 
-FILES = {"model.json", "model.onnx", "model.onnx.data", "tokenizer.json"}
+STAGES = {f"stage-{number:02}.onnx" for number in range(LAYERS)}
+FILES = {"model.json", "model.onnx", "model.onnx.data", "tokenizer.json", *STAGES}
 
 
 def digests(folder):

@@ -53,7 +53,7 @@ PROMPTS = ("a", "Bonjour", "the model of the assistant", "x" * 21, "12", "to and
 
 
 def test_batch_matches_single():
-    requests = [request(number, prompt, max_tokens=6 + number) for number, prompt in enumerate(PROMPTS)]
+    requests = [request(number, prompt, max_tokens=12 + number) for number, prompt in enumerate(PROMPTS)]
     together = Run(FakeBackend())(*requests)
     assert max(len(plan.rows) for plan in together.backend.plans) == 4
     for item in requests:

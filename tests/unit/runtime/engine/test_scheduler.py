@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workers.runtime.engine.budget import Allowance
 from workers.runtime.engine.plan import Chunk, Copy, Release, Row, StepPlan, Swap
 from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.scheduler import Committed, Limits, Scheduler
@@ -28,12 +29,12 @@ def sequence(number, prompt=(10, 11, 12), *, max_tokens=None, priority=0, **more
 
 def step(scheduler, token=WORD, budget=BUDGET):
     """One step in which every sequence gets the same token."""
-    plan = scheduler.schedule(budget)
+    plan = scheduler.schedule(Allowance(budget))
     return plan, scheduler.commit(plan, [token] * len(plan.sampled))
 
 
 def test_nothing_to_do():
-    plan = scheduler().schedule(BUDGET)
+    plan = scheduler().schedule(Allowance(BUDGET))
     assert plan == StepPlan()
     assert not plan
 
@@ -88,9 +89,22 @@ def test_one_step_prefills_several_prompts_up_to_its_budget():
     assert [(chunk.sequence, chunk.tokens) for chunk in plan.chunks] == [
         (1, (10, 11, 12)),
         (2, (10, 11, 12)),
-        (3, (10, 11)),
     ]
     assert plan.sampled == (1, 2)
+
+
+def test_prompts_that_begin_together_stand_side_by_side():
+    under_test = scheduler(slots=4, rows=8)
+    under_test.add(sequence(1))
+    step(under_test)
+    under_test.add(sequence(2, range(10, 40)))
+    step(under_test)
+    for number in (3, 4):
+        under_test.add(sequence(number, range(50, 53)))
+    plan, _ = step(under_test)
+    assert [(chunk.sequence, chunk.slot, chunk.start) for chunk in plan.chunks] == [(3, 1, 0), (4, 2, 0)]
+    plan, _ = step(under_test)
+    assert [row.sequence for row in plan.rows] == [1, 3, 4]
 
 
 def test_a_newcomer_shares_steps_with_what_runs():
@@ -109,17 +123,17 @@ def test_a_newcomer_shares_steps_with_what_runs():
     assert under_test.decoding == 2
 
 
-def test_short_prompts_go_before_long_ones_but_for_a_share_of_the_oldest():
-    under_test = scheduler()
+def test_short_prompts_go_before_long_ones_but_for_a_turn_of_the_oldest():
+    under_test = scheduler(slots=8)
     under_test.add(sequence(1, range(10, 40)))
     step(under_test)
-    for number in (2, 3):
-        under_test.add(sequence(number, range(50, 60)))
-    sizes = []
-    for _ in range(4):
+    for number in range(2, 7):
+        under_test.add(sequence(number, range(50, 56)))
+    order = []
+    for _ in range(6):
         plan, _ = step(under_test)
-        sizes.append({chunk.sequence: len(chunk.tokens) for chunk in plan.chunks})
-    assert sizes == [{2: 6, 1: 2}, {2: 4, 3: 2, 1: 2}, {3: 6, 1: 2}, {3: 2, 1: 6}]
+        order += [chunk.sequence for chunk in plan.chunks]
+    assert order == [2, 3, 4, 1, 5, 6]
 
 
 def test_prefill_is_by_priority_then_in_order():
@@ -128,6 +142,101 @@ def test_prefill_is_by_priority_then_in_order():
         under_test.add(sequence(number, priority=priority))
     order = [chunk.sequence for chunk in step(under_test, budget=9)[0].chunks]
     assert order == [3, 1, 2]
+
+
+# ------------------------------------------------------------------------------------- in stages
+
+STAGES = 3
+LONG = tuple(range(100, 140))
+
+
+def bounded(worth, tokens=64):
+    return Allowance(tokens, worth)
+
+
+def flying(scheduler, worth):
+    """One step; what it did of a staged piece: sequence, start, tokens, first stage, count."""
+    plan = scheduler.schedule(bounded(worth))
+    scheduler.commit(plan, [WORD] * len(plan.sampled))
+    if plan.staged is None:
+        return plan, None
+    chunk = plan.staged.chunk
+    return plan, (chunk.sequence, chunk.start, len(chunk.tokens), plan.staged.first, plan.staged.count)
+
+
+def beside_a_stream(**changes):
+    """A scheduler in which sequence 1 decodes."""
+    under_test = Scheduler(Limits(4, 8, 256, 10**6, 0, STAGES))
+    under_test.add(sequence(1, **changes))
+    step(under_test)
+    return under_test
+
+
+def test_what_fits_beside_streams_is_computed_at_once():
+    under_test = beside_a_stream()
+    under_test.add(sequence(2, LONG))
+    plan, staged = flying(under_test, 80)
+    assert [len(chunk.tokens) for chunk in plan.chunks] == [40]
+    assert staged is None
+
+
+def test_what_does_not_fit_goes_in_stages_and_streams_go_on():
+    under_test = beside_a_stream()
+    under_test.add(sequence(2, LONG))
+    seen = []
+    while under_test.decoding == 1:
+        plan, staged = flying(under_test, 20)
+        seen.append(staged)
+        assert [row.sequence for row in plan.rows] == [1]
+        assert plan.staged.chunk.slot == 7
+    size = seen[0][2]
+    assert 20 < size < 40
+    assert seen[:STAGES] == [(2, 0, size, stage, 1) for stage in range(STAGES)]
+    assert seen[STAGES][:4] == (2, size, 40 - size, 0)
+    assert plan.staged.complete
+    assert plan.sampled == (2, 1)
+    assert [row.sequence for row in flying(under_test, 20)[0].rows] == [1, 2]
+
+
+def test_a_flight_takes_as_many_stages_as_fit_and_lands_at_once_when_nobody_waits():
+    under_test = beside_a_stream()
+    under_test.add(sequence(2, LONG))
+    assert flying(under_test, 20)[1][3:] == (0, 1)
+    under_test.remove(1)
+    plan = under_test.schedule(Allowance(64))
+    assert (plan.staged.first, plan.staged.count) == (1, 2)
+
+
+def test_short_prompts_pass_a_flight_in_every_other_step():
+    under_test = beside_a_stream()
+    under_test.add(sequence(2, LONG))
+    flying(under_test, 40)
+    for number in (3, 4):
+        under_test.add(sequence(number, range(50, 60)))
+    done = []
+    for _ in range(4):
+        plan, staged = flying(under_test, 26)
+        done.append(([chunk.sequence for chunk in plan.chunks], staged is not None))
+    assert ([3], False) in done or ([3, 4], False) in done
+    assert ([], True) in done
+
+
+def test_a_step_without_means_gets_on_by_one_stage():
+    under_test = beside_a_stream()
+    under_test.add(sequence(2, LONG))
+    for stage in range(STAGES):
+        assert flying(under_test, 0)[1] == (2, 0, 1, stage, 1)
+
+
+def test_what_left_in_flight_begins_anew():
+    under_test = beside_a_stream()
+    under_test.add(sequence(2, LONG))
+    flying(under_test, 20)
+    under_test.remove(2)
+    assert flying(under_test, 20)[1] is None
+    under_test.add(sequence(3, LONG))
+    assert flying(under_test, 20)[1][:2] == (3, 0)
+    assert flying(under_test, 20)[1][3] == 1
 
 
 # ---------------------------------------------------------------------------------------- rows
@@ -199,7 +308,7 @@ def test_max_tokens(most):
     under_test.add(sequence(1, max_tokens=most))
     finishes = [step(under_test)[1][0].finish for _ in range(most)]
     assert finishes == [None] * (most - 1) + [FinishReason.MAX_TOKENS]
-    plan = under_test.schedule(BUDGET)
+    plan = under_test.schedule(Allowance(BUDGET))
     assert not plan.chunks + plan.rows
 
 
@@ -215,10 +324,10 @@ def test_a_sequence_removed_between_plan_and_commit_is_passed_over():
     under_test = scheduler()
     for number in (1, 2):
         under_test.add(sequence(number))
-    plan = under_test.schedule(BUDGET)
+    plan = under_test.schedule(Allowance(BUDGET))
     assert under_test.remove(1)
     assert under_test.commit(plan, [3, 4]) == [Committed(2, 4, None)]
-    plan = under_test.schedule(BUDGET)
+    plan = under_test.schedule(Allowance(BUDGET))
     assert Swap(1, 0) in plan.changes
     assert plan.rows == (Row(2, 3, 4),)
 
@@ -236,7 +345,7 @@ def test_the_number_of_tokens_must_be_that_of_the_plan():
     under_test = scheduler()
     under_test.add(sequence(1))
     with pytest.raises(ValueError, match="2 tokens for 1 sampled"):
-        under_test.commit(under_test.schedule(BUDGET), [1, 2])
+        under_test.commit(under_test.schedule(Allowance(BUDGET)), [1, 2])
 
 
 # ------------------------------------------------------------------------------- prefix cache
@@ -387,9 +496,9 @@ def test_what_was_of_use_least_recently_goes_first():
 def test_forgetting_gives_everything_back():
     under_test = cached()
     run(under_test, 1, PROMPT)
-    under_test.schedule(BUDGET)
+    under_test.schedule(Allowance(BUDGET))
     under_test.forget()
-    assert under_test.schedule(BUDGET) == StepPlan(changes=(Release(0, 0),))
+    assert under_test.schedule(Allowance(BUDGET)) == StepPlan(changes=(Release(0, 0),))
     assert under_test.cached == 0
 
 
@@ -458,7 +567,7 @@ def test_a_lone_sequence_may_fill_everything():
 def speculating(prompt=(20, 21, 22, 23, 20, 21), **more):
     under_test = scheduler()
     under_test.add(sequence(1, prompt, lookup=PromptLookup(), **more))
-    plan = under_test.schedule(BUDGET, 4)
+    plan = under_test.schedule(Allowance(BUDGET), 4)
     assert plan.rows == ()
     under_test.commit(plan, [22])
     return under_test
@@ -466,35 +575,35 @@ def speculating(prompt=(20, 21, 22, 23, 20, 21), **more):
 
 def test_guesses_are_taken_as_long_as_they_are_right():
     under_test = speculating()
-    plan = under_test.schedule(BUDGET, 4)
+    plan = under_test.schedule(Allowance(BUDGET), 4)
     assert plan.rows == (Row(1, 6, 22, (23, 20, 21, 22)),)
     assert plan.sampled == (1,) * 5
     committed = under_test.commit(plan, [23, 20, 99, 22, 23])
     assert [(one.token, one.guessed) for one in committed] == [(23, True), (20, True), (99, False)]
-    plan = under_test.schedule(BUDGET, 4)
+    plan = under_test.schedule(Allowance(BUDGET), 4)
     # Behind what was right, the slot holds what was taken in for a wrong guess: it is written over.
     assert plan.rows == (Row(1, 9, 99),)
 
 
 def test_all_guesses_right_give_one_token_more():
     under_test = speculating()
-    plan = under_test.schedule(BUDGET, 2)
+    plan = under_test.schedule(Allowance(BUDGET), 2)
     committed = under_test.commit(plan, [23, 20, 55])
     assert [one.token for one in committed] == [23, 20, 55]
-    assert under_test.schedule(BUDGET, 2).rows == (Row(1, 9, 55),)
+    assert under_test.schedule(Allowance(BUDGET), 2).rows == (Row(1, 9, 55),)
 
 
 @pytest.mark.parametrize(("most", "drafts"), [(2, 0), (3, 1), (5, 3), (9, 4)])
 def test_no_more_is_guessed_than_may_be_said(most, drafts):
     under_test = speculating(max_tokens=most)
-    assert len(under_test.schedule(BUDGET, 4).rows[0].drafts) == drafts
+    assert len(under_test.schedule(Allowance(BUDGET), 4).rows[0].drafts) == drafts
 
 
 def test_no_more_is_guessed_than_the_context_holds():
     under_test = scheduler(max_length=10)
     under_test.add(sequence(1, (20, 21, 22, 23, 20, 21), lookup=PromptLookup()))
-    under_test.commit(under_test.schedule(BUDGET, 4), [22])
-    plan = under_test.schedule(BUDGET, 4)
+    under_test.commit(under_test.schedule(Allowance(BUDGET), 4), [22])
+    plan = under_test.schedule(Allowance(BUDGET), 4)
     assert len(plan.rows[0].drafts) == 2
     committed = under_test.commit(plan, [23, 20, 21])
     assert [one.finish for one in committed] == [None, None, FinishReason.CONTEXT_LENGTH]
@@ -503,7 +612,7 @@ def test_no_more_is_guessed_than_the_context_holds():
 @pytest.mark.parametrize(("end", "reason"), [(END, FinishReason.END_OF_SEQUENCE), (STOP, FinishReason.STOP)])
 def test_what_ends_a_sequence_ends_it_in_the_middle_of_guesses(end, reason):
     under_test = speculating((20, 21, 22, 23, end, 25, 20, 21))
-    plan = under_test.schedule(BUDGET, 4)
+    plan = under_test.schedule(Allowance(BUDGET), 4)
     assert plan.rows[0].drafts == (23, end, 25, 20)
     committed = under_test.commit(plan, [23, end, 25, 20, 21])
     assert [(one.token, one.finish) for one in committed] == [(23, None), (end, reason)]

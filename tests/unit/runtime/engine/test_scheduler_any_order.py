@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from workers.runtime.engine.budget import Allowance
 from workers.runtime.engine.plan import Copy, Release, Swap
 from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.scheduler import COPIED_PER_COMPUTED, Limits, Scheduler
@@ -25,6 +26,9 @@ PROMPTS = st.builds(
     st.integers(0, 30),
     st.lists(st.integers(0, 2), min_size=1, max_size=12),
 )
+
+
+WORTHS = st.sampled_from([None, 0.0, 10.0, 25.0])  # of a step; None: nobody waits for it
 
 
 def next_token(held):
@@ -52,9 +56,11 @@ class AnyOrder(RuleBasedStateMachine):
         more=st.integers(0, 3),
         kv_tokens=st.integers(LENGTH, 4 * LENGTH),
         cached_tokens=st.sampled_from([0, 40, 1000]),
+        stages=st.integers(1, 3),
     )
-    def begin(self, slots, more, kv_tokens, cached_tokens):
-        self.limits = Limits(slots, slots + more, LENGTH, kv_tokens, cached_tokens)
+    def begin(self, slots, more, kv_tokens, cached_tokens, stages):
+        self.limits = Limits(slots, slots + more, LENGTH, kv_tokens, cached_tokens, stages)
+        self.flying = None  # the staged chunk that is not complete
         self.scheduler = Scheduler(self.limits)
         self.held = [[GARBAGE] * LENGTH for _ in range(self.limits.rows)]  # row -> tokens
         self.numbers = iter(range(10**6))
@@ -100,9 +106,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.scheduler.forget()
         assert self.scheduler.cached == 0
 
-    @rule(data=st.data(), budget=st.integers(1, 9), drafts=st.sampled_from([0, 2, 4]))
-    def step(self, data, budget, drafts):
-        plan = self.scheduler.schedule(budget, drafts)
+    @rule(data=st.data(), budget=st.integers(1, 9), worth=WORTHS, drafts=st.sampled_from([0, 2, 4]))
+    def step(self, data, budget, *, worth, drafts):
+        plan = self.scheduler.schedule(Allowance(budget, worth), drafts)
         tokens = self.carry_out(plan, budget, drafts)
         if plan.sampled and data.draw(st.integers(0, 4), label="remove one before the commit") == 4:
             number = data.draw(st.sampled_from(plan.sampled))
@@ -129,7 +135,7 @@ class AnyOrder(RuleBasedStateMachine):
     def carry_out(self, plan, budget, drafts):
         """What a backend would do, in its order; the tokens that it would choose."""
         assert (
-            bool(plan.chunks or plan.rows)
+            bool(plan.chunks or plan.rows or plan.staged)
             or not self.texts
             or any(isinstance(change, Copy) for change in plan.changes)
         )
@@ -146,14 +152,26 @@ class AnyOrder(RuleBasedStateMachine):
                     self.held[slot][keep:] = [GARBAGE] * (LENGTH - keep)
         assert copied <= budget * COPIED_PER_COMPUTED
         assert sum(len(chunk.tokens) for chunk in plan.chunks) <= budget
-        tokens = [token for chunk in plan.chunks for token in self.prefill(chunk)]
-        busy = [row.sequence for row in plan.rows] + [chunk.sequence for chunk in plan.chunks]
+        if plan.staged:
+            self.fly(plan.staged)
+        tokens = [token for chunk in plan.complete for token in self.prefill(chunk)]
+        busy = list(plan.sequences)
         assert len(busy) == len(set(busy))
-        assert not {chunk.slot for chunk in plan.chunks} & set(range(len(plan.rows)))
+        assert not {chunk.slot for chunk in plan.complete} & set(range(len(plan.rows)))
         assert len(busy) <= self.limits.slots
         return tokens + [
             token for slot, row in enumerate(plan.rows) for token in self.decode(slot, row, drafts)
         ]
+
+    def fly(self, staged):
+        """Stages come one after the other, in one place, and leave nothing of use before the last."""
+        chunk = staged.chunk
+        if staged.first:
+            assert (self.flying.chunk, self.flying.first + self.flying.count) == (chunk, staged.first)
+        assert staged.count > 0
+        assert staged.of == self.limits.stages
+        self.held[chunk.slot][chunk.start :] = [GARBAGE] * (LENGTH - chunk.start)
+        self.flying = staged
 
     def prefill(self, chunk):
         end = chunk.start + len(chunk.tokens)
@@ -183,9 +201,9 @@ class AnyOrder(RuleBasedStateMachine):
         assert len(set(rows)) == len(rows)
         assert self.scheduler.busy + self.scheduler.queued == len(self.texts)
 
-    @rule(budget=st.integers(1, 9))
-    def a_step_is_planned_within_the_memory(self, budget):
-        plan = self.scheduler.schedule(budget)
+    @rule(budget=st.integers(1, 9), worth=WORTHS)
+    def a_step_is_planned_within_the_memory(self, budget, worth):
+        plan = self.scheduler.schedule(Allowance(budget, worth))
         claimed = sum(len(sequence.tokens) for sequence in self.scheduler._running.values())
         assert claimed + self.scheduler.cached <= self.limits.kv_tokens
         # A plan that was never carried out would leave the record behind: carry it out.
@@ -206,10 +224,10 @@ class AnyOrder(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         left = sum(len(self.prompts[n]) + self.most[n] for n in self.texts)
-        for _ in range(4 * left + 8):
+        for number in range(4 * self.limits.stages * left + 8):
             if not self.texts:
                 break
-            plan = self.scheduler.schedule(4)
+            plan = self.scheduler.schedule(Allowance(4, (None, 0.0, 25.0)[number % 3]))
             self.scheduler.commit(plan, self.rest(plan, 4))
         assert not self.texts
 
