@@ -170,6 +170,6 @@ FULL = (
     Task(ChatCell(32, 3, 400, 48, 48), 2),
     *(Task(LoadCell(clients, MEDIUM, 64), 3) for clients in _CLIENTS),
     *(Task(LoadCell(clients, LONG, 64), 2) for clients in (1, 2, 4, 8)),
-    Task(BurstCell(64, 1024, 32, 60), 1),
+    Task(BurstCell(64, 1024, 32, 75), 1),
 )
 """What ``make bench-full`` measures."""

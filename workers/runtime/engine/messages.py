@@ -16,7 +16,7 @@ from diplex.errors import DiplexError
 from workers.runtime.generation import Finish, Generation, ModelInput
 
 DEFAULT_PREFILL_CHUNK: Final = 512
-DEFAULT_SHARED_PREFILL_CHUNK: Final = 256
+DEFAULT_SHARED_PREFILL_CHUNK: Final = 512
 DEFAULT_MAX_STALL: Final = 0.6
 DEFAULT_PREFIX_CACHE_MIB: Final = 512
 DEFAULT_CACHE_IDLE_SECONDS: Final = 60.0
