@@ -27,6 +27,7 @@ MOST_STOPS: Final = 16
 LONGEST_STOP: Final = 512
 """Characters of one stop string."""
 MOST_STOP_TOKENS: Final = 128
+MOST_CHOICES: Final = 64
 MOST_TOP_LOGPROBS: Final = 20
 MOST_BIASES: Final = 1024
 LONGEST_IDEMPOTENCY_KEY: Final = 128
@@ -67,9 +68,6 @@ _SAMPLING_RANGES: Final = {
 _BIAS_RANGE: Final = _Range(-100, 100)
 
 _NOT_SERVED_YET: Final[Mapping[str, Callable[[pb.GenerateRequest], bool]]] = {
-    "output.n": lambda request: request.output.n > 1,
-    "output.logprobs": lambda request: request.output.logprobs,
-    "output.top_logprobs": lambda request: request.output.top_logprobs > 0,
     "output.progress": lambda request: request.output.progress,
     "output.response_format": lambda request: request.output.HasField("response_format"),
     "tools": lambda request: len(request.tools) > 0,
@@ -78,8 +76,6 @@ _NOT_SERVED_YET: Final[Mapping[str, Callable[[pb.GenerateRequest], bool]]] = {
     "time_limit": lambda request: request.HasField("time_limit"),
     "idempotency_key": lambda request: bool(request.idempotency_key),
     "resume": lambda request: request.HasField("resume"),
-    "stopping.min_tokens": lambda request: request.stopping.min_tokens > 0,
-    "sampling.logit_bias": lambda request: len(request.sampling.logit_bias) > 0,
 }
 """field -> whether a request asks for it. A line goes when its field is served."""
 
@@ -97,6 +93,7 @@ def check_generate(request: pb.GenerateRequest) -> None:
         _sampling(request.sampling),
         _stopping(request.stopping),
         _output(request.output),
+        _echo(request),
         _tools(request.tools),
         _tool_choice(request),
         _call_options(request),
@@ -259,11 +256,20 @@ def _stopping(options: pb.StoppingOptions) -> Violations:
 
 
 def _output(options: pb.OutputOptions) -> Violations:
-    if options.HasField("n") and options.n == 0:
-        yield FieldViolation("output.n", "0 is outside [1, …)")
+    if options.HasField("n"):
+        yield from _within("output.n", options.n, _Range(1, MOST_CHOICES))
     yield from _within("output.top_logprobs", options.top_logprobs, _Range(0, MOST_TOP_LOGPROBS))
     if options.HasField("response_format") and not options.response_format.WhichOneof("format"):
         yield FieldViolation("output.response_format", "has no format, one of its fields must be set")
+
+
+def _echo(request: pb.GenerateRequest) -> Violations:
+    if not request.output.echo:
+        return
+    if request.HasField("chat"):
+        yield FieldViolation("output.echo", "stands only beside `prompt` or `tokens`, not beside `chat`")
+    if request.output.logprobs or request.output.top_logprobs:
+        yield FieldViolation("output.echo", "the input has no log probabilities; ask for one of the two")
 
 
 def _tools(tools: Iterable[pb.Tool]) -> Violations:

@@ -157,6 +157,8 @@ class GenerateOptions(TypedDict, total=False):
     """Return the log probability of each generated token."""
     top_logprobs: int | None
     """Return the log probabilities of that many most probable tokens at each position. Range [0, 20]."""
+    echo: bool | None
+    """Put the input's text in front of every choice; for raw prompts and token ids."""
     token_ids: bool | None
     """Return the generated token ids."""
     prompt_token_ids: bool | None

@@ -501,7 +501,7 @@ class StoppingOptions(google.protobuf.message.Message):
     max_tokens: builtins.int
     """Unset: as many as the context holds."""
     min_tokens: builtins.int
-    """No end-of-sequence token and no stop before so many tokens."""
+    """No end-of-sequence token and no stop token before so many tokens; a stop string counts only behind them."""
     @property
     def stop(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Ends the choice when its text contains one of these; the match is not part of the output."""
@@ -538,10 +538,13 @@ class OutputOptions(google.protobuf.message.Message):
     PROMPT_TOKEN_IDS_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
     RESPONSE_FORMAT_FIELD_NUMBER: builtins.int
+    ECHO_FIELD_NUMBER: builtins.int
     n: builtins.int
-    """Number of choices. Unset: 1."""
+    """Number of choices. Unset: 1. Range [1, 64]."""
     logprobs: builtins.bool
-    """Return the log probability of each generated token."""
+    """Return the log probability of each generated token: the model's own, before bias, penalties, temperature
+    and filters.
+    """
     top_logprobs: builtins.int
     """Return the log probabilities of that many most probable tokens at each position. Range [0, 20]."""
     token_ids: builtins.bool
@@ -550,6 +553,8 @@ class OutputOptions(google.protobuf.message.Message):
     """Return the prompt's token ids in `accepted`."""
     progress: builtins.bool
     """Stream `progress` events while a model is being loaded."""
+    echo: builtins.bool
+    """Put the input's text in front of every choice. Not beside `chat`, nor beside log probabilities."""
     @property
     def response_format(self) -> Global___ResponseFormat:
         """Constrains the output."""
@@ -564,9 +569,12 @@ class OutputOptions(google.protobuf.message.Message):
         prompt_token_ids: builtins.bool | None = ...,
         progress: builtins.bool | None = ...,
         response_format: Global___ResponseFormat | None = ...,
+        echo: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_logprobs", b"_logprobs", "_n", b"_n", "_progress", b"_progress", "_prompt_token_ids", b"_prompt_token_ids", "_token_ids", b"_token_ids", "_top_logprobs", b"_top_logprobs", "logprobs", b"logprobs", "n", b"n", "progress", b"progress", "prompt_token_ids", b"prompt_token_ids", "response_format", b"response_format", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_logprobs", b"_logprobs", "_n", b"_n", "_progress", b"_progress", "_prompt_token_ids", b"_prompt_token_ids", "_token_ids", b"_token_ids", "_top_logprobs", b"_top_logprobs", "logprobs", b"logprobs", "n", b"n", "progress", b"progress", "prompt_token_ids", b"prompt_token_ids", "response_format", b"response_format", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_echo", b"_echo", "_logprobs", b"_logprobs", "_n", b"_n", "_progress", b"_progress", "_prompt_token_ids", b"_prompt_token_ids", "_token_ids", b"_token_ids", "_top_logprobs", b"_top_logprobs", "echo", b"echo", "logprobs", b"logprobs", "n", b"n", "progress", b"progress", "prompt_token_ids", b"prompt_token_ids", "response_format", b"response_format", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_echo", b"_echo", "_logprobs", b"_logprobs", "_n", b"_n", "_progress", b"_progress", "_prompt_token_ids", b"_prompt_token_ids", "_token_ids", b"_token_ids", "_top_logprobs", b"_top_logprobs", "echo", b"echo", "logprobs", b"logprobs", "n", b"n", "progress", b"progress", "prompt_token_ids", b"prompt_token_ids", "response_format", b"response_format", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_echo", b"_echo"]) -> typing.Literal["echo"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_logprobs", b"_logprobs"]) -> typing.Literal["logprobs"] | None: ...
     @typing.overload

@@ -130,9 +130,6 @@ UNSUPPORTED = {
     "image": (chat(TEXT, PICTURE), "chat.messages[0].parts[1].image"),
     "torch": ({"backend": pb.BACKEND_TORCH}, "backend"),
     "bf16": ({"precision": pb.PRECISION_BF16}, "precision"),
-    "n": (output(n=2), "output.n"),
-    "logprobs": (output(logprobs=True), "output.logprobs"),
-    "top_logprobs": (output(top_logprobs=3), "output.top_logprobs"),
     "progress": (output(progress=True), "output.progress"),
     "response format": (
         output(response_format=pb.ResponseFormat(regex="[a-z]+")),
@@ -143,8 +140,6 @@ UNSUPPORTED = {
     "time limit": ({"time_limit": {"seconds": 1}}, "time_limit"),
     "idempotency key": ({"idempotency_key": "once"}, "idempotency_key"),
     "resume": ({"resume": pb.Resume(resumption_token="there")}, "resume"),  # noqa: S106  # no password
-    "min_tokens": (stopping(max_tokens=2, min_tokens=1), "stopping.min_tokens"),
-    "logit bias": (sampling(logit_bias={5: 1.0}), "sampling.logit_bias"),
 }
 
 

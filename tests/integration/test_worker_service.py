@@ -18,6 +18,7 @@ from diplex.serving import Server, ServerConfig
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
+from gateway.assembly import Assembly
 from tests.integration.conftest import SLOTS
 from workers.runtime.servicer import WorkerServicer
 
@@ -93,6 +94,67 @@ def deployment(state):
 
 
 # --------------------------------------------------------------------------------------- generation
+
+
+async def whole(stream):
+    """The response that a stream's events come to."""
+    assembly = Assembly()
+    async for event in stream:
+        assembly.add(event)
+    return assembly.response()
+
+
+async def test_several_choices_of_one_prompt(stub):
+    sampling = pb.SamplingOptions(temperature=1.5, seed=4)
+    options = pb.OutputOptions(n=3, token_ids=True)
+    response = await whole(generate(stub, prompt="Hi " * 20, sampling=sampling, output=options))
+    assert [choice.index for choice in response.choices] == [0, 1, 2]
+    assert len({choice.text for choice in response.choices}) == 3
+    assert {choice.finish_reason for choice in response.choices} == {pb.FINISH_REASON_MAX_TOKENS}
+    usage = response.receipt.usage
+    assert usage.completion_tokens == sum(len(choice.token_ids) for choice in response.choices) == 24
+    single = await whole(generate(stub, prompt="Hi " * 20, sampling=sampling))
+    assert single.choices[0].text == response.choices[0].text
+
+
+async def test_log_probabilities(stub):
+    options = pb.OutputOptions(token_ids=True, logprobs=True, top_logprobs=3)
+    response = await whole(generate(stub, output=options))
+    (choice,) = response.choices
+    assert [told.token_id for told in choice.logprobs] == list(choice.token_ids)
+    assert b"".join(told.token for told in choice.logprobs).decode() == choice.text
+    for told in choice.logprobs:
+        assert told.logprob < 0
+        assert len(told.top) == 3
+        assert (told.top[0].token_id, told.top[0].logprob) == (told.token_id, told.logprob)  # greedy
+        assert told.top[0].logprob >= told.top[1].logprob >= told.top[2].logprob
+
+
+async def test_biased_tokens(stub):
+    plain = await whole(generate(stub, output=pb.OutputOptions(token_ids=True)))
+    first = plain.choices[0].token_ids[0]
+    sampling = pb.SamplingOptions(temperature=0, logit_bias={first: -100, 40: 100})
+    biased = await whole(generate(stub, sampling=sampling, output=pb.OutputOptions(token_ids=True)))
+    assert list(biased.choices[0].token_ids) == [40] * 8
+    error = await refusal(
+        whole(generate(stub, sampling=pb.SamplingOptions(temperature=0, logit_bias={10**6: 1})))
+    )
+    assert fields_of(error) == ["sampling.logit_bias[1000000]"]
+
+
+async def test_the_input_can_be_echoed(stub):
+    plain = await whole(generate(stub))
+    echoed = await whole(generate(stub, output=pb.OutputOptions(echo=True, n=2)))
+    assert [choice.text for choice in echoed.choices] == ["Hi" + plain.choices[0].text] * 2
+
+
+async def test_nothing_stops_before_the_fewest_tokens(stub):
+    plain = await whole(generate(stub, output=pb.OutputOptions(token_ids=True)))
+    stop = plain.choices[0].token_ids[1]
+    stopping = pb.StoppingOptions(max_tokens=8, min_tokens=5, stop_token_ids=[stop])
+    held = await whole(generate(stub, stopping=stopping, output=pb.OutputOptions(token_ids=True)))
+    assert len(held.choices[0].token_ids) >= 5
+    assert stop not in list(held.choices[0].token_ids)
 
 
 async def test_a_generation_from_accepted_to_receipt(stub):
@@ -214,7 +276,8 @@ CALLS = pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[pb.ToolCall(id="1", n
             errors.UnsupportedFeature,
             ["chat.messages[0].tool_calls"],
         ),
-        ({"output": pb.OutputOptions(n=2)}, errors.UnsupportedFeature, ["output.n"]),
+        ({"output": pb.OutputOptions(n=65)}, errors.InvalidRequest, ["output.n"]),
+        ({"output": pb.OutputOptions(echo=True, logprobs=True)}, errors.InvalidRequest, ["output.echo"]),
     ],
 )
 async def test_what_is_refused_and_where(stub, given, kind, fields):

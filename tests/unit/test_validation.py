@@ -183,9 +183,6 @@ def test_a_fault_goes_before_what_is_not_served():
 
 
 UNSERVED = [
-    (output(n=2), "output.n"),
-    (output(logprobs=True), "output.logprobs"),
-    (output(top_logprobs=1), "output.top_logprobs"),
     (output(progress=True), "output.progress"),
     (output(response_format=pb.ResponseFormat(regex="a")), "output.response_format"),
     (prompt(tools=[pb.Tool(name="add")]), "tools"),
@@ -194,8 +191,6 @@ UNSERVED = [
     (prompt(time_limit=duration_pb2.Duration(seconds=1)), "time_limit"),
     (prompt(idempotency_key="k"), "idempotency_key"),
     (prompt(resume=pb.Resume(resumption_token="t")), "resume"),  # noqa: S106  # names a point of a stream
-    (stopping(min_tokens=1), "stopping.min_tokens"),
-    (sampling(logit_bias={1: 1.0}), "sampling.logit_bias"),
 ]
 
 

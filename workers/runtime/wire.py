@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from diplex import validation
 from diplex.errors import FieldViolation, InvalidRequest, UnsupportedFeature
@@ -11,7 +12,7 @@ from diplex.v1 import generation_pb2 as public
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2
 from workers.runtime.catalogue import Capability, ModelEntry, SamplingDefaults
-from workers.runtime.engine.messages import Admitted, Piece
+from workers.runtime.engine.messages import Admitted, Logprob, Piece
 from workers.runtime.fidelity.certificate import Certificate
 from workers.runtime.generation import (
     Chat,
@@ -19,6 +20,7 @@ from workers.runtime.generation import (
     FinishReason,
     Generation,
     ModelInput,
+    Output,
     Priority,
     Prompt,
     Stopping,
@@ -105,6 +107,7 @@ def generation(message: worker_pb2.GenerateRequest, entry: ModelEntry, timeout: 
         _PRIORITIES[request.priority],
         client=message.client,
         deadline=None if timeout is None else time.monotonic() + timeout,
+        output=_output(request.output),
     )
 
 
@@ -174,13 +177,19 @@ def _sampling(options: public.SamplingOptions, defaults: SamplingDefaults) -> Sa
         repetition_penalty=value("repetition_penalty"),
         presence_penalty=value("presence_penalty"),
         frequency_penalty=value("frequency_penalty"),
+        logit_bias=tuple(options.logit_bias.items()),
         seed=options.seed if options.HasField("seed") else fresh_seed(),
     )
 
 
 def _stopping(options: public.StoppingOptions) -> Stopping:
     most = options.max_tokens if options.HasField("max_tokens") else None
-    return Stopping(most, tuple(options.stop), tuple(options.stop_token_ids))
+    return Stopping(most, options.min_tokens, tuple(options.stop), tuple(options.stop_token_ids))
+
+
+def _output(options: public.OutputOptions) -> Output:
+    told = options.logprobs or options.top_logprobs
+    return Output(options.n or 1, options.top_logprobs if told else None, options.echo)
 
 
 # ---------------------------------------------------------------------------------------- outward
@@ -201,14 +210,71 @@ def accepted(
     )
 
 
-def delta(piece: Piece, *, tokens: int, with_ids: bool) -> public.Delta:
-    """A piece of the only choice, which stands for ``tokens``: its own and those before without a text."""
-    return public.Delta(text=piece.text, token_ids=piece.token_ids if with_ids else (), tokens=tokens)
+class Told:
+    """What a stream has been told of a generation, and its next events.
+
+    Args:
+        choices: How many continuations there are.
+        with_ids: Whether token ids are told.
+    """
+
+    def __init__(self, choices: int, *, with_ids: bool) -> None:
+        self.finishes: list[Finish] = []
+        """How the choices ended that have, in this order."""
+        self._choices = choices
+        self._with_ids = with_ids
+        self._sequence = 0
+        self._untold = [0] * choices  # tokens that had no text yet
+
+    def accepted(self, accepted: public.Accepted) -> public.GenerateStreamResponse:
+        """The first event."""
+        return self._next(accepted=accepted)
+
+    def echo(self, text: str) -> Iterator[public.GenerateStreamResponse]:
+        """The input's text, if there is any to be told, in front of every choice."""
+        if text:
+            for choice in range(self._choices):
+                yield self._next(delta=public.Delta(choice=choice, text=text))
+
+    def piece(self, piece: Piece) -> Iterator[public.GenerateStreamResponse]:
+        """A piece of a choice, and its end."""
+        self._untold[piece.choice] += len(piece.token_ids)
+        if piece.text or piece.logprobs or (piece.token_ids and self._with_ids):
+            delta = _delta(piece, tokens=self._untold[piece.choice], with_ids=self._with_ids)
+            self._untold[piece.choice] = 0
+            yield self._next(delta=delta)
+        if piece.finish is not None:
+            self.finishes.append(piece.finish)
+            yield self._next(finished=_finished(piece.choice, piece.finish))
+
+    def receipt(self, receipt: public.Receipt) -> public.GenerateStreamResponse:
+        """The last event."""
+        return self._next(receipt=receipt)
+
+    def _next(self, **event: Any) -> public.GenerateStreamResponse:
+        self._sequence += 1
+        return public.GenerateStreamResponse(sequence=self._sequence, **event)
 
 
-def finished(finish: Finish) -> public.ChoiceFinished:
-    """The end of the only choice."""
-    event = public.ChoiceFinished(reason=_FINISH_REASONS[finish.reason])
+def _delta(piece: Piece, *, tokens: int, with_ids: bool) -> public.Delta:
+    """A piece of a choice, which stands for ``tokens``: its own and those before without a text."""
+    return public.Delta(
+        choice=piece.choice,
+        text=piece.text,
+        token_ids=piece.token_ids if with_ids else (),
+        logprobs=map(_logprob, piece.logprobs) if piece.logprobs else (),
+        tokens=tokens,
+    )
+
+
+def _logprob(told: Logprob) -> public.TokenLogprob:
+    return public.TokenLogprob(
+        token_id=told.token_id, token=told.token, logprob=told.logprob, top=map(_logprob, told.top)
+    )
+
+
+def _finished(choice: int, finish: Finish) -> public.ChoiceFinished:
+    event = public.ChoiceFinished(choice=choice, reason=_FINISH_REASONS[finish.reason])
     if finish.reason is FinishReason.STOP:
         if isinstance(finish.stop_match, str):
             event.stop_match.text = finish.stop_match
@@ -218,9 +284,14 @@ def finished(finish: Finish) -> public.ChoiceFinished:
 
 
 def receipt(
-    accepted: public.Accepted, model: ServedModel, finish: Finish, *, seed: int, attempt: int
+    accepted: public.Accepted, model: ServedModel, finishes: Sequence[Finish], *, seed: int, attempt: int
 ) -> public.Receipt:
-    """The last event of a stream, on the worker that was tried as number ``attempt``."""
+    """What a generation took whose choices ended so, on the worker that was tried as number ``attempt``.
+
+    The time to the first token is that of the choice which had it first.
+    """
+    first = min(finishes, key=lambda finish: finish.timings.until_first)
+    until_last = max(finish.timings.until_last for finish in finishes)
     return public.Receipt(
         request_id=accepted.request_id,
         model=accepted.model,
@@ -230,15 +301,16 @@ def receipt(
         worker=accepted.worker,
         attempts=attempt or 1,
         usage=public.Usage(
-            prompt_tokens=finish.prompt_tokens,
-            cached_prompt_tokens=finish.cached_tokens,
-            completion_tokens=finish.completion_tokens,
-            speculated_tokens=finish.speculated_tokens,
+            prompt_tokens=first.prompt_tokens,
+            # A further choice takes over what the first one has computed, which was nobody's cache before.
+            cached_prompt_tokens=min(finish.cached_tokens for finish in finishes),
+            completion_tokens=sum(finish.completion_tokens for finish in finishes),
+            speculated_tokens=sum(finish.speculated_tokens for finish in finishes),
         ),
         timings=public.Timings(
-            queue_ms=finish.timings.queue * 1e3,
-            prefill_ms=finish.timings.prefill * 1e3,
-            decode_ms=finish.timings.decode * 1e3,
+            queue_ms=first.timings.queue * 1e3,
+            prefill_ms=first.timings.prefill * 1e3,
+            decode_ms=(until_last - first.timings.until_first) * 1e3,
         ),
         seed=seed,
     )

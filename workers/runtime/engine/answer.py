@@ -1,14 +1,14 @@
-"""One sequence's output: from tokens to text that is final, and to how it ended."""
+"""One choice's output: from tokens to text that is final, and to how it ended."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workers.runtime.engine.intake import Encoded
-from workers.runtime.engine.messages import Piece
+from workers.runtime.engine.intake import Encoded, ModelText
+from workers.runtime.engine.messages import Logprob, Piece
 from workers.runtime.generation import Finish, FinishReason, Timings
-from workers.runtime.sampling import SamplingRow, TokenCounts
+from workers.runtime.sampling import Banned, LogitBias, SamplingRow, TokenCounts, TokenLogprob
 from workers.runtime.text.detokenizer import Detokenizer
 from workers.runtime.text.stopping import StopMatcher
 from workers.runtime.text.tokenizer import Tokenizer
@@ -33,14 +33,19 @@ class Clocked:
 
 @dataclass(slots=True)
 class Answer:
-    """The output side of a running sequence."""
+    """The output side of a running sequence: one choice of a request."""
 
     request: Encoded
+    choice: int
+    tokenizer: Tokenizer
     detokenizer: Detokenizer
     stops: StopMatcher
     clocked: Clocked
     counts: TokenCounts | None
     """Kept only when a penalty needs it."""
+    bias: LogitBias | None
+    early: Banned | None
+    """What can't be chosen before the fewest tokens are there."""
     clock: Callable[[], float]
     generated: int = 0
     cached: int = 0
@@ -49,31 +54,51 @@ class Answer:
     """Tokens that speculation had guessed."""
 
     @classmethod
-    def begin(
-        cls, request: Encoded, tokenizer: Tokenizer, vocab_size: int, clock: Callable[[], float]
-    ) -> Answer:
+    def begin(cls, request: Encoded, choice: int, text: ModelText, clock: Callable[[], float]) -> Answer:
         """The empty answer to a request."""
-        generation = request.generation
-        penalises = generation.sampling.penalises
+        sampling, stopping = request.generation.sampling, request.generation.stopping
+        description = text.description
+        ends = (*description.eos_token_ids, *stopping.stop_token_ids)
         return cls(
             request,
-            Detokenizer(tokenizer),
-            StopMatcher(generation.stopping.stop),
+            choice,
+            text.tokenizer,
+            Detokenizer(text.tokenizer),
+            StopMatcher(stopping.stop),
             Clocked(request.arrived_at),
-            TokenCounts(request.prompt_ids, vocab_size) if penalises else None,
+            TokenCounts(request.prompt_ids, description.vocab_size) if sampling.penalises else None,
+            LogitBias(dict(sampling.logit_bias)) if sampling.logit_bias else None,
+            Banned(token for token in ends if token < description.vocab_size)
+            if stopping.min_tokens
+            else None,
             clock,
         )
 
     def row(self, ahead: int = 0) -> SamplingRow:
         """What the sampler has to know for the next token, or for one some tokens ``ahead`` of it."""
-        return SamplingRow(self.request.generation.sampling, self.generated + ahead, tokens=self.counts)
+        position = self.generated + ahead
+        return SamplingRow(
+            self.request.generation.sampling,
+            position,
+            self.choice,
+            self.counts,
+            self.bias,
+            self.early if position < self.request.generation.stopping.min_tokens else None,
+        )
 
     def start(self) -> None:
         """Marks the first step that works on the sequence."""
         if self.clocked.started is None:
             self.clocked.started = self.clock()
 
-    def push(self, token: int, finish: FinishReason | None, *, guessed: bool = False) -> Piece:
+    def push(
+        self,
+        token: int,
+        finish: FinishReason | None,
+        *,
+        guessed: bool = False,
+        logprob: TokenLogprob | None = None,
+    ) -> Piece:
         """Takes the next token and, if the scheduler ended the sequence with it, why.
 
         A token that ends the sequence by itself is not part of the output. The piece has a ``finish`` when
@@ -83,10 +108,22 @@ class Answer:
         self.guessed += guessed
         if finish in _ENDED_BY_TOKEN:
             return self._piece("", (), finish, match=token, at_end=True)
-        text, stop = self.stops.push(self.detokenizer.push((token,)))
+        text, stop = self._stopped(self.detokenizer.push((token,)))
         if stop is not None:
-            return self._piece(text, (token,), FinishReason.STOP, match=stop)
-        return self._piece(text, (token,), finish, at_end=finish is not None)
+            finish = FinishReason.STOP
+        piece = self._piece(text, (token,), finish, match=stop, at_end=finish is not None and stop is None)
+        return piece._replace(logprobs=(self._told(logprob),)) if logprob else piece
+
+    def _stopped(self, text: str) -> tuple[str, str | None]:
+        """What may go out of new text, and the stop string that it completes."""
+        if self.generated < self.request.generation.stopping.min_tokens:
+            return text, None
+        return self.stops.push(text)
+
+    def _told(self, logprob: TokenLogprob) -> Logprob:
+        bytes_of = self.tokenizer.token_bytes
+        top = tuple(Logprob(token, bytes_of(token), value) for token, value in logprob.top)
+        return Logprob(logprob.token_id, bytes_of(logprob.token_id), logprob.logprob, top)
 
     def _piece(
         self,
@@ -98,14 +135,14 @@ class Answer:
         at_end: bool = False,
     ) -> Piece:
         if at_end:
-            held, stop = self.stops.push(self.detokenizer.flush())
+            held, stop = self._stopped(self.detokenizer.flush())
             text += held
             if stop is not None:
                 reason, match = FinishReason.STOP, stop
             else:
                 text += self.stops.flush()
         finish = None if reason is None else self._finish(reason, match)
-        return Piece(self.request.id, text, token_ids, finish)
+        return Piece(self.request.id, text, token_ids, finish, self.choice)
 
     def _count(self, token: int) -> None:
         if self.generated == 0:

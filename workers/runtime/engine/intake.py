@@ -23,7 +23,7 @@ from diplex.errors import (
 )
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import Cancel, Count, Counted, FromEngine, Refused, Submit, ToEngine
-from workers.runtime.generation import Chat, Generation, ModelInput, Prompt, TokenIds
+from workers.runtime.generation import Chat, Generation, ModelInput, Prompt, Stopping, TokenIds
 from workers.runtime.text.template import ChatTemplate
 from workers.runtime.text.tokenizer import Tokenizer
 
@@ -103,6 +103,19 @@ class ModelText:
                 self._check_vocabulary(ids)
                 return ids
 
+    def check(self, generation: Generation) -> None:
+        """Refuses what the model's vocabulary can't have.
+
+        Raises:
+            InvalidRequest: A token that is to be biased isn't in it.
+        """
+        size = self.description.vocab_size
+        for token, _ in generation.sampling.logit_bias:
+            if token >= size:
+                raise InvalidRequest.of_field(
+                    f"sampling.logit_bias[{token}]", f"is not in the vocabulary of {size} tokens"
+                )
+
     def _check_vocabulary(self, ids: tuple[int, ...]) -> None:
         size = self.description.vocab_size
         for position, token in enumerate(ids):
@@ -142,8 +155,9 @@ class Intake:
 
     def _encode(self, submit: Submit, arrived_at: float) -> None:
         try:
+            self._text.check(submit.generation)
             ids = self._text.encode(submit.generation.input)
-            check_length(len(ids), submit.generation.stopping.max_tokens, self._max_length)
+            check_length(len(ids), submit.generation.stopping, self._max_length)
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             self.inbox.put(Unencodable(submit.id, _explained(error)))
             return
@@ -156,17 +170,19 @@ class Intake:
             self._send(Refused(count.id, _explained(error)))
 
 
-def check_length(prompt_tokens: int, max_tokens: int | None, max_length: int) -> None:
+def check_length(prompt_tokens: int, stopping: Stopping, max_length: int) -> None:
     """Refuses what can't fit before any work is done.
 
     Raises:
         InvalidRequest: The prompt comes to no tokens.
-        ContextLengthExceeded: The prompt leaves no room, or not as much as ``max_tokens``.
+        ContextLengthExceeded: The prompt leaves no room, or not as much as ``max_tokens`` or ``min_tokens``.
     """
     if prompt_tokens == 0:
         raise InvalidRequest("the input comes to no tokens at all")
-    wanted = prompt_tokens + (max_tokens if max_tokens is not None else 1)
-    if wanted <= max_length:
+    name, most = "max_tokens", stopping.max_tokens
+    if most is None:
+        name, most = "min_tokens", max(stopping.min_tokens, 1)
+    if prompt_tokens + most <= max_length:
         return
     metadata = {"prompt_tokens": str(prompt_tokens), "context_length": str(max_length)}
     if prompt_tokens >= max_length:
@@ -174,8 +190,8 @@ def check_length(prompt_tokens: int, max_tokens: int | None, max_length: int) ->
         violation = FieldViolation("input", f"shorten it by {prompt_tokens - max_length + 1} tokens or more")
     else:
         room = max_length - prompt_tokens
-        text = f"{prompt_tokens} prompt tokens and max_tokens {max_tokens} exceed the context of {max_length}"
-        violation = FieldViolation("stopping.max_tokens", f"at most {room} here; or leave it unset")
+        text = f"{prompt_tokens} prompt tokens and {name} {most} exceed the context of {max_length}"
+        violation = FieldViolation(f"stopping.{name}", f"at most {room} here; or leave it unset")
     raise ContextLengthExceeded(text, violations=[violation], metadata=metadata)
 
 

@@ -6,12 +6,13 @@ import threading
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diplex.errors import InternalError, InvalidRequest, QueueFull
-from tests.engine_run import TOKENIZER, Run, ids_of, request
+from tests.engine_run import GREEDY, TOKENIZER, Run, ids_of, request
 from tests.fake_backend import FakeBackend
 from workers.runtime.engine import loop
 from workers.runtime.engine.intake import Arrived, Closed, Unencodable
@@ -378,3 +379,88 @@ def test_what_is_not_needed_is_given_back_in_idle_time(monkeypatch):
     finally:
         run.inbox.put(Closed())
         running.join()
+
+
+# ----------------------------------------------------------------------------------------- choices
+
+
+def test_choices_are_those_that_seeds_of_their_own_give():
+    hot = SamplingParams(temperature=1.0, seed=3)
+    run = Run(FakeBackend())(
+        request(1, "Hello", sampling=hot, max_tokens=6, choices=3),
+        request(2, "World", sampling=hot, max_tokens=6),
+    )
+    texts = [run.text_of(1, choice) for choice in range(3)]
+    assert len(set(texts)) == 3
+    assert texts[0] == alone(request(1, "Hello", sampling=hot, max_tokens=6)).text_of(1)
+    again = Run(FakeBackend(), limits=None)(request(1, "Hello", sampling=hot, max_tokens=6, choices=3))
+    assert [again.text_of(1, choice) for choice in range(3)] == texts
+    for choice in range(3):
+        assert run.pieces(1, choice)[-1].finish.completion_tokens == 6
+
+
+def test_choices_share_one_prefill():
+    run = Run(FakeBackend(slots=8))
+    run(request(1, "A prompt of many tokens to share", max_tokens=3, choices=4))
+    computed = sum(len(chunk.tokens) for plan in run.backend.plans for chunk in plan.chunks)
+    assert computed < 2 * len(ids_of("A prompt of many tokens to share"))
+    assert len({run.text_of(1, choice) for choice in range(4)}) == 1  # greedy
+
+
+def test_a_request_is_cancelled_with_all_its_choices():
+    run = Run(FakeBackend(), at_step={3: [Cancel(1)]})
+    run(request(1, "Hello", max_tokens=40, choices=3), request(2, "World", max_tokens=8))
+    assert len(run.tokens(2)) == 8
+    assert run.engine._choices == {}
+    assert run.loads()[-1] == (0, 0)
+
+
+def test_broken_logits_of_one_choice_refuse_the_request_once():
+    broken = (*ids_of("Hi"),)
+    run = Run(FakeBackend(broken_at=frozenset({broken})))
+    run(request(1, "Hi", max_tokens=4, choices=3), request(2, "World", max_tokens=4))
+    assert isinstance(run.refusal(1), InternalError)
+    assert len(run.tokens(2)) == 4
+
+
+def test_more_choices_than_the_queue_holds_are_refused_while_others_run():
+    run = Run(FakeBackend(), config=EngineConfig(Path(), slots=2, max_queue=1))
+    run(request(1, "Hi", max_tokens=4), request(2, "Ho", max_tokens=4, choices=3))
+    assert isinstance(run.refusal(2), QueueFull)
+    assert len(Run(FakeBackend(), config=run.config)(request(1, max_tokens=2, choices=5)).tokens(1, 4)) == 2
+
+
+# ---------------------------------------------------------------------------------- what is told
+
+
+def test_log_probabilities_are_the_models_own():
+    biased = SamplingParams(temperature=0, logit_bias=((40, 100.0),))
+    for sampling in (GREEDY, biased):
+        run = Run(FakeBackend())(request(1, "Hi", sampling=sampling, max_tokens=3, logprobs=2))
+        told = [logprob for piece in run.pieces(1) for logprob in piece.logprobs]
+        held = list(ids_of("Hi"))
+        for token, logprob in zip(run.tokens(1), told, strict=True):
+            backend = FakeBackend()
+            backend._memory[0, : len(held)] = held
+            logits = backend._logits(0, len(held)).astype(np.float64)
+            expected = logits - np.log(np.exp(logits).sum())
+            assert logprob.token_id == token
+            assert logprob.logprob == pytest.approx(expected[token], abs=1e-5)
+            best = np.argsort(-expected)[:2]
+            assert [(t.token_id, pytest.approx(expected[t.token_id], abs=1e-5)) for t in logprob.top] == [
+                (token_id, t.logprob) for token_id, t in zip(best, logprob.top, strict=True)
+            ]
+            held.append(token)
+    assert run.tokens(1) == [40, 40, 40]
+
+
+def test_the_input_is_echoed():
+    run = Run(FakeBackend())(request(1, "Hello", max_tokens=2, echo=True), request(2, max_tokens=2))
+    told = {m.id: m.text for m in run.sent if isinstance(m, Admitted)}
+    assert told == {1: "Hello", 2: ""}
+
+
+def test_nothing_ends_before_the_fewest_tokens():
+    run = Run(rote("Hi", END))(request(1, "Hi", max_tokens=8, min_tokens=4))
+    assert len(run.tokens(1)) >= 4
+    assert END not in run.tokens(1)
