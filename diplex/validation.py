@@ -72,7 +72,6 @@ _NOT_SERVED_YET: Final[Mapping[str, Callable[[pb.GenerateRequest], bool]]] = {
     "output.response_format": lambda request: request.output.HasField("response_format"),
     "tools": lambda request: len(request.tools) > 0,
     "tool_choice": lambda request: request.HasField("tool_choice"),
-    "truncation": lambda request: request.truncation == pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS,
     "time_limit": lambda request: request.HasField("time_limit"),
     "idempotency_key": lambda request: bool(request.idempotency_key),
     "resume": lambda request: request.HasField("resume"),
@@ -288,6 +287,8 @@ def _tool_choice(request: pb.GenerateRequest) -> Violations:
 
 def _call_options(request: pb.GenerateRequest) -> Violations:
     yield from _known("truncation", request.truncation, pb.TruncationPolicy.DESCRIPTOR)
+    if request.truncation == pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS and not request.HasField("chat"):
+        yield FieldViolation("truncation", "only the turns of `chat` can be dropped")
     yield from _known("priority", request.priority, pb.Priority.DESCRIPTOR)
     if request.HasField("time_limit") and (request.time_limit.seconds, request.time_limit.nanos) <= (0, 0):
         yield FieldViolation("time_limit", "is not above zero")

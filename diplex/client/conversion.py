@@ -49,6 +49,8 @@ def generate_request(source: inputs.Input, options: GenerateOptions) -> pb.Gener
         request.tokens.SetInParent()
     else:
         _put_input(request, source, given.get("system"))
+    if given.get("truncate"):
+        request.truncation = pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS
     for path in ("sampling", "stopping", "output"):  # their fields are our options, under the same names
         part = getattr(request, path)
         _put(part, f"{path}.", given, part.DESCRIPTOR.fields_by_name)
@@ -217,6 +219,7 @@ def accepted(message: pb.Accepted) -> replies.Accepted:
         worker=message.worker,
         prompt_tokens=message.prompt_tokens,
         prompt_token_ids=tuple(message.prompt_token_ids),
+        dropped_messages=message.dropped_messages,
     )
 
 

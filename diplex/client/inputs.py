@@ -142,6 +142,10 @@ class GenerateOptions(TypedDict, total=False):
     logit_bias: Mapping[int, float] | None
     """Token id to a number that is added to its logit. Range [-100, 100]."""
 
+    truncate: bool | None
+    """Drop the oldest turns of a conversation that has no room; ``accepted`` tells how many messages went.
+    Default: refuse it."""
+
     max_tokens: int | None
     """Generated tokens at most. Default: as many as the context holds."""
     min_tokens: int | None

@@ -70,6 +70,8 @@ class Accepted:
     prompt_tokens: int
     prompt_token_ids: tuple[int, ...] = ()
     """If asked for."""
+    dropped_messages: int = 0
+    """Messages that had no room, with ``truncate``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,10 @@ class _TruncationPolicyEnumTypeWrapper(google.protobuf.internal.enum_type_wrappe
     """The same as REFUSE."""
     TRUNCATION_POLICY_REFUSE: _TruncationPolicy.ValueType  # 1
     TRUNCATION_POLICY_DROP_OLDEST_TURNS: _TruncationPolicy.ValueType  # 2
-    """Drops the oldest turns after the system message until the rest fits."""
+    """Drops the oldest turns after the system message until the rest fits, with room for max_tokens. A turn is a
+    user message with all that follows it up to the next one; the last turn stays. `accepted` tells how many
+    messages were dropped.
+    """
 
 class TruncationPolicy(_TruncationPolicy, metaclass=_TruncationPolicyEnumTypeWrapper): ...
 
@@ -106,7 +109,10 @@ TRUNCATION_POLICY_UNSPECIFIED: TruncationPolicy.ValueType  # 0
 """The same as REFUSE."""
 TRUNCATION_POLICY_REFUSE: TruncationPolicy.ValueType  # 1
 TRUNCATION_POLICY_DROP_OLDEST_TURNS: TruncationPolicy.ValueType  # 2
-"""Drops the oldest turns after the system message until the rest fits."""
+"""Drops the oldest turns after the system message until the rest fits, with room for max_tokens. A turn is a
+user message with all that follows it up to the next one; the last turn stays. `accepted` tells how many
+messages were dropped.
+"""
 Global___TruncationPolicy: typing_extensions.TypeAlias = TruncationPolicy
 
 class _Role:
@@ -857,6 +863,7 @@ class Accepted(google.protobuf.message.Message):
     WORKER_FIELD_NUMBER: builtins.int
     PROMPT_TOKENS_FIELD_NUMBER: builtins.int
     PROMPT_TOKEN_IDS_FIELD_NUMBER: builtins.int
+    DROPPED_MESSAGES_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Identifies the request in logs on every hop."""
     model: builtins.str
@@ -866,6 +873,8 @@ class Accepted(google.protobuf.message.Message):
     worker: builtins.str
     """Identity of the worker that serves."""
     prompt_tokens: builtins.int
+    dropped_messages: builtins.int
+    """Messages that had no room, with TRUNCATION_POLICY_DROP_OLDEST_TURNS."""
     @property
     def prompt_token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """With OutputOptions.prompt_token_ids."""
@@ -880,8 +889,9 @@ class Accepted(google.protobuf.message.Message):
         worker: builtins.str = ...,
         prompt_tokens: builtins.int = ...,
         prompt_token_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        dropped_messages: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "model", b"model", "precision", b"precision", "prompt_token_ids", b"prompt_token_ids", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "worker", b"worker"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "dropped_messages", b"dropped_messages", "model", b"model", "precision", b"precision", "prompt_token_ids", b"prompt_token_ids", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "worker", b"worker"]) -> None: ...
 
 Global___Accepted: typing_extensions.TypeAlias = Accepted
 

@@ -136,7 +136,6 @@ UNSUPPORTED = {
         "output.response_format",
     ),
     "tools": ({"tools": [TOOL]}, "tools"),
-    "truncation": ({"truncation": pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS}, "truncation"),
     "time limit": ({"time_limit": {"seconds": 1}}, "time_limit"),
     "idempotency key": ({"idempotency_key": "once"}, "idempotency_key"),
     "resume": ({"resume": pb.Resume(resumption_token="there")}, "resume"),  # noqa: S106  # no password

@@ -148,6 +148,25 @@ async def test_the_input_can_be_echoed(stub):
     assert [choice.text for choice in echoed.choices] == ["Hi" + plain.choices[0].text] * 2
 
 
+async def test_the_oldest_turns_are_dropped_if_they_may_be(stub):
+    turns = [
+        pb.ChatMessage(role=role, parts=[pb.ContentPart(text=f"{number} " * 30)])
+        for number in range(6)
+        for role in (pb.ROLE_USER, pb.ROLE_ASSISTANT)
+    ]
+    last = pb.ChatMessage(role=pb.ROLE_USER, parts=[pb.ContentPart(text="last")])
+    chat = pb.ChatInput(messages=[*turns, last])
+    assert isinstance(await refusal(whole(generate(stub, chat=chat))), errors.ContextLengthExceeded)
+    response = await whole(generate(stub, chat=chat, truncation=pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS))
+    dropped = response.accepted.dropped_messages
+    assert 0 < dropped < 12
+    assert dropped % 2 == 0
+    rest = pb.ChatInput(messages=[*turns[dropped:], last])
+    count = worker_pb2.CountTokensRequest(request=pb.CountTokensRequest(model="tiny-llama", chat=rest))
+    counted = (await stub.CountTokens(count)).response.tokens
+    assert counted == response.accepted.prompt_tokens == response.receipt.usage.prompt_tokens
+
+
 async def test_nothing_stops_before_the_fewest_tokens(stub):
     plain = await whole(generate(stub, output=pb.OutputOptions(token_ids=True)))
     stop = plain.choices[0].token_ids[1]

@@ -93,6 +93,8 @@ BROKEN = [
     (prompt(precision=9), "precision"),
     (prompt(priority=9), "priority"),
     (prompt(truncation=9), "truncation"),
+    (prompt(truncation=pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS), "truncation"),
+    (output(echo=True, top_logprobs=1), "output.echo"),
     (prompt(tool_choice=pb.ToolChoice(mode=9)), "tool_choice.mode"),
     (prompt(tool_choice=pb.ToolChoice(name="add")), "tool_choice.name"),
     (prompt(tools=[pb.Tool(name="add"), pb.Tool()]), "tools[1].name"),
@@ -187,7 +189,6 @@ UNSERVED = [
     (output(response_format=pb.ResponseFormat(regex="a")), "output.response_format"),
     (prompt(tools=[pb.Tool(name="add")]), "tools"),
     (prompt(tool_choice=pb.ToolChoice(mode=pb.TOOL_CHOICE_MODE_AUTO)), "tool_choice"),
-    (prompt(truncation=pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS), "truncation"),
     (prompt(time_limit=duration_pb2.Duration(seconds=1)), "time_limit"),
     (prompt(idempotency_key="k"), "idempotency_key"),
     (prompt(resume=pb.Resume(resumption_token="t")), "resume"),  # noqa: S106  # names a point of a stream

@@ -92,6 +92,8 @@ class Generation:
     deadline: float | None = None
     """When it has to be done, in seconds of CLOCK_MONOTONIC; ``None`` for no limit."""
     output: Output = field(default_factory=Output)
+    truncate: bool = False
+    """Whether the oldest turns of a conversation that is too long may be dropped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,7 @@ def generation(message: worker_pb2.GenerateRequest, entry: ModelEntry, timeout: 
         client=message.client,
         deadline=None if timeout is None else time.monotonic() + timeout,
         output=_output(request.output),
+        truncate=request.truncation == public.TRUNCATION_POLICY_DROP_OLDEST_TURNS,
     )
 
 
@@ -207,6 +208,7 @@ def accepted(
         worker=worker,
         prompt_tokens=len(event.prompt_ids),
         prompt_token_ids=event.prompt_ids if with_ids else (),
+        dropped_messages=event.dropped,
     )
 
 

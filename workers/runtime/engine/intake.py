@@ -26,6 +26,7 @@ from workers.runtime.engine.messages import Cancel, Count, Counted, FromEngine, 
 from workers.runtime.generation import Chat, Generation, ModelInput, Prompt, Stopping, TokenIds
 from workers.runtime.text.template import ChatTemplate
 from workers.runtime.text.tokenizer import Tokenizer
+from workers.runtime.text.truncation import fitted
 
 _POOL_THREADS = 2
 
@@ -46,6 +47,8 @@ class Encoded:
     prompt_ids: tuple[int, ...]
     arrived_at: float
     """When it reached this process, in seconds of the monotonic clock."""
+    dropped: int = 0
+    """Messages of the conversation that had no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +159,23 @@ class Intake:
     def _encode(self, submit: Submit, arrived_at: float) -> None:
         try:
             self._text.check(submit.generation)
-            ids = self._text.encode(submit.generation.input)
+            ids, dropped = self._fitting(submit.generation)
             check_length(len(ids), submit.generation.stopping, self._max_length)
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             self.inbox.put(Unencodable(submit.id, _explained(error)))
             return
-        self.inbox.put(Encoded(submit.id, submit.generation, ids, arrived_at))
+        self.inbox.put(Encoded(submit.id, submit.generation, ids, arrived_at, dropped))
+
+    def _fitting(self, generation: Generation) -> tuple[tuple[int, ...], int]:
+        """The prompt's token ids, and how many messages were dropped for it to fit, if any may be."""
+        given = generation.input
+        if not generation.truncate or not isinstance(given, Chat):
+            return self._text.encode(given), 0
+        room = self._max_length - _least_output(generation.stopping)[1]
+        messages, dropped = fitted(
+            given.messages, lambda messages: len(self._text.encode(Chat(messages))) <= room
+        )
+        return self._text.encode(Chat(messages)), dropped
 
     def _count(self, count: Count) -> None:
         try:
@@ -179,9 +193,7 @@ def check_length(prompt_tokens: int, stopping: Stopping, max_length: int) -> Non
     """
     if prompt_tokens == 0:
         raise InvalidRequest("the input comes to no tokens at all")
-    name, most = "max_tokens", stopping.max_tokens
-    if most is None:
-        name, most = "min_tokens", max(stopping.min_tokens, 1)
+    name, most = _least_output(stopping)
     if prompt_tokens + most <= max_length:
         return
     metadata = {"prompt_tokens": str(prompt_tokens), "context_length": str(max_length)}
@@ -193,6 +205,13 @@ def check_length(prompt_tokens: int, stopping: Stopping, max_length: int) -> Non
         text = f"{prompt_tokens} prompt tokens and {name} {most} exceed the context of {max_length}"
         violation = FieldViolation(f"stopping.{name}", f"at most {room} here; or leave it unset")
     raise ContextLengthExceeded(text, violations=[violation], metadata=metadata)
+
+
+def _least_output(stopping: Stopping) -> tuple[str, int]:
+    """The field that says how many tokens of output there must be room for, and how many."""
+    if stopping.max_tokens is not None:
+        return "max_tokens", stopping.max_tokens
+    return "min_tokens", max(stopping.min_tokens, 1)
 
 
 def _explained(error: Exception) -> DiplexError:

@@ -221,7 +221,7 @@ class Engine:
         if len(self._answers) + choices > max(self._most_requests, choices if not self._answers else 0):
             self._send(Refused(request.id, self._queue_full()))
             return
-        self._send(Admitted(request.id, request.prompt_ids, self._echoed(request)))
+        self._send(Admitted(request.id, request.prompt_ids, self._echoed(request), request.dropped))
         numbers = [request.id, *islice(self._further, choices - 1)]
         self._choices[request.id] = set(numbers)
         for choice, number in enumerate(numbers):

@@ -120,6 +120,8 @@ class Admitted:
     prompt_ids: tuple[int, ...]
     text: str = ""
     """The prompt's, if it is to be told."""
+    dropped: int = 0
+    """Messages of the conversation that had no room."""
 
 
 @dataclass(frozen=True, slots=True)
