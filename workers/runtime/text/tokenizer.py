@@ -93,6 +93,10 @@ class Tokenizer:
         """The text of a whole sequence. ``Detokenizer`` does it piecewise."""
         return str(self._backend.decode(token_ids, skip_special_tokens=skip_special_tokens))
 
+    def to_json(self) -> str:
+        """The whole tokenizer, as a ``tokenizer.json`` holds it."""
+        return str(self._backend.to_str())
+
     def id_of(self, token: str) -> int | None:
         """The id of a token by its spelling in the vocabulary; ``None`` if there is none."""
         return self._backend.token_to_id(token)
