@@ -69,7 +69,6 @@ _BIAS_RANGE: Final = _Range(-100, 100)
 
 _NOT_SERVED_YET: Final[Mapping[str, Callable[[pb.GenerateRequest], bool]]] = {
     "output.progress": lambda request: request.output.progress,
-    "output.response_format": lambda request: request.output.HasField("response_format"),
     "tools": lambda request: len(request.tools) > 0,
     "tool_choice": lambda request: request.HasField("tool_choice"),
     "time_limit": lambda request: request.HasField("time_limit"),

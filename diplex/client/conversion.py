@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -49,6 +50,7 @@ def generate_request(source: inputs.Input, options: GenerateOptions) -> pb.Gener
         request.tokens.SetInParent()
     else:
         _put_input(request, source, given.get("system"))
+    _put_format(request.output, given)
     if given.get("truncate"):
         request.truncation = pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS
     for path in ("sampling", "stopping", "output"):  # their fields are our options, under the same names
@@ -99,6 +101,21 @@ def _put_input(
     request.chat.SetInParent()
     for index, message in enumerate(messages):
         _put_message(request.chat.messages.add(), f"chat.messages[{index}]", message)
+
+
+def _put_format(output: pb.OutputOptions, given: Mapping[str, Any]) -> None:
+    wanted = [
+        name for name in ("json", "json_schema", "regex", "grammar") if given.get(name) not in (None, False)
+    ]
+    if len(wanted) > 1:
+        raise errors.InvalidRequest.of_field(wanted[1], f"an output can't be held to it and to {wanted[0]}")
+    for name in wanted:
+        value = given[name]
+        if name == "json":
+            output.response_format.json.SetInParent()
+        else:
+            text = json.dumps(value) if isinstance(value, Mapping) else value
+            _put(output.response_format, "", {name: text}, (name,))
 
 
 def _refuse_system(system: str | None) -> None:

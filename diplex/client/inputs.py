@@ -155,6 +155,15 @@ class GenerateOptions(TypedDict, total=False):
     stop_token_ids: Sequence[int] | None
     """Ends a choice when one of these is generated; the token is not part of the output."""
 
+    json: bool | None
+    """Hold the output to JSON."""
+    json_schema: Mapping[str, Any] | str | None
+    """Hold it to JSON that this JSON Schema describes."""
+    regex: str | None
+    """Hold it to what this regular expression matches as a whole."""
+    grammar: str | None
+    """Hold it to this context-free grammar, in Lark syntax."""
+
     n: int | None
     """Number of choices. Default: 1."""
     logprobs: bool | None

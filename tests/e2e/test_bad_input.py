@@ -131,10 +131,6 @@ UNSUPPORTED = {
     "torch": ({"backend": pb.BACKEND_TORCH}, "backend"),
     "bf16": ({"precision": pb.PRECISION_BF16}, "precision"),
     "progress": (output(progress=True), "output.progress"),
-    "response format": (
-        output(response_format=pb.ResponseFormat(regex="[a-z]+")),
-        "output.response_format",
-    ),
     "tools": ({"tools": [TOOL]}, "tools"),
     "time limit": ({"time_limit": {"seconds": 1}}, "time_limit"),
     "idempotency key": ({"idempotency_key": "once"}, "idempotency_key"),

@@ -186,7 +186,6 @@ def test_a_fault_goes_before_what_is_not_served():
 
 UNSERVED = [
     (output(progress=True), "output.progress"),
-    (output(response_format=pb.ResponseFormat(regex="a")), "output.response_format"),
     (prompt(tools=[pb.Tool(name="add")]), "tools"),
     (prompt(tool_choice=pb.ToolChoice(mode=pb.TOOL_CHOICE_MODE_AUTO)), "tool_choice"),
     (prompt(time_limit=duration_pb2.Duration(seconds=1)), "time_limit"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from workers.runtime.sampling import SamplingParams
+from workers.runtime.structured.response_format import ResponseFormat
 
 
 class Priority(IntEnum):
@@ -77,6 +78,8 @@ class Output:
     log probabilities."""
     echo: bool = False
     """Whether the input's text is told too."""
+    format: ResponseFormat | None = None
+    """What the text is held to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,13 @@ from workers.runtime.generation import (
 )
 from workers.runtime.progress import Phase, Progress
 from workers.runtime.sampling import SamplingParams, fresh_seed
+from workers.runtime.structured.response_format import (
+    JsonFormat,
+    JsonSchema,
+    LarkGrammar,
+    Regex,
+    ResponseFormat,
+)
 from workers.runtime.supervisor.model import ServedModel, State
 
 ROLES: Final = {
@@ -190,7 +197,26 @@ def _stopping(options: public.StoppingOptions) -> Stopping:
 
 def _output(options: public.OutputOptions) -> Output:
     told = options.logprobs or options.top_logprobs
-    return Output(options.n or 1, options.top_logprobs if told else None, options.echo)
+    return Output(
+        options.n or 1,
+        options.top_logprobs if told else None,
+        options.echo,
+        _format(options.response_format),
+    )
+
+
+def _format(wanted: public.ResponseFormat) -> ResponseFormat | None:
+    match wanted.WhichOneof("format"):
+        case "json":
+            return JsonFormat()
+        case "json_schema":
+            return JsonSchema(wanted.json_schema)
+        case "regex":
+            return Regex(wanted.regex)
+        case "grammar":
+            return LarkGrammar(wanted.grammar)
+        case _:
+            return None
 
 
 # ---------------------------------------------------------------------------------------- outward

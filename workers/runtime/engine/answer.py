@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workers.runtime.engine.intake import Encoded, ModelText
 from workers.runtime.engine.messages import Logprob, Piece
 from workers.runtime.generation import Finish, FinishReason, Timings
 from workers.runtime.sampling import Banned, LogitBias, SamplingRow, TokenCounts, TokenLogprob
+from workers.runtime.structured import Matcher
 from workers.runtime.text.detokenizer import Detokenizer
 from workers.runtime.text.stopping import StopMatcher
 from workers.runtime.text.tokenizer import Tokenizer
@@ -46,12 +48,20 @@ class Answer:
     bias: LogitBias | None
     early: Banned | None
     """What can't be chosen before the fewest tokens are there."""
+    matcher: Matcher | None
+    """What says which tokens may come, if the output is held to a grammar."""
     clock: Callable[[], float]
     generated: int = 0
     cached: int = 0
     """Tokens of the prompt that the prefix cache held."""
     guessed: int = 0
     """Tokens that speculation had guessed."""
+    forced: deque[int] = field(default_factory=deque)
+    """The next tokens, where the grammar leaves no choice."""
+
+    def __post_init__(self) -> None:
+        if self.matcher is not None:
+            self.forced.extend(self.matcher.forced())
 
     @classmethod
     def begin(cls, request: Encoded, choice: int, text: ModelText, clock: Callable[[], float]) -> Answer:
@@ -71,6 +81,7 @@ class Answer:
             Banned(token for token in ends if token < description.vocab_size)
             if stopping.min_tokens
             else None,
+            request.grammar.matcher() if request.grammar else None,
             clock,
         )
 
@@ -83,8 +94,13 @@ class Answer:
             self.choice,
             self.counts,
             self.bias,
-            self.early if position < self.request.generation.stopping.min_tokens else None,
+            self.early if position < self.request.generation.stopping.min_tokens and not self.over else None,
         )
+
+    @property
+    def over(self) -> bool:
+        """Whether the grammar lets nothing follow."""
+        return self.matcher is not None and self.matcher.stopped
 
     def start(self) -> None:
         """Marks the first step that works on the sequence."""
@@ -108,11 +124,23 @@ class Answer:
         self.guessed += guessed
         if finish in _ENDED_BY_TOKEN:
             return self._piece("", (), finish, match=token, at_end=True)
+        if self.matcher is not None:
+            self._match(token)
+            finish = finish or (FinishReason.END_OF_SEQUENCE if self.over else None)
         text, stop = self._stopped(self.detokenizer.push((token,)))
         if stop is not None:
             finish = FinishReason.STOP
         piece = self._piece(text, (token,), finish, match=stop, at_end=finish is not None and stop is None)
         return piece._replace(logprobs=(self._told(logprob),)) if logprob else piece
+
+    def _match(self, token: int) -> None:
+        """Goes on in the grammar by a token; where only one text can follow, its tokens are forced."""
+        assert self.matcher is not None  # noqa: S101  # the caller looked
+        self.matcher.accept(token)
+        if self.forced:
+            self.forced.popleft()
+        if not self.forced:
+            self.forced.extend(self.matcher.forced())
 
     def _stopped(self, text: str) -> tuple[str, str | None]:
         """What may go out of new text, and the stop string that it completes."""

@@ -7,6 +7,7 @@ cancellation that overtakes the encoding still find its request.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from diplex.errors import (
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import Cancel, Count, Counted, FromEngine, Refused, Submit, ToEngine
 from workers.runtime.generation import Chat, Generation, ModelInput, Prompt, Stopping, TokenIds
+from workers.runtime.structured import Grammar, GrammarCompiler
 from workers.runtime.text.template import ChatTemplate
 from workers.runtime.text.tokenizer import Tokenizer
 from workers.runtime.text.truncation import fitted
@@ -49,6 +51,8 @@ class Encoded:
     """When it reached this process, in seconds of the monotonic clock."""
     dropped: int = 0
     """Messages of the conversation that had no room."""
+    grammar: Grammar | None = None
+    """What the output is held to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,25 @@ class ModelText:
             if description.chat_template
             else None
         )
+        self._compiling = threading.Lock()
+        self._compiler: GrammarCompiler | None = None  # made when the first one asks, since it takes a while
+
+    def grammar(self, generation: Generation) -> Grammar | None:
+        """What a request's output is held to, compiled.
+
+        Raises:
+            InvalidRequest: The format is broken.
+            UnsupportedFeature: No output can be held to it.
+        """
+        if generation.output.format is None:
+            return None
+        with self._compiling:
+            if self._compiler is None:
+                description = self.description
+                self._compiler = GrammarCompiler(
+                    self.tokenizer, description.vocab_size, description.eos_token_ids
+                )
+        return self._compiler.compile(generation.output.format)
 
     def encode(self, model_input: ModelInput) -> tuple[int, ...]:
         """Token ids of an input, exactly as the model will get them.
@@ -161,10 +184,11 @@ class Intake:
             self._text.check(submit.generation)
             ids, dropped = self._fitting(submit.generation)
             check_length(len(ids), submit.generation.stopping, self._max_length)
+            grammar = self._text.grammar(submit.generation)
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             self.inbox.put(Unencodable(submit.id, _explained(error)))
             return
-        self.inbox.put(Encoded(submit.id, submit.generation, ids, arrived_at, dropped))
+        self.inbox.put(Encoded(submit.id, submit.generation, ids, arrived_at, dropped, grammar))
 
     def _fitting(self, generation: Generation) -> tuple[tuple[int, ...], int]:
         """The prompt's token ids, and how many messages were dropped for it to fit, if any may be."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count, islice
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from diplex.errors import InternalError, QueueFull
+from diplex.errors import DiplexError, InternalError, QueueFull
 from workers.runtime.engine.answer import Answer
 from workers.runtime.engine.backend import Backend, StepResult
 from workers.runtime.engine.budget import Allowance, PrefillBudget
@@ -37,6 +37,7 @@ from workers.runtime.engine.slots import NOBODY
 from workers.runtime.engine.speculation import Speculation
 from workers.runtime.generation import Prompt
 from workers.runtime.sampling import Sampler, SamplingRow, TokenLogprob, distributions
+from workers.runtime.structured.masks import apply_mask, mask_words
 
 Logprobs = dict[int, list[TokenLogprob]]
 """Sequence -> log probabilities of the tokens that a step chose for it, if it wants them."""
@@ -83,6 +84,7 @@ class Engine:
         )
         self._speculation = Speculation() if config.speculation else None
         self._sampler = Sampler()
+        self._mask = np.empty(mask_words(text.description.vocab_size), np.int32)
         self._answers: dict[int, Answer] = {}  # sequence -> its answer, while it waits or runs
         self._choices: dict[int, set[int]] = {}  # request -> its sequences among those
         self._further = count(NOBODY - 1, -1)  # of further choices; the first has the request's id
@@ -119,8 +121,11 @@ class Engine:
             return self._chosen(plan, logits, rows)
         except InternalError as error:
             broken = [int(row) for row in error.metadata["rows"].split(",")]
-            for sequence in {plan.sampled[row] for row in broken}:
-                self._refuse_broken(sequence, error)
+            sequences = {plan.sampled[row] for row in broken} & self._answers.keys()
+            for sequence in sequences:
+                self._scheduler.discard(sequence)
+            for sequence in sequences:
+                self._refuse(sequence, error)
             logits[broken] = 0.0
             return self._chosen(plan, logits, rows)
 
@@ -133,21 +138,41 @@ class Engine:
             if (answer := self._answers.get(sequence))
             and answer.request.generation.output.logprobs is not None
         }
-        told = distributions(logits, wanted, {row for row in wanted if rows[row].adjusted})
+        constrained = self._constrained(plan)
+        changing = {row for row in wanted if rows[row].adjusted or row in constrained}
+        told = distributions(logits, wanted, changing)
+        for row, answer in constrained.items():
+            self._hold(plan.sampled[row], answer, logits[row])
         tokens: list[int] = self._sampler.sample(logits, rows).tolist()
+        for row, answer in constrained.items():
+            if answer.forced:
+                tokens[row] = answer.forced[0]
         logprobs: Logprobs = {}
         for row, distribution in told.items():
             logprobs.setdefault(plan.sampled[row], []).append(distribution.of(tokens[row]))
         return tokens, logprobs
 
-    def _refuse_broken(self, sequence: int, error: InternalError) -> None:
-        if sequence not in self._answers:
-            return  # another choice of its request was broken too
-        request_id = self._answers[sequence].request.id
-        self._scheduler.discard(sequence)
-        self._forget(sequence)
-        self._cancel(request_id)
-        self._send(Refused(request_id, error))
+    def _constrained(self, plan: StepPlan) -> dict[int, Answer]:
+        """The answers that are held to a grammar, by row. They are never speculated on: one row each."""
+        answers = {row: self._answers.get(sequence) for row, sequence in enumerate(plan.sampled)}
+        return {row: answer for row, answer in answers.items() if answer and answer.matcher}
+
+    def _hold(self, sequence: int, answer: Answer, logits: NDArray[np.float32]) -> None:
+        """Leaves the tokens that the grammar allows; a request that can't go on is refused."""
+        if answer.forced or answer.matcher is None:
+            return
+        try:
+            answer.matcher.fill(self._mask)
+        except DiplexError as error:
+            self._refuse(sequence, error)
+            return
+        apply_mask(logits, self._mask)
+
+    def _refuse(self, sequence: int, error: DiplexError) -> None:
+        """Ends a request, one of whose choices can't go on."""
+        if answer := self._answers.get(sequence):  # else another choice of it had ended it
+            self._cancel(answer.request.id)
+            self._send(Refused(answer.request.id, error))
 
     def _push(self, committed: list[Committed], logprobs: Logprobs) -> None:
         """Sends what a step gave. Of a sequence that a stop string has ended, nothing more is taken."""
@@ -160,12 +185,30 @@ class Engine:
             before = pieces.setdefault(token.sequence, [])
             told = logprobs.get(token.sequence)
             logprob = told[len(before)] if told else None
+            before += self._pushed(answer, token, logprob)
+            if self._scheduler.busy == 1 and logprob is None:
+                before += self._jumped(token.sequence)
+        self._report(tuple(joined(of_one) for of_one in pieces.values() if of_one))
+
+    def _pushed(
+        self, answer: Answer, token: Committed, logprob: TokenLogprob | None = None
+    ) -> tuple[Piece, ...]:
+        """The piece that a token comes to; none if its request can't go on."""
+        try:
             piece = answer.push(token.token, token.finish, guessed=token.guessed, logprob=logprob)
-            before.append(piece)
-            if piece.finish is not None:
-                self._scheduler.remove(token.sequence)
-                self._forget(token.sequence)
-        self._report(tuple(joined(of_one) for of_one in pieces.values()))
+        except DiplexError as error:  # of a grammar
+            self._refuse(token.sequence, error)
+            return ()
+        if piece.finish is not None:
+            self._scheduler.remove(token.sequence)
+            self._forget(token.sequence)
+        return (piece,)
+
+    def _jumped(self, sequence: int) -> Iterator[Piece]:
+        """Gives a sequence all the tokens that its grammar forces, to be taken in by one run."""
+        answer = self._answers.get(sequence)
+        while answer and answer.forced and sequence in self._answers:
+            yield from self._pushed(answer, self._scheduler.append(sequence, answer.forced[0]))
 
     def _forget(self, sequence: int) -> None:
         """Lets go of the answer of a sequence that is gone."""
@@ -227,6 +270,8 @@ class Engine:
         for choice, number in enumerate(numbers):
             self._answers[number] = Answer.begin(request, choice, self._text, self._clock)
             self._scheduler.add(self._sequence(number, request))
+            if request.generation.output.logprobs is None and (pieces := tuple(self._jumped(number))):
+                self._report((joined(pieces),))
 
     def _echoed(self, request: Encoded) -> str:
         if not request.generation.output.echo:
@@ -242,7 +287,9 @@ class Engine:
         generation, stopping = request.generation, request.generation.stopping
         patience = request.arrived_at + _PATIENCE
         # Penalties change with every token, also with one that a guess only supposes.
-        speculated = self._speculation is not None and not generation.sampling.penalises
+        # So does a grammar's state.
+        changing = generation.sampling.penalises or request.grammar is not None
+        speculated = self._speculation is not None and not changing
         return Sequence(
             number,
             request.prompt_ids,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
 import threading
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +16,13 @@ from hypothesis import strategies as st
 
 from diplex.errors import InternalError, InvalidRequest, QueueFull
 from tests.engine_run import GREEDY, TOKENIZER, Run, ids_of, request
-from tests.fake_backend import FakeBackend
+from tests.fake_backend import VOCABULARY, FakeBackend
 from workers.runtime.engine import loop
 from workers.runtime.engine.intake import Arrived, Closed, Unencodable
 from workers.runtime.engine.messages import Admitted, Cancel, EngineConfig, Stepped
 from workers.runtime.generation import FinishReason, Priority
 from workers.runtime.sampling import SamplingParams
+from workers.runtime.structured import GrammarCompiler, JsonSchema, Regex
 
 END = TOKENIZER.id_of("<|im_end|>")
 
@@ -464,3 +468,62 @@ def test_nothing_ends_before_the_fewest_tokens():
     run = Run(rote("Hi", END))(request(1, "Hi", max_tokens=8, min_tokens=4))
     assert len(run.tokens(1)) >= 4
     assert END not in run.tokens(1)
+
+
+# ----------------------------------------------------------------------------------------- grammars
+
+COMPILER = GrammarCompiler(TOKENIZER, VOCABULARY, (END,))
+HOT = SamplingParams(temperature=1.0, seed=3)
+POINT = '{"type": "object", "properties": {"x": {"enum": [1, 22]}, "long name": {"type": "boolean"}}, '
+POINT += '"required": ["x", "long name"], "additionalProperties": false}'
+
+
+def held(number, form, prompt="Hi", **more):
+    """A request whose output is held to a format."""
+    item = request(number, prompt, sampling=more.pop("sampling", HOT), **more)
+    output = dataclasses.replace(item.generation.output, format=form)
+    generation = dataclasses.replace(item.generation, output=output)
+    return dataclasses.replace(item, generation=generation, grammar=COMPILER.compile(form))
+
+
+def test_an_output_is_held_to_a_schema():
+    run = Run(FakeBackend(max_length=128))(*(held(n, JsonSchema(POINT), "Hi" * n) for n in range(1, 4)))
+    for number in range(1, 4):
+        point = json.loads(run.text_of(number))
+        assert point.keys() == {"x", "long name"}
+        assert run.finish(number).reason is FinishReason.END_OF_SEQUENCE
+        assert run.finish(number).completion_tokens == len(run.tokens(number))
+
+
+def test_company_changes_no_text_that_is_held():
+    """Alone, forced tokens are taken in by one run; in a batch one after the other."""
+    wanted = [held(n, JsonSchema(POINT), "Hello"[:n]) for n in range(1, 5)]
+    together = Run(FakeBackend(max_length=128))(*wanted)
+    for item in wanted:
+        single = Run(FakeBackend(max_length=128))(item)
+        assert single.tokens(item.id) == together.tokens(item.id)
+        assert len(single.backend.plans) < len(single.tokens(item.id))
+
+
+def test_choices_are_held_each_for_itself():
+    run = Run(FakeBackend())(held(1, Regex("[ab]{6}"), choices=4))
+    texts = [run.text_of(1, choice) for choice in range(4)]
+    assert all(re.fullmatch("[ab]{6}", text) for text in texts)
+    assert len(set(texts)) > 1
+
+
+def test_the_limit_cuts_what_is_held():
+    run = Run(FakeBackend(max_length=128))(held(1, JsonSchema(POINT), max_tokens=5))
+    assert run.finish(1).reason is FinishReason.MAX_TOKENS
+    assert len(run.tokens(1)) == 5
+
+
+def test_the_fewest_tokens_give_way_to_a_grammar_that_is_over():
+    run = Run(FakeBackend())(held(1, Regex("ab"), min_tokens=9, max_tokens=12))
+    assert run.text_of(1) == "ab"
+
+
+def test_log_probabilities_of_what_is_held():
+    run = Run(FakeBackend())(held(1, Regex("[ab]{3}"), logprobs=1))
+    told = [logprob for piece in run.pieces(1) for logprob in piece.logprobs]
+    assert b"".join(logprob.token for logprob in told).decode() == run.text_of(1)
