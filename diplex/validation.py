@@ -7,6 +7,7 @@ model, such as images or the length of its context, is checked where the model i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -28,6 +29,7 @@ LONGEST_STOP: Final = 512
 """Characters of one stop string."""
 MOST_STOP_TOKENS: Final = 128
 MOST_CHOICES: Final = 64
+MOST_TOOLS: Final = 128
 MOST_TOP_LOGPROBS: Final = 20
 MOST_BIASES: Final = 1024
 LONGEST_IDEMPOTENCY_KEY: Final = 128
@@ -36,6 +38,7 @@ LONGEST_IDEMPOTENCY_KEY: Final = 128
 MOST_VIOLATIONS: Final = 100
 """Faults after which nobody looks for more, so that a request full of them costs little."""
 
+_TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TOLD: Final = 8
 """Faults that the error's message spells out; all are in its violations."""
 
@@ -69,8 +72,6 @@ _BIAS_RANGE: Final = _Range(-100, 100)
 
 _NOT_SERVED_YET: Final[Mapping[str, Callable[[pb.GenerateRequest], bool]]] = {
     "output.progress": lambda request: request.output.progress,
-    "tools": lambda request: len(request.tools) > 0,
-    "tool_choice": lambda request: request.HasField("tool_choice"),
     "time_limit": lambda request: request.HasField("time_limit"),
     "idempotency_key": lambda request: bool(request.idempotency_key),
     "resume": lambda request: request.HasField("resume"),
@@ -92,7 +93,7 @@ def check_generate(request: pb.GenerateRequest) -> None:
         _stopping(request.stopping),
         _output(request.output),
         _echo(request),
-        _tools(request.tools),
+        _tools(request),
         _tool_choice(request),
         _call_options(request),
     )
@@ -104,9 +105,8 @@ def check_count_tokens(request: pb.CountTokensRequest) -> None:
     _refuse(
         _target(request.model, request.backend, request.precision),
         _input(request),
-        _tools(request.tools),
+        _tools(request),
     )
-    _refuse_unserved(["tools"] if request.tools else [])
 
 
 def check_get_model(request: models_pb2.GetModelRequest) -> None:
@@ -270,14 +270,30 @@ def _echo(request: pb.GenerateRequest) -> Violations:
         yield FieldViolation("output.echo", "the input has no log probabilities; ask for one of the two")
 
 
-def _tools(tools: Iterable[pb.Tool]) -> Violations:
+def _tools(request: pb.GenerateRequest | pb.CountTokensRequest) -> Violations:
+    tools = request.tools
+    if tools and not request.HasField("chat"):
+        yield FieldViolation("tools", "stand only beside `chat`, whose template tells the model of them")
+    if len(tools) > MOST_TOOLS:
+        yield _too_many("tools", len(tools), MOST_TOOLS)
+        return
+    names: set[str] = set()
     for i, tool in enumerate(tools):
-        if not tool.name:
-            yield FieldViolation(f"tools[{i}].name", "is empty")
+        if not _TOOL_NAME.fullmatch(tool.name):
+            yield FieldViolation(
+                f"tools[{i}].name", "must be of 1 to 64 letters, digits, underscores, dots and dashes"
+            )
+        elif tool.name in names:
+            yield FieldViolation(f"tools[{i}].name", f"another tool is called {tool.name!r} too")
+        names.add(tool.name)
 
 
 def _tool_choice(request: pb.GenerateRequest) -> Violations:
     yield from _known("tool_choice.mode", request.tool_choice.mode, pb.ToolChoiceMode.DESCRIPTOR)
+    if request.tools and request.output.HasField("response_format"):
+        yield FieldViolation("output.response_format", "an output can't be held to it and call tools too")
+    if not request.tools and request.tool_choice.mode == pb.TOOL_CHOICE_MODE_REQUIRED:
+        yield FieldViolation("tool_choice.mode", "there are no tools")
     if request.tool_choice.WhichOneof("choice") == "name":
         name = request.tool_choice.name
         if all(tool.name != name for tool in request.tools):

@@ -16,6 +16,8 @@ from diplex.client.inputs import (
     RawPrompt,
     Role,
     TokenIds,
+    Tool,
+    ToolCall,
 )
 from diplex.client.replies import (
     Accepted,
@@ -33,6 +35,7 @@ from diplex.client.replies import (
     Timings,
     TokenCount,
     TokenLogprob,
+    ToolCallDelta,
     Usage,
 )
 from diplex.client.streams import AsyncStream, Stream
@@ -74,5 +77,8 @@ __all__ = [
     "TokenCount",
     "TokenIds",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
     "Usage",
 ]

@@ -131,7 +131,6 @@ UNSUPPORTED = {
     "torch": ({"backend": pb.BACKEND_TORCH}, "backend"),
     "bf16": ({"precision": pb.PRECISION_BF16}, "precision"),
     "progress": (output(progress=True), "output.progress"),
-    "tools": ({"tools": [TOOL]}, "tools"),
     "time limit": ({"time_limit": {"seconds": 1}}, "time_limit"),
     "idempotency key": ({"idempotency_key": "once"}, "idempotency_key"),
     "resume": ({"resume": pb.Resume(resumption_token="there")}, "resume"),  # noqa: S106  # no password

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
 import sys
 import threading
@@ -148,6 +150,55 @@ async def test_the_input_can_be_echoed(stub):
     assert [choice.text for choice in echoed.choices] == ["Hi" + plain.choices[0].text] * 2
 
 
+CLOCK = pb.Tool(
+    name="clock",
+    parameters_schema='{"type": "object", "properties": {"zone": {"enum": ["UTC", "CET"]}}, '
+    '"required": ["zone"], "additionalProperties": false}',
+)
+
+
+async def test_any_model_can_be_held_to_a_call(stub):
+    chat = user(pb.ContentPart(text="What time is it?"))
+    fields = {"chat": chat, "tools": [CLOCK], "stopping": pb.StoppingOptions(max_tokens=100)}
+    error = await refusal(whole(generate(stub, **fields)))
+    assert isinstance(error, errors.UnsupportedFeature)
+    assert "tool_choice.constrained" in error.message
+    choice = pb.ToolChoice(name="clock", constrained=True)
+    events = [event async for event in generate(stub, tool_choice=choice, **fields)]
+    deltas = [call for event in events for call in event.delta.tool_calls]
+    assert (deltas[0].name, bool(deltas[0].id)) == ("clock", True)
+    assert not any(delta.name or delta.id for delta in deltas[1:])
+    assembly = Assembly()
+    for event in events:
+        assembly.add(event)
+    (answer,) = assembly.response().choices
+    (call,) = answer.tool_calls
+    assert json.loads(call.arguments)["zone"] in ("UTC", "CET")
+    assert (answer.text, answer.finish_reason) == ("", pb.FINISH_REASON_TOOL_CALLS)
+    # The call and its result go back into the conversation.
+    turns = [
+        *chat.messages,
+        pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[call]),
+        pb.ChatMessage(role=pb.ROLE_TOOL, tool_call_id=call.id, parts=[pb.ContentPart(text="12:00")]),
+    ]
+    assert (await whole(generate(stub, chat=pb.ChatInput(messages=turns)))).choices[0].text
+
+
+async def test_an_output_is_held_to_its_format(stub):
+    form = pb.OutputOptions(response_format=pb.ResponseFormat(regex="(yes|no), [0-9]{3}"), n=2)
+    response = await whole(generate(stub, output=form))
+    for choice in response.choices:
+        assert re.fullmatch("(yes|no), [0-9]{3}", choice.text)
+        assert choice.finish_reason == pb.FINISH_REASON_END_OF_SEQUENCE
+    broken = pb.OutputOptions(response_format=pb.ResponseFormat(regex="(yes"))
+    assert fields_of(await refusal(whole(generate(stub, output=broken)))) == ["output.response_format.regex"]
+    schema = '{"properties": {"a": {"type": "strong"}}}'
+    broken = pb.OutputOptions(response_format=pb.ResponseFormat(json_schema=schema))
+    error = await refusal(whole(generate(stub, output=broken)))
+    assert fields_of(error) == ["output.response_format.json_schema"]
+    assert "$.properties.a.type" in error.message
+
+
 async def test_the_oldest_turns_are_dropped_if_they_may_be(stub):
     turns = [
         pb.ChatMessage(role=role, parts=[pb.ContentPart(text=f"{number} " * 30)])
@@ -260,7 +311,6 @@ async def test_counts_are_those_of_the_receipt(stub, given):
 # --------------------------------------------------------------------------------------- refusals
 
 IMAGE = pb.ContentPart(image=pb.Image(data=b"\x89PNG", media_type="image/png"))
-CALLS = pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[pb.ToolCall(id="1", name="add")])
 
 
 @pytest.mark.parametrize(
@@ -289,11 +339,6 @@ CALLS = pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[pb.ToolCall(id="1", n
             {"chat": user(pb.ContentPart(text="See"), IMAGE)},
             errors.UnsupportedFeature,
             ["chat.messages[0].parts[1].image"],
-        ),
-        (
-            {"chat": pb.ChatInput(messages=[CALLS])},
-            errors.UnsupportedFeature,
-            ["chat.messages[0].tool_calls"],
         ),
         ({"output": pb.OutputOptions(n=65)}, errors.InvalidRequest, ["output.n"]),
         ({"output": pb.OutputOptions(echo=True, logprobs=True)}, errors.InvalidRequest, ["output.echo"]),

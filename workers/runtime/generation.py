@@ -8,6 +8,7 @@ from enum import Enum, IntEnum
 
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.structured.response_format import ResponseFormat
+from workers.runtime.tools.definitions import Tool, ToolUse
 
 
 class Priority(IntEnum):
@@ -25,6 +26,7 @@ class FinishReason(Enum):
     STOP = "stop"
     MAX_TOKENS = "max_tokens"
     CONTEXT_LENGTH = "context_length"
+    TOOL_CALLS = "tool_calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,9 @@ class Chat:
     """A conversation, to be put through the model's chat template."""
 
     messages: Sequence[Mapping[str, object]]
-    """As a chat template expects them: ``role`` and ``content``."""
+    """As a chat template expects them: ``role``, ``content``, and ``tool_calls`` where there were some."""
+    tools: tuple[Tool, ...] = ()
+    """Those that the template tells the model of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,8 @@ class Generation:
     output: Output = field(default_factory=Output)
     truncate: bool = False
     """Whether the oldest turns of a conversation that is too long may be dropped."""
+    tools: ToolUse | None = None
+    """What may be called; ``None`` for nothing."""
 
 
 @dataclass(frozen=True, slots=True)

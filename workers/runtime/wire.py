@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from diplex import validation
@@ -36,6 +37,9 @@ from workers.runtime.structured.response_format import (
     ResponseFormat,
 )
 from workers.runtime.supervisor.model import ServedModel, State
+from workers.runtime.tools.definitions import Tool, ToolUse
+from workers.runtime.tools.prompting import introduced, written_out
+from workers.runtime.tools.reading import ToolCallPiece
 
 ROLES: Final = {
     public.ROLE_SYSTEM: "system",
@@ -64,6 +68,7 @@ _FINISH_REASONS: Final = {
     FinishReason.STOP: public.FINISH_REASON_STOP,
     FinishReason.MAX_TOKENS: public.FINISH_REASON_MAX_TOKENS,
     FinishReason.CONTEXT_LENGTH: public.FINISH_REASON_CONTEXT_LENGTH,
+    FinishReason.TOOL_CALLS: public.FINISH_REASON_TOOL_CALLS,
 }
 _STATES: Final = {
     State.LOADING: models_pb2.MODEL_STATE_LOADING,
@@ -107,27 +112,39 @@ def generation(message: worker_pb2.GenerateRequest, entry: ModelEntry, timeout: 
         UnsupportedFeature: The model can't take the input.
     """
     request = message.request
+    tools = _tool_use(request, entry)
     return Generation(
-        model_input(request, entry),
+        model_input(request, entry, tools),
         _sampling(request.sampling, entry.sampling),
         _stopping(request.stopping),
         _PRIORITIES[request.priority],
         client=message.client,
         deadline=None if timeout is None else time.monotonic() + timeout,
         output=_output(request.output),
+        tools=tools,
         truncate=request.truncation == public.TRUNCATION_POLICY_DROP_OLDEST_TURNS,
     )
 
 
-def model_input(request: public.GenerateRequest | public.CountTokensRequest, entry: ModelEntry) -> ModelInput:
+def model_input(
+    request: public.GenerateRequest | public.CountTokensRequest,
+    entry: ModelEntry,
+    use: ToolUse | None = None,
+) -> ModelInput:
     """The input of a validated request.
 
+    Args:
+        request: What was asked.
+        entry: The model's.
+        use: How tools are used, as far as that has been settled.
+
     Raises:
-        UnsupportedFeature: Images for a model without eyes, or messages for one that doesn't chat.
+        UnsupportedFeature: Images for a model without eyes, messages for one that doesn't chat, or tools for
+            one that doesn't know them.
     """
     match request.WhichOneof("input"):
         case "chat":
-            return _chat(request.chat, entry)
+            return _chat(request, entry, use)
         case "tokens":
             assert isinstance(request, public.GenerateRequest)  # noqa: S101  # the only one with tokens
             return TokenIds(tuple(request.tokens.ids))
@@ -135,16 +152,79 @@ def model_input(request: public.GenerateRequest | public.CountTokensRequest, ent
             return Prompt(request.prompt)
 
 
-def _chat(chat: public.ChatInput, entry: ModelEntry) -> Chat:
+def _chat(
+    request: public.GenerateRequest | public.CountTokensRequest, entry: ModelEntry, use: ToolUse | None
+) -> Chat:
+    chat = request.chat
     if Capability.CHAT not in entry.capabilities:
         raise UnsupportedFeature.of_field("chat", f"{entry.name} has no chat template; send `prompt` instead")
     _refuse_images(chat, entry)
-    _refuse_tool_turns(chat)
-    return Chat(
-        tuple(
-            {"role": ROLES[message.role], "content": "".join(part.text for part in message.parts)}
-            for message in chat.messages
-        )
+    messages = [_message(index, message) for index, message in enumerate(chat.messages)]
+    tools = _tools(request.tools)
+    if Capability.TOOLS in entry.capabilities:
+        return Chat(tuple(messages), tools)
+    if tools and isinstance(request, public.CountTokensRequest):
+        raise _without_tools(entry)
+    written = [written_out(message) for message in messages]
+    return Chat(tuple(introduced(written, use.tools) if use else written))
+
+
+def _message(index: int, message: public.ChatMessage) -> Mapping[str, object]:
+    """A message as chat templates expect it."""
+    given: dict[str, object] = {
+        "role": ROLES[message.role],
+        "content": "".join(part.text for part in message.parts),
+    }
+    if message.tool_calls:
+        given["tool_calls"] = [
+            _call(f"chat.messages[{index}].tool_calls[{number}]", call)
+            for number, call in enumerate(message.tool_calls)
+        ]
+    if message.tool_call_id:
+        given["tool_call_id"] = message.tool_call_id
+    return given
+
+
+def _call(path: str, call: public.ToolCall) -> Mapping[str, object]:
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest.of_field(f"{path}.arguments", f"is no JSON: {error}") from error
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
+
+
+def _tools(tools: Sequence[public.Tool]) -> tuple[Tool, ...]:
+    return tuple(Tool(tool.name, tool.description, tool.parameters_schema) for tool in tools)
+
+
+def _tool_use(request: public.GenerateRequest, entry: ModelEntry) -> ToolUse | None:
+    """How the tools of a validated request are used.
+
+    Raises:
+        UnsupportedFeature: The model doesn't know tools, and isn't to be held to a call's form.
+    """
+    choice = request.tool_choice
+    if not request.tools or choice.mode == public.TOOL_CHOICE_MODE_NONE:
+        return None
+    named = choice.name
+    tools = _tools([tool for tool in request.tools if not named or tool.name == named])
+    required = bool(named) or choice.mode == public.TOOL_CHOICE_MODE_REQUIRED
+    if Capability.TOOLS in entry.capabilities and not (required and choice.constrained):
+        return ToolUse(tools, required)
+    if not (required and choice.constrained):
+        raise _without_tools(entry)
+    return ToolUse(tools, required=True, own_format=False)
+
+
+def _without_tools(entry: ModelEntry) -> InvalidRequest:
+    return UnsupportedFeature.of_field(
+        "tools",
+        f"{entry.name} was not trained with tools; it can be held to a call's form: set "
+        "tool_choice.constrained, and mode REQUIRED or the name of a tool",
     )
 
 
@@ -152,19 +232,6 @@ def _refuse_images(chat: public.ChatInput, entry: ModelEntry) -> None:
     text = f"{entry.name} takes text only, no images"
     if fields := validation.image_fields(chat):
         raise UnsupportedFeature(text, violations=[FieldViolation(field, text) for field in fields])
-
-
-def _refuse_tool_turns(chat: public.ChatInput) -> None:
-    """Refuses what the conversation given to the template would leave out."""
-    text = "calls of tools are not served yet"
-    violations = [
-        FieldViolation(f"chat.messages[{i}].{field}", text)
-        for i, message in enumerate(chat.messages)
-        for field in ("tool_calls", "tool_call_id")
-        if getattr(message, field)
-    ]
-    if violations:
-        raise UnsupportedFeature(text, violations=violations)
 
 
 def _sampling(options: public.SamplingOptions, defaults: SamplingDefaults) -> SamplingParams:
@@ -267,7 +334,7 @@ class Told:
     def piece(self, piece: Piece) -> Iterator[public.GenerateStreamResponse]:
         """A piece of a choice, and its end."""
         self._untold[piece.choice] += len(piece.token_ids)
-        if piece.text or piece.logprobs or (piece.token_ids and self._with_ids):
+        if piece.text or piece.logprobs or piece.calls or (piece.token_ids and self._with_ids):
             delta = _delta(piece, tokens=self._untold[piece.choice], with_ids=self._with_ids)
             self._untold[piece.choice] = 0
             yield self._next(delta=delta)
@@ -291,8 +358,13 @@ def _delta(piece: Piece, *, tokens: int, with_ids: bool) -> public.Delta:
         text=piece.text,
         token_ids=piece.token_ids if with_ids else (),
         logprobs=map(_logprob, piece.logprobs) if piece.logprobs else (),
+        tool_calls=map(_tool_call, piece.calls) if piece.calls else (),
         tokens=tokens,
     )
+
+
+def _tool_call(call: ToolCallPiece) -> public.ToolCallDelta:
+    return public.ToolCallDelta(id=call.id, name=call.name, arguments=call.arguments)
 
 
 def _logprob(told: Logprob) -> public.TokenLogprob:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from workers.runtime.engine.constraint import Constraint
 from workers.runtime.engine.intake import Encoded, ModelText
 from workers.runtime.engine.messages import Logprob, Piece
 from workers.runtime.generation import Finish, FinishReason, Timings
 from workers.runtime.sampling import Banned, LogitBias, SamplingRow, TokenCounts, TokenLogprob
-from workers.runtime.structured import Matcher
 from workers.runtime.text.detokenizer import Detokenizer
 from workers.runtime.text.stopping import StopMatcher
 from workers.runtime.text.tokenizer import Tokenizer
+from workers.runtime.tools.reading import ToolCallPiece
 
 _ENDED_BY_TOKEN = frozenset({FinishReason.END_OF_SEQUENCE, FinishReason.STOP})
 
@@ -48,20 +49,14 @@ class Answer:
     bias: LogitBias | None
     early: Banned | None
     """What can't be chosen before the fewest tokens are there."""
-    matcher: Matcher | None
-    """What says which tokens may come, if the output is held to a grammar."""
+    constraint: Constraint | None
+    """What says which tokens may come, if there are rules for it."""
     clock: Callable[[], float]
     generated: int = 0
     cached: int = 0
     """Tokens of the prompt that the prefix cache held."""
     guessed: int = 0
     """Tokens that speculation had guessed."""
-    forced: deque[int] = field(default_factory=deque)
-    """The next tokens, where the grammar leaves no choice."""
-
-    def __post_init__(self) -> None:
-        if self.matcher is not None:
-            self.forced.extend(self.matcher.forced())
 
     @classmethod
     def begin(cls, request: Encoded, choice: int, text: ModelText, clock: Callable[[], float]) -> Answer:
@@ -81,7 +76,9 @@ class Answer:
             Banned(token for token in ends if token < description.vocab_size)
             if stopping.min_tokens
             else None,
-            request.grammar.matcher() if request.grammar else None,
+            Constraint(request.grammar, request.generation.tools, text.tokenizer)
+            if request.grammar
+            else None,
             clock,
         )
 
@@ -94,13 +91,13 @@ class Answer:
             self.choice,
             self.counts,
             self.bias,
-            self.early if position < self.request.generation.stopping.min_tokens and not self.over else None,
+            self.early if position < self.request.generation.stopping.min_tokens else None,
         )
 
     @property
-    def over(self) -> bool:
-        """Whether the grammar lets nothing follow."""
-        return self.matcher is not None and self.matcher.stopped
+    def forced(self) -> deque[int] | None:
+        """The next tokens, where there is no choice."""
+        return self.constraint.forced if self.constraint else None
 
     def start(self) -> None:
         """Marks the first step that works on the sequence."""
@@ -124,23 +121,18 @@ class Answer:
         self.guessed += guessed
         if finish in _ENDED_BY_TOKEN:
             return self._piece("", (), finish, match=token, at_end=True)
-        if self.matcher is not None:
-            self._match(token)
-            finish = finish or (FinishReason.END_OF_SEQUENCE if self.over else None)
-        text, stop = self._stopped(self.detokenizer.push((token,)))
+        text = self.detokenizer.push((token,))
+        calls: tuple[ToolCallPiece, ...] = ()
+        if self.constraint is not None:
+            self.constraint.accept(token)
+            text, calls = self.constraint.read(text)
+            finish = self.constraint.over or finish
+        text, stop = self._stopped(text)
         if stop is not None:
             finish = FinishReason.STOP
         piece = self._piece(text, (token,), finish, match=stop, at_end=finish is not None and stop is None)
-        return piece._replace(logprobs=(self._told(logprob),)) if logprob else piece
-
-    def _match(self, token: int) -> None:
-        """Goes on in the grammar by a token; where only one text can follow, its tokens are forced."""
-        assert self.matcher is not None  # noqa: S101  # the caller looked
-        self.matcher.accept(token)
-        if self.forced:
-            self.forced.popleft()
-        if not self.forced:
-            self.forced.extend(self.matcher.forced())
+        logprobs = (self._told(logprob),) if logprob else ()
+        return piece._replace(logprobs=logprobs, calls=calls) if logprobs or calls else piece
 
     def _stopped(self, text: str) -> tuple[str, str | None]:
         """What may go out of new text, and the stop string that it completes."""
@@ -163,7 +155,7 @@ class Answer:
         at_end: bool = False,
     ) -> Piece:
         if at_end:
-            held, stop = self._stopped(self.detokenizer.flush())
+            held, stop = self._stopped(self.detokenizer.flush() + self._unopened())
             text += held
             if stop is not None:
                 reason, match = FinishReason.STOP, stop
@@ -171,6 +163,9 @@ class Answer:
                 text += self.stops.flush()
         finish = None if reason is None else self._finish(reason, match)
         return Piece(self.request.id, text, token_ids, finish, self.choice)
+
+    def _unopened(self) -> str:
+        return self.constraint.flush() if self.constraint else ""
 
     def _count(self, token: int) -> None:
         if self.generated == 0:

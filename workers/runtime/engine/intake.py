@@ -7,6 +7,7 @@ cancellation that overtakes the encoding still find its request.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -25,10 +26,12 @@ from diplex.errors import (
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import Cancel, Count, Counted, FromEngine, Refused, Submit, ToEngine
 from workers.runtime.generation import Chat, Generation, ModelInput, Prompt, Stopping, TokenIds
-from workers.runtime.structured import Grammar, GrammarCompiler
+from workers.runtime.structured import Grammar, GrammarCompiler, JsonSchema
 from workers.runtime.text.template import ChatTemplate
 from workers.runtime.text.tokenizer import Tokenizer
 from workers.runtime.text.truncation import fitted
+from workers.runtime.tools.definitions import as_functions, call_schema, schema_field
+from workers.runtime.tools.reading import writes_calls
 
 _POOL_THREADS = 2
 
@@ -96,7 +99,8 @@ class ModelText:
             InvalidRequest: The format is broken.
             UnsupportedFeature: No output can be held to it.
         """
-        if generation.output.format is None:
+        form = generation.output.format
+        if form is None and generation.tools is None:
             return None
         with self._compiling:
             if self._compiler is None:
@@ -104,7 +108,14 @@ class ModelText:
                 self._compiler = GrammarCompiler(
                     self.tokenizer, description.vocab_size, description.eos_token_ids
                 )
-        return self._compiler.compile(generation.output.format)
+        if form is not None:
+            return self._compiler.compile(form)
+        assert generation.tools is not None  # noqa: S101  # one of the two
+        tools = generation.tools.tools
+        for index, tool in enumerate(tools):  # each by itself too, so that an error names it
+            schema = json.dumps(tool.schema(schema_field(index)))
+            self._compiler.compile(JsonSchema(schema), schema_field(index))
+        return self._compiler.compile(JsonSchema(call_schema(tools)), "tools")
 
     def encode(self, model_input: ModelInput) -> tuple[int, ...]:
         """Token ids of an input, exactly as the model will get them.
@@ -114,13 +125,14 @@ class ModelText:
             UnsupportedFeature: Messages for a model without a chat template.
         """
         match model_input:
-            case Chat(messages):
+            case Chat(messages, tools):
                 if self._template is None:
                     raise UnsupportedFeature.of_field(
                         "chat", "the model has no chat template; send `prompt` instead"
                     )
                 trusted = self.tokenizer.control.break_in_all(messages)
-                return tuple(self.tokenizer.encode(self._template.render(trusted)))
+                functions = self.tokenizer.control.break_in_all(as_functions(tools)) if tools else None
+                return tuple(self.tokenizer.encode(self._template.render(trusted, tools=functions)))
             case Prompt(text):
                 bos = self.description.bos_token_id
                 opening = (bos,) if self.description.add_bos and bos is not None else ()
@@ -130,11 +142,17 @@ class ModelText:
                 return ids
 
     def check(self, generation: Generation) -> None:
-        """Refuses what the model's vocabulary can't have.
+        """Refuses what the model's vocabulary and template can't have.
 
         Raises:
-            InvalidRequest: A token that is to be biased isn't in it.
+            InvalidRequest: A token that is to be biased isn't in the vocabulary.
+            UnsupportedFeature: Nobody knows how the model writes calls.
         """
+        tools = generation.tools
+        if tools and tools.own_format and not writes_calls(self.description.chat_template):
+            raise UnsupportedFeature.of_field(
+                "tools", "the form in which this model calls tools is unknown; set tool_choice.constrained"
+            )
         size = self.description.vocab_size
         for token, _ in generation.sampling.logit_bias:
             if token >= size:
@@ -197,9 +215,9 @@ class Intake:
             return self._text.encode(given), 0
         room = self._max_length - _least_output(generation.stopping)[1]
         messages, dropped = fitted(
-            given.messages, lambda messages: len(self._text.encode(Chat(messages))) <= room
+            given.messages, lambda messages: len(self._text.encode(Chat(messages, given.tools))) <= room
         )
-        return self._text.encode(Chat(messages)), dropped
+        return self._text.encode(Chat(messages, given.tools)), dropped
 
     def _count(self, count: Count) -> None:
         try:

@@ -155,14 +155,15 @@ class Engine:
     def _constrained(self, plan: StepPlan) -> dict[int, Answer]:
         """The answers that are held to a grammar, by row. They are never speculated on: one row each."""
         answers = {row: self._answers.get(sequence) for row, sequence in enumerate(plan.sampled)}
-        return {row: answer for row, answer in answers.items() if answer and answer.matcher}
+        return {row: answer for row, answer in answers.items() if answer and answer.constraint}
 
     def _hold(self, sequence: int, answer: Answer, logits: NDArray[np.float32]) -> None:
         """Leaves the tokens that the grammar allows; a request that can't go on is refused."""
-        if answer.forced or answer.matcher is None:
+        matcher = answer.constraint.matcher if answer.constraint else None
+        if answer.forced or matcher is None:
             return
         try:
-            answer.matcher.fill(self._mask)
+            matcher.fill(self._mask)
         except DiplexError as error:
             self._refuse(sequence, error)
             return
@@ -270,8 +271,9 @@ class Engine:
         for choice, number in enumerate(numbers):
             self._answers[number] = Answer.begin(request, choice, self._text, self._clock)
             self._scheduler.add(self._sequence(number, request))
-            if request.generation.output.logprobs is None and (pieces := tuple(self._jumped(number))):
-                self._report((joined(pieces),))
+        if request.grammar is not None and request.generation.output.logprobs is None:
+            jumped = [pieces for number in numbers if (pieces := tuple(self._jumped(number)))]
+            self._report(tuple(joined(pieces) for pieces in jumped))
 
     def _echoed(self, request: Encoded) -> str:
         if not request.generation.output.echo:

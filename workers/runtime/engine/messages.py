@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from diplex.errors import DiplexError
 from workers.runtime.generation import Finish, Generation, ModelInput
+from workers.runtime.tools.reading import ToolCallPiece
 
 DEFAULT_PREFILL_CHUNK: Final = 512
 DEFAULT_SHARED_PREFILL_CHUNK: Final = 512
@@ -162,6 +163,8 @@ class Piece(NamedTuple):
     choice: int = 0
     logprobs: tuple[Logprob, ...] = ()
     """Of the token ids, if they are wanted."""
+    calls: tuple[ToolCallPiece, ...] = ()
+    """What was added to the call of a tool."""
 
 
 class Load(NamedTuple):
@@ -196,6 +199,7 @@ def joined(pieces: Sequence[Piece]) -> Piece:
         last.finish,
         last.choice,
         tuple(logprob for piece in pieces for logprob in piece.logprobs),
+        tuple(call for piece in pieces for call in piece.calls),
     )
 
 

@@ -40,6 +40,13 @@ _WHITESPACE: Final = r" |\n {0,16}|\n\t{0,8}"
 """What may stand between the tokens of JSON: a space, or a line's end with an indent. So no output is lost in it."""
 _ESCAPES: Final = 'nrbtf\\"'
 """Escapes of strings. There is no ``u``: by it a key could be spelt so that the rule for its name doesn't apply."""
+_FIELDS: Final = {
+    JsonFormat: "json",
+    JsonSchema: "json_schema",
+    Regex: "regex",
+    LarkGrammar: "grammar",
+}
+"""Field of the output options' response format."""
 _LIMITS: Final = llguidance.LLParserLimits(
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=200_000,
@@ -95,17 +102,18 @@ class GrammarCompiler:
         self._cache: OrderedDict[tuple[ResponseFormat, str], Grammar] = OrderedDict()
         self._lock = threading.Lock()
 
-    def compile(self, response_format: ResponseFormat, field: str = "output.response_format") -> Grammar:
+    def compile(self, response_format: ResponseFormat, field: str = "") -> Grammar:
         """Compile a format, or find it compiled.
 
         Args:
             response_format: What outputs are to be.
-            field: Field of the request that names it, for errors.
+            field: Field of the request that names it, for errors; empty for the one in the output options.
 
         Raises:
             InvalidRequest: The format is broken.
             UnsupportedFeature: Outputs can't be held to it, or it is over a limit.
         """
+        field = field or f"output.response_format.{_FIELDS[type(response_format)]}"
         key = (response_format, field)
         with self._lock:
             if grammar := self._cache.get(key):
@@ -121,17 +129,17 @@ class GrammarCompiler:
     def _compiled(self, response_format: ResponseFormat, field: str) -> llguidance.LLMatcher:
         match response_format:
             case JsonFormat():
-                return self._started(_json_grammar({}), f"{field}.json")
+                return self._started(_json_grammar({}), field)
             case JsonSchema(text):
-                return self._schema(text, f"{field}.json_schema")
+                return self._schema(text, field)
             case Regex(pattern):
-                _check_length(pattern, f"{field}.regex")
-                return self._started(llguidance.LLMatcher.grammar_from_regex(pattern), f"{field}.regex")
+                _check_length(pattern, field)
+                return self._started(llguidance.LLMatcher.grammar_from_regex(pattern), field)
             case LarkGrammar(text):
-                _check_length(text, f"{field}.grammar")
+                _check_length(text, field)
                 if re.search(r"%(json|lark|regex)\b", text):
-                    raise _unsupported(f"{field}.grammar", "grammars within the grammar aren't supported")
-                return self._started(json.dumps({"grammars": [{"lark_grammar": text}]}), f"{field}.grammar")
+                    raise _unsupported(field, "grammars within the grammar aren't supported")
+                return self._started(json.dumps({"grammars": [{"lark_grammar": text}]}), field)
 
     def _started(self, grammar: str, field: str) -> llguidance.LLMatcher:
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)

@@ -23,6 +23,7 @@ from workers.runtime.engine.messages import Admitted, Cancel, EngineConfig, Step
 from workers.runtime.generation import FinishReason, Priority
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.structured import GrammarCompiler, JsonSchema, Regex
+from workers.runtime.tools.definitions import Tool, ToolUse, call_schema
 
 END = TOKENIZER.id_of("<|im_end|>")
 
@@ -527,3 +528,59 @@ def test_log_probabilities_of_what_is_held():
     run = Run(FakeBackend())(held(1, Regex("[ab]{3}"), logprobs=1))
     told = [logprob for piece in run.pieces(1) for logprob in piece.logprobs]
     assert b"".join(logprob.token for logprob in told).decode() == run.text_of(1)
+
+
+# -------------------------------------------------------------------------------------------- tools
+
+ADD = Tool(
+    "add",
+    "",
+    '{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], '
+    '"additionalProperties": false}',
+)
+CLOCK = Tool("clock", "", '{"type": "object", "additionalProperties": false}')
+
+
+def calling(number, use, prompt="Hi", **more):
+    """A request that may call tools."""
+    item = request(number, prompt, sampling=more.pop("sampling", HOT), **more)
+    generation = dataclasses.replace(item.generation, tools=use)
+    grammar = COMPILER.compile(JsonSchema(call_schema(use.tools)), "tools")
+    return dataclasses.replace(item, generation=generation, grammar=grammar)
+
+
+def call_of(run, number, choice=0):
+    """The call that a choice made: name, arguments; and its identifier."""
+    pieces = [call for piece in run.pieces(number, choice) for call in piece.calls]
+    (named,) = [piece for piece in pieces if piece.name]
+    assert named is pieces[0]
+    return named.name, json.loads("".join(piece.arguments for piece in pieces)), named.id
+
+
+@pytest.mark.parametrize("own_format", [True, False])
+def test_a_required_call_is_made_at_once(own_format):
+    use = ToolUse((ADD, CLOCK), required=True, own_format=own_format)
+    run = Run(FakeBackend(slots=16, max_length=160))(*(calling(n, use, "Hi" * n, choices=2) for n in (1, 2)))
+    calls = [call_of(run, number, choice) for number in (1, 2) for choice in (0, 1)]
+    assert all(
+        (name == "clock" and not arguments) or arguments["a"] in (1, 2) for name, arguments, _ in calls
+    )
+    assert len({identifier for *_, identifier in calls}) == 4
+    assert run.text_of(1) == ""
+    assert run.finish(1).reason is FinishReason.TOOL_CALLS
+
+
+def test_a_call_may_follow_text_and_is_held_to_its_form_from_there():
+    backend = rote("Hi", "Let me see. <tool_call>\n", "nonsense that the grammar forbids")
+    backend.max_length = 160
+    backend.__post_init__()
+    run = Run(backend)(calling(1, ToolUse((ADD,)), sampling=GREEDY))
+    assert run.text_of(1) == "Let me see. "
+    assert call_of(run, 1)[0] == "add"
+    assert run.finish(1).reason is FinishReason.TOOL_CALLS
+
+
+def test_no_call_is_made_where_none_begins():
+    run = Run(rote("Hi", "No <tool_cal", END))(calling(1, ToolUse((ADD,)), sampling=GREEDY))
+    assert run.text_of(1) == "No <tool_cal"
+    assert run.finish(1).reason is FinishReason.END_OF_SEQUENCE
