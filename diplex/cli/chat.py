@@ -96,7 +96,8 @@ class Chat:
         turn = [*self.history, Message(Role.USER, text)]
         pace = Pace()
         # A long conversation goes on without its beginning; --max-tokens is kept free for the answer.
-        with self.client.stream(turn, timeout=self.timeout, truncate=True, **self.options) as stream:
+        options: GenerateOptions = {**self.options, "truncate": True}
+        with self.client.stream(turn, timeout=self.timeout, **options) as stream:
             try:
                 for delta in stream:
                     pace.take(delta)
