@@ -181,6 +181,12 @@ class GrammarCompiler:
             if failed and _kind(messages[0]) == _kind(error):
                 path, error = place, messages[0]
                 break
+        if "NoExtension" in error:
+            error = f"{_UNSATISFIABLE}: no text"
+        if lowered.partial and _kind(error) == _UNSATISFIABLE:
+            return SchemaUnsupported(
+                path, f"no value of what can be enforced satisfies it ({_first_line(error)})"
+            )
         if _kind(error) == _UNSATISFIABLE:
             return SchemaInvalid(path, f"nothing satisfies the schema ({_first_line(error)})")
         return SchemaUnsupported(path, _first_line(error))

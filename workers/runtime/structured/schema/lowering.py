@@ -29,6 +29,8 @@ class Lowered:
     """The schemas that it consists of, with their places in the user's; what is inside comes first."""
     definitions: dict[str, Schema] = field(default_factory=dict)
     """``$defs`` of ``schema``."""
+    partial: bool = False
+    """Whether values may satisfy the user's schema that this can't describe."""
 
 
 def lower(text: str) -> Lowered:
@@ -48,7 +50,7 @@ def lower(text: str) -> Lowered:
     whole: Schema = schema
     if lowering.definitions and isinstance(schema, dict):
         whole = {**schema, "$defs": lowering.definitions}
-    return Lowered(whole, lowering.parts, lowering.definitions)
+    return Lowered(whole, lowering.parts, lowering.definitions, lowering.partial)
 
 
 class Lowering:
@@ -68,6 +70,11 @@ class Lowering:
         while self._waiting:
             path, node = self._waiting.pop()
             self.definitions[self._names[path]] = self.lower(node, path)
+
+    @property
+    def partial(self) -> bool:
+        """See :class:`Lowered`."""
+        return self._negation.incomplete
 
     def count(self, path: Path) -> None:
         """Count a schema.

@@ -37,6 +37,8 @@ class Negation:
     def __init__(self, lowering: Lowering) -> None:
         self._lowering = lowering
         self._within: list[Path] = []  # targets of the references that are being followed
+        self.incomplete = False
+        """Whether a complement is described in part only."""
 
     def negate(self, node: Schema, path: Path) -> Schema:
         """A lowered schema of values that ``node`` doesn't describe.
@@ -59,6 +61,7 @@ class Negation:
         options = [option for option in options if option is not False]
         if not options and missing:
             raise missing
+        self.incomplete |= missing is not None or _mentions_integer(said)
         if True in options:
             return True
         return {"anyOf": options} if len(options) > 1 else options[0] if options else False
@@ -97,6 +100,8 @@ class Negation:
                 return [False if False in others else {"allOf": others}]
             case "$ref":
                 return [self._reference(value, path)]
+            case "if":
+                return self._other_branches(said, path[:-1])
             case "additionalItems" | "then" | "else" | "minContains" | "maxContains":
                 return []  # Says nothing alone, or is left out with what it belongs to.
             case "uniqueItems" | "propertyNames" | "additionalProperties" if value in (False, True) and (
@@ -104,6 +109,17 @@ class Negation:
             ):
                 return []  # Everything satisfies it.
         raise SchemaUnsupported(path, f"the opposite of {name} can't be enforced")
+
+    def _other_branches(self, said: dict[str, Any], path: Path) -> list[Schema]:
+        """The condition holds and ``then`` doesn't, or it doesn't hold and neither does ``else``."""
+        options: list[Schema] = []
+        if "then" in said:
+            first = self._lowering.lower(said["if"], (*path, "if"))
+            options.append({"allOf": [first, self.negate(said["then"], (*path, "then"))]})
+        if "else" in said:
+            first = self.negate(said["if"], (*path, "if"))
+            options.append({"allOf": [first, self.negate(said["else"], (*path, "else"))]})
+        return options
 
     def _opposite(self, name: str, value: Any, said: dict[str, Any], path: Path) -> Schema:
         kind, opposite, step = _OPPOSITES[name]
@@ -166,3 +182,7 @@ def _rest(given: set[str]) -> list[str]:
     return [
         name for name in TYPES if name not in given and (name, "integer") != ("number", *given & {"integer"})
     ]
+
+
+def _mentions_integer(said: dict[str, Any]) -> bool:
+    return "integer" in str(said.get("type", ""))

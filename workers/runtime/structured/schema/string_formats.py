@@ -33,11 +33,17 @@ _IPV6 = "|".join(
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,20}"
 _DURATION_TIME = r"T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S)"
 _DURATION_DATE = r"(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)"
-_PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
-_TAIL = rf"(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?"
 _AUTHORITY = rf"//(?:{_HOST}|{_IPV4})(?::[0-9]{{1,5}})?"
-_URI = rf"[A-Za-z][A-Za-z0-9+.-]*:(?:{_AUTHORITY}(?:/{_PCHAR}*)*|/?{_PCHAR}+(?:/{_PCHAR}*)*){_TAIL}"
 _POINTER = r"(?:/(?:[^~/]|~[01])*)*"
+
+
+def _locator(letters: str, *, relative: bool) -> str:
+    """A URI, or an IRI that has more letters; or a reference, which may leave out what its base has."""
+    char = rf"(?:[{letters}0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{{2}})"
+    tail = rf"(?:\?(?:{char}|[/?])*)?(?:#(?:{char}|[/?])*)?"
+    whole = rf"[A-Za-z][A-Za-z0-9+.-]*:(?:{_AUTHORITY}(?:/{char}*)*|/?{char}+(?:/{char}*)*){tail}"
+    return rf"(?:{whole}|(?:{_AUTHORITY})?(?:/{char}+)+/?{tail}|#{char}*)" if relative else whole
+
 
 STRING_FORMATS: Final = {
     "date": _DATE,
@@ -45,12 +51,15 @@ STRING_FORMATS: Final = {
     "date-time": f"{_DATE}T{_TIME}",
     "duration": rf"P(?:{_DURATION_DATE}(?:{_DURATION_TIME})?|{_DURATION_TIME}|[0-9]+W)",
     "email": rf"{_ATOM}(?:\.{_ATOM}){{0,2}}@{_HOST}",
+    "idn-email": rf"[\p{{L}}0-9]{{1,20}}(?:\.[\p{{L}}0-9]{{1,20}}){{0,2}}@{_HOST}",
     "hostname": _HOST,
     "ipv4": _IPV4,
     "ipv6": rf"(?:{_IPV6})",
     "uuid": r"[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}",
-    "uri": _URI,
-    "uri-reference": rf"(?:{_URI}|(?:{_AUTHORITY})?(?:/{_PCHAR}+)+/?{_TAIL}|#{_PCHAR}*)",
+    "uri": _locator("A-Za-z", relative=False),
+    "iri": _locator(r"\p{L}", relative=False),
+    "iri-reference": _locator(r"\p{L}", relative=True),
+    "uri-reference": _locator("A-Za-z", relative=True),
     "json-pointer": _POINTER,
     "relative-json-pointer": rf"(?:0|[1-9][0-9]{{0,5}})(?:#|{_POINTER})",
 }
