@@ -122,7 +122,8 @@ def test_a_seed_gives_the_same_choices_among_strangers_and_after_a_restart(make)
     text = make().text
     asked = request(1, "The model", text, HOT, most=40, choices=3)
     strangers = [
-        request(100 + i, "Stranger " * (1 + i % 9), text, replace(HOT, seed=i), most=30 + i) for i in range(32)
+        request(100 + i, "Stranger " * (1 + i % 9), text, replace(HOT, seed=i), most=30 + i)
+        for i in range(32)
     ]
     runs = [
         make(slots=4)(asked),

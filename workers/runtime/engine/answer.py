@@ -16,6 +16,8 @@ from workers.runtime.text.stopping import StopMatcher
 from workers.runtime.text.tokenizer import Tokenizer
 from workers.runtime.tools.reading import ToolCallPiece
 
+_LAST_PART = 4
+"""One in so many tokens, the last ones, is for closing the JSON that is open."""
 _ENDED_BY_TOKEN = frozenset({FinishReason.END_OF_SEQUENCE, FinishReason.STOP})
 
 
@@ -76,7 +78,7 @@ class Answer:
             Banned(token for token in ends if token < description.vocab_size)
             if stopping.min_tokens
             else None,
-            Constraint(request.grammar, request.generation.tools, text.tokenizer)
+            Constraint(request.grammar, request.generation.tools, text.tokenizer, request.closing)
             if request.grammar
             else None,
             clock,
@@ -98,6 +100,13 @@ class Answer:
     def forced(self) -> deque[int] | None:
         """The next tokens, where there is no choice."""
         return self.constraint.forced if self.constraint else None
+
+    def little_room(self, max_length: int) -> bool:
+        """Whether the last part of the tokens has begun that it may have, in sequences of ``max_length``."""
+        most = max_length - len(self.request.prompt_ids)
+        if (limit := self.request.generation.stopping.max_tokens) is not None:
+            most = min(most, limit)
+        return self.generated >= most - most // _LAST_PART
 
     def start(self) -> None:
         """Marks the first step that works on the sequence."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 
+import numpy as np
+from numpy.typing import NDArray
+
 from workers.runtime.generation import FinishReason
-from workers.runtime.structured import Grammar, Matcher
+from workers.runtime.structured import Closing, Grammar, JsonPlace, Matcher
 from workers.runtime.text.tokenizer import Tokenizer
 from workers.runtime.tools.definitions import ToolUse
 from workers.runtime.tools.reading import OPENING, CallReader, Opening, ToolCallPiece
@@ -20,9 +23,14 @@ class Constraint:
         grammar: Of the output, or of a call.
         tools: How tools are used; ``None`` if the grammar is that of the output.
         tokenizer: The model's.
+        closing: Closes what is open when little room is left; ``None`` for an output that isn't JSON.
     """
 
-    def __init__(self, grammar: Grammar, tools: ToolUse | None, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, grammar: Grammar, tools: ToolUse | None, tokenizer: Tokenizer, closing: Closing | None
+    ) -> None:
+        self._closing = closing
+        self._place = JsonPlace()
         self._grammar = grammar
         self._tokenizer = tokenizer
         self._begins_next = False  # behind what is forced
@@ -51,6 +59,23 @@ class Constraint:
             return FinishReason.END_OF_SEQUENCE
         return None
 
+    def fill(self, mask: NDArray[np.int32], *, little_room: bool) -> bool:
+        """Writes which tokens may come next; False if all may.
+
+        Args:
+            mask: int32 ``[ceil(vocab / 32)]``.
+            little_room: Whether it is time to come to an end.
+
+        Raises:
+            DiplexError: No token may come.
+        """
+        if self.matcher is None:
+            return False
+        self.matcher.fill(mask)
+        if little_room and self._closing is not None:
+            self._closing.narrow(mask, self._place)
+        return True
+
     def accept(self, token: int) -> None:
         """Goes on by a token.
 
@@ -61,6 +86,7 @@ class Constraint:
             self.forced.popleft()
         if self.matcher is not None:
             self.matcher.accept(token)
+            self._place.go_on(self._tokenizer.token_bytes(token))
             if not self.forced:
                 self.forced.extend(self.matcher.forced())
         elif self._begins_next and not self.forced:

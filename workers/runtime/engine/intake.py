@@ -26,7 +26,7 @@ from diplex.errors import (
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import Cancel, Count, Counted, FromEngine, Refused, Submit, ToEngine
 from workers.runtime.generation import Chat, Generation, ModelInput, Prompt, Stopping, TokenIds
-from workers.runtime.structured import Grammar, GrammarCompiler, JsonSchema
+from workers.runtime.structured import Closing, Grammar, GrammarCompiler, JsonFormat, JsonSchema
 from workers.runtime.text.template import ChatTemplate
 from workers.runtime.text.tokenizer import Tokenizer
 from workers.runtime.text.truncation import fitted
@@ -56,6 +56,8 @@ class Encoded:
     """Messages of the conversation that had no room."""
     grammar: Grammar | None = None
     """What the output is held to."""
+    closing: Closing | None = None
+    """What closes the output when little room is left, if it is JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,12 @@ class ModelText:
             else None
         )
         self._compiling = threading.Lock()
-        self._compiler: GrammarCompiler | None = None  # made when the first one asks, since it takes a while
+        # Made when the first one asks, since that takes a while.
+        self._compiler: GrammarCompiler | None = None
+        self._closing: Closing | None = None
 
-    def grammar(self, generation: Generation) -> Grammar | None:
-        """What a request's output is held to, compiled.
+    def grammar(self, generation: Generation) -> tuple[Grammar | None, Closing | None]:
+        """What a request's output is held to, compiled, and what closes it if it is JSON.
 
         Raises:
             InvalidRequest: The format is broken.
@@ -101,21 +105,25 @@ class ModelText:
         """
         form = generation.output.format
         if form is None and generation.tools is None:
-            return None
+            return None, None
         with self._compiling:
             if self._compiler is None:
                 description = self.description
                 self._compiler = GrammarCompiler(
                     self.tokenizer, description.vocab_size, description.eos_token_ids
                 )
+                self._closing = Closing(
+                    self.tokenizer.token_bytes, description.vocab_size, description.eos_token_ids
+                )
         if form is not None:
-            return self._compiler.compile(form)
+            is_json = isinstance(form, JsonFormat | JsonSchema)
+            return self._compiler.compile(form), self._closing if is_json else None
         assert generation.tools is not None  # noqa: S101  # one of the two
         tools = generation.tools.tools
         for index, tool in enumerate(tools):  # each by itself too, so that an error names it
             schema = json.dumps(tool.schema(schema_field(index)))
             self._compiler.compile(JsonSchema(schema), schema_field(index))
-        return self._compiler.compile(JsonSchema(call_schema(tools)), "tools")
+        return self._compiler.compile(JsonSchema(call_schema(tools)), "tools"), self._closing
 
     def encode(self, model_input: ModelInput) -> tuple[int, ...]:
         """Token ids of an input, exactly as the model will get them.
@@ -202,11 +210,11 @@ class Intake:
             self._text.check(submit.generation)
             ids, dropped = self._fitting(submit.generation)
             check_length(len(ids), submit.generation.stopping, self._max_length)
-            grammar = self._text.grammar(submit.generation)
+            grammar, closing = self._text.grammar(submit.generation)
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             self.inbox.put(Unencodable(submit.id, _explained(error)))
             return
-        self.inbox.put(Encoded(submit.id, submit.generation, ids, arrived_at, dropped, grammar))
+        self.inbox.put(Encoded(submit.id, submit.generation, ids, arrived_at, dropped, grammar, closing))
 
     def _fitting(self, generation: Generation) -> tuple[tuple[int, ...], int]:
         """The prompt's token ids, and how many messages were dropped for it to fit, if any may be."""

@@ -159,15 +159,16 @@ class Engine:
 
     def _hold(self, sequence: int, answer: Answer, logits: NDArray[np.float32]) -> None:
         """Leaves the tokens that the grammar allows; a request that can't go on is refused."""
-        matcher = answer.constraint.matcher if answer.constraint else None
-        if answer.forced or matcher is None:
+        constraint = answer.constraint
+        if answer.forced or constraint is None:
             return
         try:
-            matcher.fill(self._mask)
+            held = constraint.fill(self._mask, little_room=answer.little_room(self._scheduler.max_length))
         except DiplexError as error:
             self._refuse(sequence, error)
             return
-        apply_mask(logits, self._mask)
+        if held:
+            apply_mask(logits, self._mask)
 
     def _refuse(self, sequence: int, error: DiplexError) -> None:
         """Ends a request, one of whose choices can't go on."""

@@ -97,6 +97,11 @@ class Scheduler:
         self._table.discard(self._leave(sequence))
 
     @property
+    def max_length(self) -> int:
+        """Tokens of a sequence, prompt and output."""
+        return self._limits.max_length
+
+    @property
     def busy(self) -> int:
         """Slots in use."""
         return len(self._running)

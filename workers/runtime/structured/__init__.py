@@ -4,6 +4,7 @@
 each sequence a ``Matcher``, which says which tokens may come next; ``apply_masks`` holds a batch's logits to that.
 """
 
+from workers.runtime.structured.closing import Closing, JsonPlace
 from workers.runtime.structured.compiler import Grammar, GrammarCompiler
 from workers.runtime.structured.masks import apply_masks, mask_words
 from workers.runtime.structured.matcher import Matcher
@@ -16,9 +17,11 @@ from workers.runtime.structured.response_format import (
 )
 
 __all__ = [
+    "Closing",
     "Grammar",
     "GrammarCompiler",
     "JsonFormat",
+    "JsonPlace",
     "JsonSchema",
     "LarkGrammar",
     "Matcher",
