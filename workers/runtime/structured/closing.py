@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from workers.runtime.structured.masks import mask_words
 
 _QUOTE: Final = re.compile(rb'"[\s\]}]*')
+_MARKS: Final = re.compile(rb"[:@/]+")
+"""What strings of some formats can't end without, as addresses."""
 _BRACKETS: Final = re.compile(rb"\s*[\]}][\s\]}]*")
+_COMMAS: Final = re.compile(rb",\s*")
+"""What ends a number behind which there must be more."""
 
 
 class Closing:
@@ -28,9 +32,13 @@ class Closing:
         self, token_bytes: Callable[[int], bytes], vocab_size: int, eos_token_ids: Iterable[int]
     ) -> None:
         spelt = [token_bytes(token) for token in range(vocab_size)]
-        self._ends = _mask(vocab_size, eos_token_ids)
-        self._quotes = _mask(vocab_size, (i for i, text in enumerate(spelt) if _QUOTE.fullmatch(text)))
-        self._brackets = _mask(vocab_size, (i for i, text in enumerate(spelt) if _BRACKETS.fullmatch(text)))
+
+        def spelt_as(pattern: re.Pattern[bytes]) -> NDArray[np.int32]:
+            return _mask(vocab_size, (i for i, text in enumerate(spelt) if pattern.fullmatch(text)))
+
+        ends = _mask(vocab_size, eos_token_ids)
+        self._in_string = (ends, spelt_as(_QUOTE), spelt_as(_MARKS))
+        self._outside = (ends, spelt_as(_BRACKETS), spelt_as(_COMMAS))
 
     def narrow(self, mask: NDArray[np.int32], place: JsonPlace) -> None:
         """Leave the tokens that end or close something, in place, if some of those may come.
@@ -39,7 +47,7 @@ class Closing:
             mask: int32 ``[ceil(vocab / 32)]``: the tokens that may come.
             place: Where in the JSON they would.
         """
-        for closers in (self._ends, self._quotes if place.in_string else self._brackets):
+        for closers in self._in_string if place.in_string else self._outside:
             closing = mask & closers
             if closing.any():
                 mask[:] = closing
