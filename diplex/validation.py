@@ -70,7 +70,6 @@ _NOT_SERVED_YET: Final[Mapping[str, Callable[[pb.GenerateRequest], bool]]] = {
     "output.n": lambda request: request.output.n > 1,
     "output.logprobs": lambda request: request.output.logprobs,
     "output.top_logprobs": lambda request: request.output.top_logprobs > 0,
-    "output.progress": lambda request: request.output.progress,
     "output.response_format": lambda request: request.output.HasField("response_format"),
     "tools": lambda request: len(request.tools) > 0,
     "tool_choice": lambda request: request.HasField("tool_choice"),
@@ -117,6 +116,11 @@ def check_count_tokens(request: pb.CountTokensRequest) -> None:
 def check_get_model(request: models_pb2.GetModelRequest) -> None:
     """Refuses a name that can't be one; raises as :func:`check_generate`."""
     _refuse(_target(request.model, pb.BACKEND_UNSPECIFIED, pb.PRECISION_UNSPECIFIED))
+
+
+def check_load_or_unload(request: models_pb2.LoadModelRequest | models_pb2.UnloadModelRequest) -> None:
+    """Refuses what can't name a deployment; raises as :func:`check_generate`."""
+    _refuse(_target(request.model, request.backend, request.precision))
 
 
 def image_fields(chat: pb.ChatInput) -> list[str]:

@@ -394,11 +394,11 @@ async def test_unloading_while_loading_fails_who_waits(supervisor_of):
 async def test_names_and_profiles(supervisor_of):
     async with closing(supervisor_of()) as supervisor:
         int8 = supervisor.load("tiny-llama/int8")
-        assert supervisor.find("fixtures/tiny") is int8
+        assert supervisor.serving("fixtures/tiny") is int8
         fp32 = supervisor.load("tiny-llama")
-        assert supervisor.find("Tiny-LLaMA") is fp32
-        assert supervisor.find("tiny-llama", "int8") is int8
-        assert supervisor.find("fixtures/tiny/int8") is int8
+        assert supervisor.serving("Tiny-LLaMA") is fp32
+        assert supervisor.serving("tiny-llama", "int8") is int8
+        assert supervisor.serving("fixtures/tiny/int8") is int8
         await asyncio.gather(int8.ready(), fp32.ready())
         assert (await answer(int8, generation("a", max_tokens=5)))[2] is FinishReason.MAX_TOKENS
 

@@ -186,7 +186,6 @@ UNSERVED = [
     (output(n=2), "output.n"),
     (output(logprobs=True), "output.logprobs"),
     (output(top_logprobs=1), "output.top_logprobs"),
-    (output(progress=True), "output.progress"),
     (output(response_format=pb.ResponseFormat(regex="a")), "output.response_format"),
     (prompt(tools=[pb.Tool(name="add")]), "tools"),
     (prompt(tool_choice=pb.ToolChoice(mode=pb.TOOL_CHOICE_MODE_AUTO)), "tool_choice"),

@@ -1,8 +1,8 @@
 """Which models stay in memory. Pure: numbers in, a decision out; no clock, no processes.
 
 The rules: what fits is loaded. Else models that are idle go, the one first that was used longest ago, and no
-more of them than needed. Busy ones are never taken, they are waited for; pinned ones stay. What can't fit beside
-those is refused with the numbers.
+more of them than needed. Busy ones are never taken, they are waited for; pinned ones stay. What can't fit
+beside those is refused with the numbers.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ def _refusal(budget: Budget, residents: Sequence[Resident], wanted: Wanted) -> s
     unpin = " unpin a model," if len(holders) > 1 else ""
     return (
         f"{wanted.name} needs {_mib(wanted.size)} of memory; of the budget of {_mib(budget.total)}, "
-        f"{', '.join(holders)} can't be given: raise --memory-budget,{unpin} or let it need less with a lower "
-        "--max-length, --slots or --kv-mib, or a smaller profile"
+        f"{', '.join(holders)} can't be given: raise --memory-budget,{unpin} or let it need less "
+        "with a lower --max-length, --slots or --kv-mib, or a smaller profile"
     )
 
 

@@ -95,9 +95,10 @@ def test_a_decision_is_sound(residents, size):
             assert [each.last_used for each in gone] == sorted(each.last_used for each in gone)
             # Whoever stays idle and was used longer ago would not have done instead of one that goes, alone.
             for kept in (each for each in residents if each.evictable and each.name not in names):
-                assert not any(
-                    kept.last_used < each.last_used and kept.size >= freed for each in gone
-                ) or len(gone) > 1
+                assert (
+                    not any(kept.last_used < each.last_used and kept.size >= freed for each in gone)
+                    or len(gone) > 1
+                )
         case Wait(names):
             assert names
             assert all(by_name[name].busy and not by_name[name].pinned for name in names)
