@@ -41,7 +41,7 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
     """What an engine will take.
 
     The weights are copied as they are laid out for the processor. The embedding is read from the mapped file,
-    row by row, so it hardly counts; unless the head uses it too, which copies it and touches all of the mapping.
+    row by row, so it hardly counts; unless the head uses it too, which copies it and touches all of it.
 
     Args:
         folder: The prepared artefact.

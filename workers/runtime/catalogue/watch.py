@@ -22,8 +22,8 @@ _LOG: Final = structlog.get_logger()
 class CatalogueFiles:
     """The curated file and the overlays, with what they were when they were last looked at.
 
-    They are compared by content, of which there is little: times of change lie where files are replaced within
-    a second, restored or mounted.
+    They are compared by content, of which there is little: times of change lie where files are replaced
+    within a second, restored or mounted.
 
     Args:
         overlays: Files above the curated one, in their order.
