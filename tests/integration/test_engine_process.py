@@ -17,7 +17,7 @@ from tests.integration.conftest import ENGINE
 from workers.runtime.engine.messages import Admitted, EngineConfig, Load
 from workers.runtime.generation import Chat, FinishReason, Generation, Prompt, Stopping, TokenIds
 from workers.runtime.sampling import SamplingParams
-from workers.runtime.supervisor import model as model_module
+from workers.runtime.supervisor import restarts
 from workers.runtime.supervisor.beat import Beat
 from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.engine_process import EngineProcess
@@ -331,7 +331,7 @@ async def test_a_model_comes_back_after_its_engine_was_killed(supervisor_of):
 
 
 async def test_a_model_whose_engine_never_gets_ready_is_given_up(supervisor_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(model_module, "_FIRST_DELAY", 0.001)
+    monkeypatch.setattr(restarts, "_FIRST_DELAY", 0.001)
     starts = tmp_path / "starts"
     program = f"open({str(starts)!r}, 'a').write('x'); import os; os.kill(os.getpid(), 9)"
     async with closing(supervisor_of(command=(sys.executable, "-c", program))) as supervisor:

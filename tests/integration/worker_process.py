@@ -135,8 +135,8 @@ class Worker:
     async def child(self, module: str) -> psutil.Process:
         """A child process that runs a module, in the moment in which there is one."""
         async with asyncio.timeout(30):
-            while not (found := self.children(module)):
-                await asyncio.sleep(0.001)  # noqa: ASYNC110  # nothing tells when a process begins
+            while not (found := self.children(module)):  # noqa: ASYNC110  # nothing tells when one begins
+                await asyncio.sleep(0.001)
         return found[0]
 
 

@@ -298,8 +298,8 @@ def _deployment(model: ServedModel) -> models_pb2.ModelDeployment:
         detail=_detail(model),
         predicted_bytes=model.predicted.loaded if model.predicted else 0,
         loaded_bytes=model.loaded_bytes,
-        most_bytes=model.reserved,
-        pinned=model.terms.pinned,
+        most_bytes=model.tenancy.reserved,
+        pinned=model.tenancy.terms.pinned,
     )
 
 

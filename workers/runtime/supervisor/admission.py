@@ -6,27 +6,14 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from diplex.errors import InsufficientMemory
 from workers.runtime.supervisor.changes import Changes
-from workers.runtime.supervisor.residency import Budget, Evict, Fits, Refuse, Resident, Wait, Wanted, decide
+from workers.runtime.supervisor.residency import Budget, Evict, Fits, Refuse, Wait, Wanted, decide
+from workers.runtime.supervisor.tenancy import Tenancy
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-
-
-class Holder(Protocol):
-    """Who holds memory, or asks for it."""
-
-    reserved: int
-    """Bytes that it has been given."""
-
-    @property
-    def resident(self) -> Resident:
-        """Itself as the policy sees it."""
-
-    def waits(self, names: tuple[str, ...]) -> None:
-        """Told for whom it waits; for nobody any longer when there are no names."""
 
 
 class Admission:
@@ -34,7 +21,7 @@ class Admission:
 
     Args:
         budget: Bytes that all processes may take together; ``None`` for no limit.
-        holders: Everyone who may hold memory.
+        tenants: Everyone who may hold memory.
         evict: Unloads a model; returns once its memory is free.
         changes: Notified whenever somebody becomes idle or gives memory back.
     """
@@ -42,49 +29,50 @@ class Admission:
     def __init__(
         self,
         budget: int | None,
-        holders: Callable[[], Iterable[Holder]],
-        evict: Callable[[Holder], Awaitable[None]],
+        tenants: Callable[[], Iterable[Tenancy]],
+        evict: Callable[[Tenancy], Awaitable[None]],
         changes: Changes,
     ) -> None:
         self.budget = budget
-        self._holders = holders
+        self._tenants = tenants
         self._evict = evict
         self._changes = changes
         self._turn = asyncio.Lock()
 
-    async def obtain(self, holder: Holder, name: str, size: int) -> None:
-        """Gives a holder its memory, in the place of what it has; waits for it if it has to.
+    async def obtain(self, tenancy: Tenancy, size: int, purpose: str = "") -> None:
+        """Gives a model its memory, in the place of what it has; waits for it if it has to.
 
         Args:
-            holder: Who asks.
-            name: What for, as messages name it.
+            tenancy: Who asks.
             size: Bytes.
+            purpose: Stands before the model's name in messages.
 
         Raises:
             InsufficientMemory: It doesn't fit beside what has to stay.
         """
         if self.budget is None:
-            holder.reserved = size
+            tenancy.reserved = size
             return
-        async with self._turn:
-            try:
-                await self._obtain(self.budget, holder, Wanted(name, size))
-            finally:
-                holder.waits(())
+        try:
+            if self._turn.locked():
+                tenancy.waits("waits for memory behind another model")
+            async with self._turn:
+                await self._obtain(self.budget, tenancy, Wanted(purpose + tenancy.name, size))
+        finally:
+            tenancy.waits("")
 
-    async def _obtain(self, budget: int, holder: Holder, wanted: Wanted) -> None:
+    async def _obtain(self, budget: int, tenancy: Tenancy, wanted: Wanted) -> None:
         while True:
             seen = self._changes.count
-            others = {other.resident.name: other for other in self._holders() if other is not holder}
-            residents = [other.resident for other in others.values() if other.reserved]
-            match decide(Budget(budget, own_bytes()), residents, wanted):
+            others = [other for other in self._tenants() if other is not tenancy and other.reserved]
+            match decide(Budget(budget, own_bytes()), [other.resident for other in others], wanted):
                 case Fits():
-                    holder.reserved = wanted.size
+                    tenancy.reserved = wanted.size
                     return
                 case Evict(names):
-                    await self._evict(others[names[0]])
+                    await self._evict(next(other for other in others if other.name == names[0]))
                 case Wait(names):
-                    holder.waits(names)
+                    tenancy.waits(f"waits for memory until {' or '.join(names)} is idle")
                     await self._changes.after(seen)
                 case Refuse(message):
                     raise InsufficientMemory(

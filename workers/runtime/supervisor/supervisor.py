@@ -13,12 +13,14 @@ import structlog
 from diplex.errors import DiplexError, Draining, InvalidRequest, ModelNotFound, ResourceExhausted, Unavailable
 from workers.runtime.catalogue import Catalogue, ModelEntry
 from workers.runtime.engine.messages import EngineConfig
-from workers.runtime.supervisor.admission import Admission, Holder, own_bytes
+from workers.runtime.supervisor.admission import Admission, own_bytes
 from workers.runtime.supervisor.artefacts import Artefacts
 from workers.runtime.supervisor.beat import DEFAULT_MESSAGES_PER_SECOND, Beat
 from workers.runtime.supervisor.changes import Changes
-from workers.runtime.supervisor.model import ServedModel, State, Surroundings
+from workers.runtime.supervisor.model import ServedModel, State
 from workers.runtime.supervisor.residency import expired, next_expiry
+from workers.runtime.supervisor.surroundings import Surroundings
+from workers.runtime.supervisor.tenancy import Tenancy
 from workers.runtime.supervisor.terms import ServingConfig, terms_of
 from workers.runtime.supervisor.unloaded import Shelf, UnloadedModel
 
@@ -61,7 +63,7 @@ class Supervisor:
         self._answered = False  # whether a model has ever been ready
         self._share = config.serving.share(own_bytes())
         self._shelf = Shelf(artefacts, config.engine, self._share)
-        admission = Admission(config.serving.memory_budget, self._holders, self._evict, self.changes)
+        admission = Admission(config.serving.memory_budget, self._tenants, self._evict, self.changes)
         self._shared = Surroundings(
             artefacts, config.command, Beat(config.messages_per_second), self.changes, admission
         )
@@ -128,7 +130,7 @@ class Supervisor:
         self._refuse_while_draining()
         entry, wanted = self._resolve(name, profile)
         model = self._loaded(entry, wanted)
-        if model is not None and (model.state is not State.FAILED or model.terms.lasting):
+        if model is not None and (model.state is not State.FAILED or model.tenancy.terms.lasting):
             return model
         if not self._config.serving.on_demand:
             named = f"{entry.name}/{wanted}" if wanted else entry.name
@@ -162,7 +164,7 @@ class Supervisor:
         now = asyncio.get_running_loop().time
         while True:
             seen = self.changes.count
-            residents = [model.resident for model in self._models.values() if model.reserved]
+            residents = [model.tenancy.resident for model in self._models.values() if model.tenancy.reserved]
             over = {*expired(residents, now()), *self._outdated()}
             for model in [each for each in self.models if each.name in over]:
                 await self._let_go(model)
@@ -193,7 +195,7 @@ class Supervisor:
             )
             self.changes.notify()
         elif lasting:
-            model.keep()
+            model.tenancy.keep()
         return model
 
     def _loaded(self, entry: ModelEntry, wanted: str | None) -> ServedModel | None:
@@ -216,7 +218,7 @@ class Supervisor:
         return [
             model.name
             for model in self._models.values()
-            if not model.busy and current.get(model.entry.name) != model.entry
+            if not model.tenancy.busy and current.get(model.entry.name) != model.entry
         ]
 
     async def _let_go(self, model: ServedModel) -> None:
@@ -224,17 +226,20 @@ class Supervisor:
         outdated = model.name in self._outdated()
         _LOG.info("model unloaded", model=model.name, why="its entry changed" if outdated else "not used")
         await self._drop(model)
-        if outdated and (model.terms.pinned or model.state is State.FAILED):
+        if outdated and (model.tenancy.terms.pinned or model.state is State.FAILED):
             with suppress(DiplexError):  # the catalogue doesn't have it any longer
                 self.load(model.entry.name, model.profile)
 
-    def _holders(self) -> Sequence[Holder]:
-        return (*self._models.values(), *self._leaving)
+    def _tenants(self) -> Sequence[Tenancy]:
+        return [model.tenancy for model in (*self._models.values(), *self._leaving)]
 
-    async def _evict(self, holder: Holder) -> None:
-        assert isinstance(holder, ServedModel)  # noqa: S101  # there are no others
-        _LOG.info("model unloaded", model=holder.name, why="its memory is needed", bytes=holder.reserved)
-        await self._drop(holder)
+    async def _evict(self, tenancy: Tenancy) -> None:
+        """Unloads a model for another one; nothing if it is on its way out already."""
+        for model in self.models:
+            if model.tenancy is tenancy:
+                size = tenancy.reserved
+                _LOG.info("model unloaded", model=model.name, why="its memory is needed", bytes=size)
+                await self._drop(model)
 
     async def _drop(self, model: ServedModel) -> None:
         """Unloads a model to the end, also when whoever wants that is gone meanwhile."""
@@ -245,6 +250,7 @@ class Supervisor:
         if self._models.get(key) is model:
             del self._models[key]
         self._leaving.add(model)
+        model.tenancy.leaving = True
         self._shelf.forget(*key)
         self.changes.notify()
         task = asyncio.create_task(self._dropped(model), name=f"unload {model.name}")
