@@ -286,7 +286,7 @@ class TestRefusals:
     async def test_rpcs_that_are_not_served(self, client):
         error = await failure(client.generation.Plan(HI))
         assert type(error) is errors.NotServed
-        error = await failure(client.models.LoadModel(models_pb2.LoadModelRequest(model="tiny")))
+        error = await failure(client.generation.GenerateBatch(pb.GenerateBatchRequest(requests=[HI])))
         assert type(error) is errors.NotServed
 
     async def test_no_worker(self):
