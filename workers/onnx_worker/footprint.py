@@ -66,12 +66,16 @@ def converting(source: SourceArtefact, profile: str) -> int:
 
 
 def _working(folder: Path, weights: int, description: ModelDescription, config: EngineConfig) -> int:
-    """Attention scores of the longest chunk, and the weights that the stages map again."""
+    """Attention scores of the longest chunk, and the weights that the stages map again.
+
+    Every session keeps the largest block that it ever needed until memory is trimmed: the whole graph's one
+    and that of each stage.
+    """
     length = min(config.max_length or description.context_length, description.context_length)
     chunk = min(max(config.prefill_chunk, config.shared_prefill_chunk), length)
     heads = max(description.hidden_size // description.head_dim, description.kv_heads)
-    staged = weights if any(folder.glob(STAGE_FILES)) else 0
-    return chunk * length * heads * _FLOAT + staged
+    stages = len(list(folder.glob(STAGE_FILES)))
+    return (1 + stages) * chunk * length * heads * _FLOAT + (weights if stages else 0)
 
 
 def _size(file: Path) -> int:

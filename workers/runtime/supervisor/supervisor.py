@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from diplex.errors import DiplexError, Draining, InvalidRequest, ModelNotFound, ResourceExhausted, Unavailable
+from diplex.errors import DiplexError, Draining, ModelNotFound, ResourceExhausted, Unavailable
 from workers.runtime.catalogue import Catalogue, ModelEntry
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.supervisor.admission import Admission, own_bytes
@@ -18,6 +18,7 @@ from workers.runtime.supervisor.artefacts import Artefacts
 from workers.runtime.supervisor.beat import DEFAULT_MESSAGES_PER_SECOND, Beat
 from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.model import ServedModel, State
+from workers.runtime.supervisor.names import Names
 from workers.runtime.supervisor.residency import expired, next_expiry
 from workers.runtime.supervisor.surroundings import Surroundings
 from workers.runtime.supervisor.tenancy import Tenancy
@@ -55,7 +56,7 @@ class Supervisor:
         self.draining = False
         """Set once no new requests are taken."""
         self._config = config
-        self._catalogue = catalogue
+        self._names = Names(catalogue, config.backend)
         self._models: dict[tuple[str, str], ServedModel] = {}  # (canonical name, profile) -> model
         self._leaving: set[ServedModel] = set()  # being unloaded; their memory is not free yet
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,12 +89,7 @@ class Supervisor:
         """Every model that requests may name; of one model's profiles the default first."""
         if not self._config.serving.on_demand:
             return self.models
-        known = [
-            (entry, profile)
-            for entry in self._catalogue.entries
-            if any(each.backend == self.backend for each in entry.backends)
-            for profile in _profiles(entry, self.backend)
-        ]
+        known = self._names.known
         keys = {(entry.name, profile) for entry, profile in known}
         others = [model for key, model in self._models.items() if key not in keys]
         return [*(self._offer(entry, profile) for entry, profile in known), *others]
@@ -114,8 +110,8 @@ class Supervisor:
             UnsupportedModel: The catalogue has it for other backends only.
         """
         self._refuse_while_draining()
-        entry, wanted = self._resolve(name, profile)
-        return self._load(entry, wanted or self._default(entry), lasting=True)
+        entry, wanted = self._names.resolve(name, profile)
+        return self._load(entry, wanted or self._names.default(entry), lasting=True)
 
     def serving(self, name: str, profile: str | None = None) -> ServedModel:
         """The model for a request: the loaded, or loading, one of that name; else it begins to load.
@@ -128,14 +124,14 @@ class Supervisor:
             DiplexError: It could not be loaded a moment ago.
         """
         self._refuse_while_draining()
-        entry, wanted = self._resolve(name, profile)
+        entry, wanted = self._names.resolve(name, profile)
         model = self._loaded(entry, wanted)
         if model is not None and (model.state is not State.FAILED or model.tenancy.terms.lasting):
             return model
         if not self._config.serving.on_demand:
             named = f"{entry.name}/{wanted}" if wanted else entry.name
             raise ModelNotFound(f"{named} is not loaded on this worker", metadata={"model": name})
-        key = (entry.name, wanted or self._default(entry))
+        key = (entry.name, wanted or self._names.default(entry))
         self._refuse_what_just_failed(key)
         return self._load(entry, key[1], lasting=False)
 
@@ -145,7 +141,7 @@ class Supervisor:
         Raises:
             ModelNotFound: It isn't loaded here.
         """
-        entry, wanted = self._resolve(name, profile)
+        entry, wanted = self._names.resolve(name, profile)
         model = self._loaded(entry, wanted)
         if model is None:
             named = f"{entry.name}/{wanted}" if wanted else entry.name
@@ -154,7 +150,7 @@ class Supervisor:
 
     def replace_catalogue(self, catalogue: Catalogue) -> None:
         """Takes another catalogue. Models whose entry has changed go once they are idle."""
-        self._catalogue = catalogue
+        self._names = Names(catalogue, self.backend)
         self._shelf.clear()
         self._refusals.clear()
         self.changes.notify()
@@ -199,7 +195,7 @@ class Supervisor:
         return model
 
     def _loaded(self, entry: ModelEntry, wanted: str | None) -> ServedModel | None:
-        model = self._models.get((entry.name, wanted or self._default(entry)))
+        model = self._models.get((entry.name, wanted or self._names.default(entry)))
         if model is None and wanted is None:
             model = next((each for (name, _), each in self._models.items() if name == entry.name), None)
         return model
@@ -214,11 +210,10 @@ class Supervisor:
 
     def _outdated(self) -> list[str]:
         """Idle models that the catalogue now describes differently, or no longer."""
-        current = {entry.name: entry for entry in self._catalogue.entries}
         return [
             model.name
             for model in self._models.values()
-            if not model.tenancy.busy and current.get(model.entry.name) != model.entry
+            if not model.tenancy.busy and not self._names.is_current(model.entry)
         ]
 
     async def _let_go(self, model: ServedModel) -> None:
@@ -282,25 +277,6 @@ class Supervisor:
             self._refusals[key] = (when, failure)
             raise Unavailable(f"{key[0]} can't answer: {failure.message}") from failure
 
-    def _resolve(self, name: str, profile: str | None) -> tuple[ModelEntry, str | None]:
-        """The entry, and the profile that was asked for beside the name or in it."""
-        match = self._catalogue.find(name)
-        wanted = profile or match.profile
-        if profile and match.profile and profile.lower() != match.profile.lower():
-            raise InvalidRequest.of_field("precision", f"is {profile}; the name says {match.profile}")
-        known = match.entry.backend(self.backend).profile(wanted)
-        return match.entry, known.name if wanted else None
-
-    def _default(self, entry: ModelEntry) -> str:
-        return entry.backend(self.backend).default_profile
-
     def _refuse_while_draining(self) -> None:
         if self.draining:
             raise Draining("the worker is shutting down")
-
-
-def _profiles(entry: ModelEntry, backend: str) -> Sequence[str]:
-    """Names of a model's profiles, the default first."""
-    section = entry.backend(backend)
-    others = [each.name for each in section.profiles if each.name != section.default_profile]
-    return (section.default_profile, *others)
