@@ -30,9 +30,9 @@ _FLOAT: Final = 4
 _HEAD: Final = b"lm_head"
 """In the graph if the head has a matrix of its own."""
 
-_CONVERTER: Final = 180 * MEBIBYTE
+_CONVERTER: Final = 110 * MEBIBYTE
 """A converting process with its libraries and no model."""
-_CONVERTING: Final = {"int8": 13, "fp32": 4}
+_CONVERTING: Final = {"int8": 13, "fp32": 5}
 """Bytes for each byte of the source artefact while it is converted: the whole model in float32 and what the
 rotation needs beside, or a few matrices of it."""
 
