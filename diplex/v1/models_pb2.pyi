@@ -333,6 +333,7 @@ class LoadModelRequest(google.protobuf.message.Message):
     BACKEND_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
     model: builtins.str
+    """Name or alias, optionally with a precision behind a slash."""
     backend: diplex.v1.generation_pb2.Backend.ValueType
     precision: diplex.v1.generation_pb2.Precision.ValueType
     def __init__(
@@ -378,8 +379,10 @@ class UnloadModelRequest(google.protobuf.message.Message):
     BACKEND_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
     model: builtins.str
+    """Name or alias, optionally with a precision behind a slash."""
     backend: diplex.v1.generation_pb2.Backend.ValueType
     precision: diplex.v1.generation_pb2.Precision.ValueType
+    """Unspecified: all that are loaded."""
     def __init__(
         self,
         *,

@@ -13,7 +13,7 @@ from grpc_status import rpc_status
 from diplex import errors
 from diplex.client import Client, Image, Message, RawPrompt, Role
 from diplex.v1 import generation_pb2 as pb
-from diplex.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
+from diplex.v1 import generation_pb2_grpc
 from tests.e2e import services
 
 MEBIBYTE = 1 << 20
@@ -133,7 +133,6 @@ UNSUPPORTED = {
     "n": (output(n=2), "output.n"),
     "logprobs": (output(logprobs=True), "output.logprobs"),
     "top_logprobs": (output(top_logprobs=3), "output.top_logprobs"),
-    "progress": (output(progress=True), "output.progress"),
     "response format": (
         output(response_format=pb.ResponseFormat(regex="[a-z]+")),
         "output.response_format",
@@ -287,8 +286,6 @@ def test_the_client_refuses_a_large_message_before_it_sends_it():
     [
         (generation_pb2_grpc.GenerationServiceStub, "Plan", pb.GenerateRequest()),
         (generation_pb2_grpc.GenerationServiceStub, "GenerateBatch", pb.GenerateBatchRequest()),
-        (models_pb2_grpc.ModelServiceStub, "LoadModel", models_pb2.LoadModelRequest()),
-        (models_pb2_grpc.ModelServiceStub, "UnloadModel", models_pb2.UnloadModelRequest()),
     ],
 )
 def test_rpcs_that_are_not_served_yet(channel, kind, rpc, request_):

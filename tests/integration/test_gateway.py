@@ -593,6 +593,15 @@ class TestLoading:
             request = models_pb2.UnloadModelRequest(model="nobody")
             assert type(await failure(client.models.UnloadModel(request))) is errors.ModelNotFound
 
+    async def test_only_what_is_named_is_loaded_or_unloaded(self, client, worker):
+        for call in (
+            client.models.LoadModel(models_pb2.LoadModelRequest(precision=99)),
+            client.models.UnloadModel(models_pb2.UnloadModelRequest(precision=99)),
+        ):
+            error = await failure(call)
+            assert [violation.field for violation in error.violations] == ["model", "precision"]
+        assert worker.loads == worker.unloads == []
+
     async def test_a_worker_that_can_load_is_ready(self):
         async with (
             FakeWorker("one", models=[model(state=UNLOADED)], ready=True) as one,
