@@ -120,8 +120,8 @@ def check_get_model(request: models_pb2.GetModelRequest) -> None:
 
 def check_load_or_unload(request: models_pb2.LoadModelRequest | models_pb2.UnloadModelRequest) -> None:
     """Refuses what can't name a deployment; raises as :func:`check_generate`."""
-    unnamed = () if request.model else (FieldViolation("model", "is empty"),)
-    _refuse(unnamed, _target(request.model, request.backend, request.precision))
+    unnamed = [] if request.model else [FieldViolation("model", "is empty")]
+    _refuse(iter(unnamed), _target(request.model, request.backend, request.precision))
 
 
 def image_fields(chat: pb.ChatInput) -> list[str]:
