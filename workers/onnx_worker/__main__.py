@@ -49,8 +49,8 @@ DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 
 _SHARE: Final = 0.8
 """Of the available memory, what the budget is by default."""
-_LEAST_RESIDENTS: Final = 2
-"""Shares of the budget by default: a second model finds room without the first having to go."""
+_AMPLE_SHARE: Final = 4096 * MEBIBYTE
+"""Half a budget that is as much as this leaves room for a second model that nobody has named yet."""
 
 app = typer.Typer(
     help="The ONNX Runtime worker: serves models to a Diplex gateway, and prepares them.",
@@ -118,7 +118,7 @@ def serve(
             envvar="DIPLEX_RESIDENTS",
             min=1,
             help="Models that the budget is to hold together: each gets such a share for all that it takes.",
-            show_default="those that are named, at least 2",
+            show_default="those that are named; 2 for one from 8 GiB on",
         ),
     ] = None,
     keep_alive: Annotated[
@@ -236,9 +236,10 @@ def serve(
     )
     files = CatalogueFiles(overlay_paths(catalogue))
     named = list(dict.fromkeys([*(model or []), *(pin or [])])) or [DEFAULT_MODEL]
+    budget = memory_budget * MEBIBYTE or _default_budget()
     serving = ServingConfig(
-        memory_budget=memory_budget * MEBIBYTE or _default_budget(),
-        residents=residents or max(len(named), _LEAST_RESIDENTS),
+        memory_budget=budget,
+        residents=residents or max(len(named), _unnamed_residents(budget)),
         on_demand=on_demand,
         keep_alive=keep_alive,
         pinned=tuple(pin or ()),
@@ -321,6 +322,10 @@ def _module(name: str) -> tuple[str, ...]:
 def _default_budget() -> int | None:
     available = available_bytes()
     return None if available is None else int(_SHARE * available)
+
+
+def _unnamed_residents(budget: int | None) -> int:
+    return 1 if budget is not None and budget < 2 * _AMPLE_SHARE else 2
 
 
 def main() -> None:
