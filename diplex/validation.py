@@ -71,7 +71,6 @@ _SAMPLING_RANGES: Final = {
 _BIAS_RANGE: Final = _Range(-100, 100)
 
 _NOT_SERVED_YET: Final[Mapping[str, Callable[[pb.GenerateRequest], bool]]] = {
-    "output.progress": lambda request: request.output.progress,
     "time_limit": lambda request: request.HasField("time_limit"),
     "idempotency_key": lambda request: bool(request.idempotency_key),
     "resume": lambda request: request.HasField("resume"),
@@ -112,6 +111,12 @@ def check_count_tokens(request: pb.CountTokensRequest) -> None:
 def check_get_model(request: models_pb2.GetModelRequest) -> None:
     """Refuses a name that can't be one; raises as :func:`check_generate`."""
     _refuse(_target(request.model, pb.BACKEND_UNSPECIFIED, pb.PRECISION_UNSPECIFIED))
+
+
+def check_load_or_unload(request: models_pb2.LoadModelRequest | models_pb2.UnloadModelRequest) -> None:
+    """Refuses what can't name a deployment; raises as :func:`check_generate`."""
+    unnamed = [] if request.model else [FieldViolation("model", "is empty")]
+    _refuse(iter(unnamed), _target(request.model, request.backend, request.precision))
 
 
 def image_fields(chat: pb.ChatInput) -> list[str]:

@@ -62,6 +62,9 @@ Receipt = Annotated[
         "--receipt/--no-receipt", help="Tokens and speed on standard error.", show_default="at a terminal"
     ),
 ]
+ServedName = Annotated[
+    str, typer.Argument(metavar="NAME[/PRECISION]", help="A model that `diplex models` lists.")
+]
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A model of the catalogue.")]
 
 
@@ -257,9 +260,10 @@ def models(
     address: Address = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
-    """List the models that the gateway's workers serve.
+    """List the models that the gateway's workers serve, or would load when asked.
 
-    Slots are busy/all and +waiting; KL is the measured distance from the float32 weights.
+    Memory is MiB as loaded/at most (~ as predicted); slots are busy/all and +waiting; KL is the measured
+    distance from the float32 weights.
 
     Example: diplex models --json | jq -r '.models[].name'
     """
@@ -268,6 +272,32 @@ def models(
 
     with reported():
         command.run(address=address, as_json=as_json)
+
+
+@app.command()
+def load(*, name: ServedName, address: Address = None, timeout: Timeout = None) -> None:
+    """Load a model on the worker that would serve it; idle models may go for it.
+
+    Example: diplex load SmolLM2-135M-Instruct/fp32
+    """
+    from diplex.cli import models as command
+    from diplex.cli.terminal import reported
+
+    with reported():
+        command.load(name, address=address, timeout=timeout)
+
+
+@app.command()
+def unload(*, name: ServedName, address: Address = None, timeout: Timeout = None) -> None:
+    """Unload a model wherever it is, and give its memory back.
+
+    Example: diplex unload SmolLM2-135M-Instruct/fp32
+    """
+    from diplex.cli import models as command
+    from diplex.cli.terminal import reported
+
+    with reported():
+        command.unload(name, address=address, timeout=timeout)
 
 
 @app.command()

@@ -20,6 +20,7 @@ _PRECISIONS: Final = {pb.Precision.Value(f"PRECISION_{each.name}"): each for eac
 _FINISH_REASONS: Final = {
     pb.FinishReason.Value(f"FINISH_REASON_{each.name}"): each for each in replies.FinishReason
 }
+_LOAD_PHASES: Final = {pb.LoadPhase.Value(f"LOAD_PHASE_{each.name}"): each for each in replies.LoadPhase}
 _MODEL_STATES: Final = {
     models_pb.ModelState.Value(f"MODEL_STATE_{each.name}"): each for each in replies.ModelState
 }
@@ -324,6 +325,16 @@ def model(message: models_pb.Model) -> replies.Model:
     )
 
 
+def load_progress(message: pb.LoadProgress) -> replies.LoadProgress:
+    """How far a load is."""
+    return replies.LoadProgress(
+        _LOAD_PHASES.get(message.phase, replies.LoadPhase.UNSPECIFIED),
+        message.done,
+        message.total if message.HasField("total") else None,
+        message.detail,
+    )
+
+
 def _deployment(message: models_pb.ModelDeployment) -> replies.Deployment:
     return replies.Deployment(
         worker=message.worker,
@@ -332,6 +343,10 @@ def _deployment(message: models_pb.ModelDeployment) -> replies.Deployment:
         state=_MODEL_STATES.get(message.state, replies.ModelState.UNSPECIFIED),
         digest=message.digest,
         resident_bytes=message.resident_bytes,
+        predicted_bytes=message.predicted_bytes,
+        loaded_bytes=message.loaded_bytes,
+        most_bytes=message.most_bytes,
+        pinned=message.pinned,
         slots=message.slots.total,
         busy_slots=message.slots.busy,
         queued=message.slots.queued,

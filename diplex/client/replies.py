@@ -227,6 +227,30 @@ class Certificate:
     """Positions compared."""
 
 
+class LoadPhase(StrEnum):
+    """The steps between a model's name and its first token, in their order."""
+
+    UNSPECIFIED = "unspecified"
+    DOWNLOAD = "download"
+    VERIFY = "verify"
+    CONVERT = "convert"
+    LOAD = "load"
+    WARM = "warm"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """How far the loading of a model is."""
+
+    phase: LoadPhase
+    done: int
+    """Bytes in DOWNLOAD and VERIFY, tensors in CONVERT, steps elsewhere."""
+    total: int | None
+    """``None`` when it isn't known."""
+    detail: str
+    """What is being worked on or waited for, for a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """One model on one worker at one precision."""
@@ -238,7 +262,15 @@ class Deployment:
     digest: str
     """``sha256:…``; empty until the artefact is prepared."""
     resident_bytes: int
-    """Of the engine process; 0 when not loaded."""
+    """Of the engine process, now; 0 when not loaded."""
+    predicted_bytes: int
+    """The same of an engine that holds no tokens, as predicted before it was loaded; 0 when not known."""
+    loaded_bytes: int
+    """The same as measured once it was loaded; 0 when not loaded."""
+    most_bytes: int
+    """What the engine may come to, as the memory budget counts it; 0 when not known."""
+    pinned: bool
+    """It is unloaded neither for another model nor after a time."""
     slots: int
     """Sequences that can be decoded at the same time."""
     busy_slots: int

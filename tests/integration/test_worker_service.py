@@ -521,6 +521,7 @@ async def worker_process(home, catalogue, folder):
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "workers.onnx_worker", "serve", "--model", "tiny-llama"),
         *("--listen", listen, "--home", str(home), "--catalogue", str(catalogue), "--threads", "1"),
+        "--no-on-demand",
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:

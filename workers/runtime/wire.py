@@ -37,6 +37,7 @@ from workers.runtime.structured.response_format import (
     ResponseFormat,
 )
 from workers.runtime.supervisor.model import ServedModel, State
+from workers.runtime.supervisor.unloaded import UnloadedModel
 from workers.runtime.tools.definitions import Tool, ToolUse
 from workers.runtime.tools.prompting import introduced, written_out
 from workers.runtime.tools.reading import ToolCallPiece
@@ -321,8 +322,12 @@ class Told:
         self._sequence = 0
         self._untold = [0] * choices  # tokens that had no text yet
 
+    def progress(self, progress: Progress) -> public.GenerateStreamResponse:
+        """How far the loading of the model is that the request waits for."""
+        return self._next(progress=load_progress(progress))
+
     def accepted(self, accepted: public.Accepted) -> public.GenerateStreamResponse:
-        """The first event."""
+        """The request is admitted."""
         return self._next(accepted=accepted)
 
     def echo(self, text: str) -> Iterator[public.GenerateStreamResponse]:
@@ -416,9 +421,16 @@ def receipt(
     )
 
 
-def model_state(model: ServedModel, worker: str, backend: str) -> models_pb2.Model:
+def model_state(model: ServedModel | UnloadedModel, worker: str, backend: str) -> models_pb2.Model:
     """A model with its one deployment, this worker's."""
-    entry, description = model.entry, model.description
+    entry, length, description = model.entry, 0, None
+    if isinstance(model, ServedModel):
+        length, description = model.limits.max_length, model.description
+        deployment = _deployment(model)
+    else:
+        deployment = _unloaded(model)
+    deployment.worker, deployment.backend = worker, BACKENDS[backend]
+    deployment.precision = PRECISIONS.get(model.profile, public.PRECISION_UNSPECIFIED)
     return models_pb2.Model(
         name=entry.name,
         aliases=entry.aliases,
@@ -428,19 +440,29 @@ def model_state(model: ServedModel, worker: str, backend: str) -> models_pb2.Mod
             chat=Capability.CHAT in entry.capabilities,
             images=Capability.IMAGES in entry.capabilities,
             tools=Capability.TOOLS in entry.capabilities,
-            context_length=model.limits.max_length or entry.context_length,
+            context_length=length or entry.context_length,
             vocabulary_size=description.vocab_size if description else 0,
         ),
-        deployments=[_deployment(model, worker, backend)],
+        deployments=[deployment],
     )
 
 
-def _deployment(model: ServedModel, worker: str, backend: str) -> models_pb2.ModelDeployment:
+def _unloaded(model: UnloadedModel) -> models_pb2.ModelDeployment:
+    artefact, predicted = model.artefact, model.predicted
+    return models_pb2.ModelDeployment(
+        state=models_pb2.MODEL_STATE_UNLOADED,
+        digest=f"sha256:{artefact.digest}" if artefact else "",
+        certificate=_certificate(artefact.certificate if artefact else None),
+        predicted_bytes=predicted.loaded if predicted else 0,
+        most_bytes=predicted.most if predicted else 0,
+        pinned=model.entry.serving.pinned,
+        detail=f"the last time: {model.failure.message}" if model.failure else "",
+    )
+
+
+def _deployment(model: ServedModel) -> models_pb2.ModelDeployment:
     load = model.load
     return models_pb2.ModelDeployment(
-        worker=worker,
-        backend=BACKENDS[backend],
-        precision=PRECISIONS.get(model.profile, public.PRECISION_UNSPECIFIED),
         state=_STATES[model.state],
         digest=_digest(model),
         resident_bytes=model.resident_bytes,
@@ -450,6 +472,10 @@ def _deployment(model: ServedModel, worker: str, backend: str) -> models_pb2.Mod
         ),
         certificate=_certificate(model.artefact.certificate if model.artefact else None),
         detail=_detail(model),
+        predicted_bytes=model.predicted.loaded if model.predicted else 0,
+        loaded_bytes=model.loaded_bytes,
+        most_bytes=model.tenancy.reserved,
+        pinned=model.tenancy.terms.pinned,
     )
 
 

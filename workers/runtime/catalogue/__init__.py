@@ -10,6 +10,7 @@ from workers.runtime.catalogue.entries import (
     ModelEntry,
     Profile,
     SamplingDefaults,
+    ServingWishes,
     Source,
     SourceArtefact,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "ModelEntry",
     "Profile",
     "SamplingDefaults",
+    "ServingWishes",
     "Source",
     "SourceArtefact",
     "overlay_paths",

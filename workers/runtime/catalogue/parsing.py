@@ -18,6 +18,7 @@ from workers.runtime.catalogue.entries import (
     ModelEntry,
     Profile,
     SamplingDefaults,
+    ServingWishes,
     Source,
     SourceArtefact,
 )
@@ -74,6 +75,7 @@ def _entry(table: Table, number: int) -> ModelEntry:
         sampling=_sampling(table.table("sampling")),
         backends=_backends(table, number),
         origin=table.file,
+        serving=_serving(table.table("serving")),
     )
     table.close()
     return entry
@@ -102,6 +104,18 @@ def _sampling(table: Table | None) -> SamplingDefaults:
     )
     table.close()
     return sampling
+
+
+def _serving(table: Table | None) -> ServingWishes:
+    if table is None:
+        return ServingWishes()
+    serving = ServingWishes(
+        pinned=table.flag("pinned"),
+        keep_alive=table.number("keep_alive", lambda value: value >= 0, "a number of at least 0"),
+        threads=table.integer("threads"),
+    )
+    table.close()
+    return serving
 
 
 def _backends(table: Table, number: int) -> tuple[BackendEntry, ...]:
