@@ -67,7 +67,9 @@ class Trial:
                 way = walk(grammar, self._tokenizer, self._vocab_size, self._wanderer, max_tokens, jump=True)
                 walked += 1
                 if not way.finished:
-                    print(f"  not finished in {max_tokens} tokens: {_short(schema)} {way.failure}")
+                    print(
+                        f"  not finished in {max_tokens} tokens: {_short(schema)} {way.failure} {way.text[:80]!r}"
+                    )
                     continue
                 finished += 1
                 if validates(schema, way.text):

@@ -82,6 +82,9 @@ def _restrict_names(lowering: Lowering, closed: dict[str, Any], names: Schema, p
     if names is True or names == {}:
         return
     properties = closed.setdefault("properties", {})
+    if names == {"minLength": 1}:  # as if it were written down that the empty name may not be
+        properties[""] = False
+        return
     others = closed.get("additionalProperties", True)
     allowed = _allowed_names(lowering, names, path)
     for name in {**properties, **dict.fromkeys(closed.get("required", ()))}:
