@@ -51,12 +51,15 @@ def translated(pattern: str, path: Path) -> str:
     """A pattern in the library's dialect.
 
     Raises:
-        SchemaUnsupported: It is broken, or needs what can't be enforced.
+        SchemaInvalid: It is broken.
+        SchemaUnsupported: It needs what can't be enforced.
     """
     try:
         return patterns.translate(pattern)
-    except ValueError as error:
+    except patterns.Unenforceable as error:
         raise SchemaUnsupported(path, f"the pattern {pattern!r}: {error}") from error
+    except ValueError as error:
+        raise SchemaInvalid(path, f"the pattern {pattern!r}: {error}") from error
 
 
 def check_writable(text: str, path: Path) -> None:
