@@ -51,8 +51,8 @@ _SCALARS: Final = {
 def schemas(draw: st.DrawFn, depth: int = 2) -> dict[str, Any]:
     """Schemas of at most so many levels below the first.
 
-    Each level is drawn from a schema of schemas that holds a placeholder where the next begins; all levels in one
-    would be too large for ``hypothesis-jsonschema`` to work out.
+    Each level is drawn from a schema of schemas that holds a placeholder where the next begins; all levels
+    in one would be too large for ``hypothesis-jsonschema`` to work out.
     """
     return _filled(draw, draw(_ENDS if depth == 0 else _LEVELS), depth)
 

@@ -69,8 +69,8 @@ def walk(
 class Wanderer:
     """Chooses by chance, as a model would that has nothing to say but knows that answers end.
 
-    With a chance that grows from ``1 / 8`` to nearly one, it ends what is open, if it may: the output before brackets,
-    brackets before strings. Else it takes one that is a single character, or any; those that may come are as likely.
+    With a chance that grows from ``1 / 8`` to nearly one, it ends what is open, if it may: the output before
+    brackets, brackets before strings. Else it takes any token of one character, or any at all.
 
     Args:
         tokenizer: The vocabulary.

@@ -1,8 +1,8 @@
-"""Regular expressions of JSON Schema in the dialect of the grammar library.
+r"""Regular expressions of JSON Schema in the dialect of the grammar library.
 
 Schemas are written for ECMA-262 and often checked by Python's ``re``, and the two differ in what classes hold
-(``\\W`` of ``é``). A translated pattern matches only what both would match: shorthands become the part that is common
-to both, and in negated classes the union.
+(``\W`` of ``é``). A translated pattern matches only what both would match: shorthands become the part that
+is common to both, and in negated classes the union.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ _SHORTHANDS: Final = {"d": "0-9", "w": _WORD, "s": _SPACE, "D": r"\p{Nd}", "W": 
 """Shorthand -> members of a class; those of capitals are what to leave out."""
 _WIDER: Final = {"d": r"\p{Nd}", "w": _WORDS, "s": _SPACES, "D": "0-9", "W": _WORD, "S": _SPACE}
 """The same for a negated class."""
+_HIGH_SURROGATES: Final = range(0xD800, 0xDC00)
+_LOW_SURROGATES: Final = range(0xDC00, 0xE000)
+SURROGATES: Final = range(0xD800, 0xE000)
+"""Code points that stand for nothing alone."""
 _CONTROLS: Final = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
 _QUANTIFIER: Final = re.compile(r"\{([0-9]+)(,([0-9]*))?\}")
 
@@ -35,7 +39,8 @@ def translate(pattern: str) -> str:
     """The pattern in the library's dialect. Like the original it may match anywhere, unless it is anchored.
 
     Raises:
-        Unenforceable: The pattern needs what a regular language hasn't, or is over a limit; the message says what.
+        Unenforceable: The pattern needs what a regular language hasn't, or is over a limit; the message says
+            what.
         ValueError: The pattern is broken.
     """
     return _Translation(pattern).result()
@@ -165,9 +170,10 @@ class _Translation:
             return 0
         if c in "xu":
             code = self._hexadecimal(2 if c == "x" else 4)
-            if 0xD800 <= code < 0xDC00 and self._take("\\u"):
-                code = 0x10000 + ((code - 0xD800) << 10) + (self._hexadecimal(4) - 0xDC00)
-            if 0xD800 <= code < 0xE000:
+            if code in _HIGH_SURROGATES and self._take("\\u"):
+                low = self._hexadecimal(4) - _LOW_SURROGATES.start
+                code = 0x10000 + ((code - _HIGH_SURROGATES.start) << 10) + low
+            if code in SURROGATES:
                 raise ValueError("a surrogate stands alone")
             return code
         if c == "c":
