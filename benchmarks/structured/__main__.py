@@ -51,23 +51,24 @@ class Trial:
         unsatisfiable = accepted = walked = finished = valid = 0
         slowest = 0.0
         for label, schema, can_be_satisfied in schemas:
-            started = time.perf_counter()
             try:
-                grammar = self._compiler.compile(JsonSchema(json.dumps(schema)))
+                started = time.perf_counter()
+                try:
+                    grammar = self._compiler.compile(JsonSchema(json.dumps(schema)))
+                finally:
+                    slowest = max(slowest, time.perf_counter() - started)
             except InvalidRequest as error:
                 if can_be_satisfied():
                     refused[f"{label}{_reason(error)}"] += 1
                 else:
                     unsatisfiable += 1
                 continue
-            finally:
-                slowest = max(slowest, time.perf_counter() - started)
             accepted += 1
             for _ in range(walks):
                 way = walk(grammar, self._tokenizer, self._vocab_size, self._wanderer, max_tokens, jump=True)
                 walked += 1
                 if not way.finished:
-                    print(f"  not finished in {max_tokens} tokens: {_short(schema)} {way.failure}")
+                    print(f"  not finished: {_short(schema)} {way.failure} {way.text[:80]!r}")
                     continue
                 finished += 1
                 if validates(schema, way.text):
@@ -76,12 +77,9 @@ class Trial:
                     print(f"  INVALID: {json.dumps(schema)} -> {way.text!r}")
         asked = len(schemas) - unsatisfiable
         print(f"{title}: {len(schemas)} schemas, {unsatisfiable} that nothing satisfies refused as such")
-        print(
-            f"  accepted {accepted} of {asked} others, {accepted / asked:.1%}; slowest compilation {slowest:.3f} s"
-        )
-        print(
-            f"  walks that ended within {max_tokens} tokens: {finished} of {walked}, {finished / walked:.1%}"
-        )
+        print(f"  accepted {accepted} of the {asked} others, {accepted / asked:.1%}")
+        print(f"  slowest compilation: {1000 * slowest:.0f} ms")
+        print(f"  walks that ended in {max_tokens} tokens: {finished} of {walked}, {finished / walked:.1%}")
         print(f"  of these valid: {valid} of {finished}")
         for reason, times in refused.most_common():
             print(f"  refused {times:4d}: {reason}")
@@ -125,9 +123,8 @@ def mask_cost(
             started = time.perf_counter()
             apply_masks(logits, enumerate(matchers))
             times.append(time.perf_counter() - started)
-        print(
-            f"masks, {rows} rows x {vocab_size}, within {name}: {1000 * float(np.median(times)):.2f} ms a step"
-        )
+        median = 1000 * float(np.median(times))
+        print(f"masks, {rows} rows x {vocab_size}, within {name}: {median:.2f} ms a step")
 
 
 def _reason(error: InvalidRequest) -> str:

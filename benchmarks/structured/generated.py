@@ -51,8 +51,8 @@ _SCALARS: Final = {
 def schemas(draw: st.DrawFn, depth: int = 2) -> dict[str, Any]:
     """Schemas of at most so many levels below the first.
 
-    Each level is drawn from a schema of schemas that holds a placeholder where the next begins; all levels in one
-    would be too large for ``hypothesis-jsonschema`` to work out.
+    Each level is drawn from a schema of schemas that holds a placeholder where the next begins; all levels
+    in one would be too large for ``hypothesis-jsonschema`` to work out.
     """
     return _filled(draw, draw(_ENDS if depth == 0 else _LEVELS), depth)
 
@@ -195,19 +195,10 @@ def _record(inner: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _map(inner: dict[str, Any]) -> dict[str, Any]:
+def _map(inner: dict[str, Any], **names: dict[str, Any]) -> dict[str, Any]:
     return _described(
         "object",
-        {
-            "patternProperties": {
-                "type": "object",
-                "properties": {"^x-": inner, "^[0-9]+$": inner},
-                "additionalProperties": False,
-            },
-            "propertyNames": {"enum": [{"pattern": "^[a-z]"}, {"maxLength": 12}, {"minLength": 1}]},
-            "minProperties": _between(0, 2),
-            "maxProperties": _between(3, 6),
-        },
+        {**names, "minProperties": _between(0, 2), "maxProperties": _between(3, 6)},
         {"additionalProperties": {"anyOf": [{"type": "boolean"}, inner]}},
     )
 
@@ -238,6 +229,20 @@ _LEAVES: Final = [
     _enum(),
     _constant(),
 ]
-_BRANCHES: Final = [_array(_INNER), _record(_INNER), _record(_INNER), _map(_INNER), *_applicators(_INNER)]
+_BRANCHES: Final = [
+    _array(_INNER),
+    _record(_INNER),
+    _record(_INNER),
+    _map(_INNER, propertyNames={"enum": [{"pattern": "^[a-z]"}, {"maxLength": 12}, {"minLength": 1}]}),
+    _map(
+        _INNER,
+        patternProperties={
+            "type": "object",
+            "properties": {"^x-": _INNER, "^[0-9]+$": _INNER},
+            "additionalProperties": False,
+        },
+    ),
+    *_applicators(_INNER),
+]
 _ENDS: Final = st.one_of(*map(from_schema, _LEAVES))
 _LEVELS: Final = st.one_of(*map(from_schema, [*_LEAVES, *_BRANCHES]))

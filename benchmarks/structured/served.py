@@ -154,9 +154,8 @@ def throughput(client: Client, rounds: int, tokens: int) -> None:
 
             began = time.perf_counter()
             rates[held] = sum(_all(ask, range(_CLIENTS))) / (time.perf_counter() - began)
-        print(
-            f"16 clients: {rates[False]:.0f} tok/s free, {rates[True]:.0f} held, {rates[True] / rates[False]:.2f}"
-        )
+        free, held_rate = rates[False], rates[True]
+        print(f"16 clients: {free:.0f} tok/s free, {held_rate:.0f} held, {held_rate / free:.2f}")
 
 
 def _all(ask: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
@@ -186,12 +185,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-tokens", type=int, default=512)
     options = parser.parse_args()
-    with Stack(models=[weights.MODEL], worker_options=["--slots", str(_CLIENTS)]) as stack:
-        with Client(stack.address) as client:
-            throughput(client, options.rounds, 128)
-            formats(client, draw(options.schemas, 0), options.max_tokens).show()
-            objects = [schema for schema in draw(8 * options.tools, 1) if schema.get("type") == "object"]
-            calls(client, objects[: options.tools], options.max_tokens).show()
+    with (
+        Stack(models=[weights.MODEL], worker_options=["--slots", str(_CLIENTS)]) as stack,
+        Client(stack.address) as client,
+    ):
+        throughput(client, options.rounds, 128)
+        formats(client, draw(options.schemas, 0), options.max_tokens).show()
+        objects = [schema for schema in draw(8 * options.tools, 1) if schema.get("type") == "object"]
+        calls(client, objects[: options.tools], options.max_tokens).show()
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ def walk(
 class Wanderer:
     """Chooses by chance, as a model would that has nothing to say but knows that answers end.
 
-    With a chance that grows from ``1 / 8`` to nearly one, it ends what is open, if it may: the output before brackets,
-    brackets before strings. Else every token that may come is as likely.
+    With a chance that grows from ``1 / 8`` to nearly one, it ends what is open, if it may: the output before
+    brackets, brackets before strings. Else it takes any token of one character, or any at all.
 
     Args:
         tokenizer: The vocabulary.
@@ -93,6 +93,7 @@ class Wanderer:
             spelt.get('"', []),
         )
         self._letter = spelt["q"][0]  # Where this may come, a bracket is text.
+        self._characters = [token for spelling, same in spelt.items() if len(spelling) == 1 for token in same]
         self._ends = ends, brackets, quotes
         self._ends_of_text = ends, quotes
 
@@ -103,6 +104,10 @@ class Wanderer:
                 allowed = [token for token in ends if _may(mask, token)]
                 if allowed:
                     return self._random.choice(allowed)
+        if self._random.random() < 0.5:
+            allowed = [token for token in self._characters if _may(mask, token)]
+            if allowed:
+                return self._random.choice(allowed)
         allowed = np.flatnonzero(
             np.unpackbits(mask.view(np.uint8), count=self._vocab_size, bitorder="little")
         )

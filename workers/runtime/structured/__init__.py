@@ -1,7 +1,8 @@
 """Structured output: holds what a model writes to JSON, a schema, a regular expression or a grammar.
 
-``GrammarCompiler`` (one a model) turns a format into a ``Grammar``, off the engine's thread; ``Grammar.matcher`` gives
-each sequence a ``Matcher``, which says which tokens may come next; ``apply_masks`` holds a batch's logits to that.
+``GrammarCompiler`` (one a model) turns a format into a ``Grammar``, off the engine's thread;
+``Grammar.matcher`` gives each sequence a ``Matcher``, which says which tokens may come next; ``apply_masks``
+holds a batch's logits to that.
 """
 
 from workers.runtime.structured.closing import Closing, JsonPlace

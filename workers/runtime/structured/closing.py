@@ -1,4 +1,4 @@
-"""Bringing JSON to its end while there is still room: what is open is closed as soon as the grammar allows."""
+"""Bringing JSON to its end while there is still room: what is open is closed as soon as it may be."""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ MAX_TEXT: Final = 64 * 1024
 CACHED: Final = 64
 """Grammars that a compiler keeps, those used last."""
 _WHITESPACE: Final = r" |\n {0,16}|\n\t{0,8}"
-"""What may stand between the tokens of JSON: a space, or a line's end with an indent. So no output is lost in it."""
+"""What may stand between the tokens of JSON: a space, or a line's end with an indent, not more."""
 _ESCAPES: Final = 'nrbtf\\"'
-"""Escapes of strings. There is no ``u``: by it a key could be spelt so that the rule for its name doesn't apply."""
+"""Escapes of strings. There is no ``u``: by it a key could be spelt so that its name's rule doesn't apply."""
 _FIELDS: Final = {
     JsonFormat: "json",
     JsonSchema: "json_schema",

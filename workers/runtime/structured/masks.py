@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from workers.runtime.structured.matcher import Matcher
 
-_FEW: Final = 4096
+_FEW: Final = 256
 """Up to so many allowed tokens, their logits are carried over one by one."""
 
 
@@ -42,7 +42,7 @@ def apply_mask(logits: NDArray[np.float32], mask: NDArray[np.int32]) -> None:
         logits: float32 ``[vocab]``.
         mask: int32 ``[ceil(vocab / 32)]``, as :meth:`Matcher.fill` writes it.
     """
-    if np.bitwise_count(mask).sum() <= _FEW:
+    if np.bitwise_count(mask.view(np.uint32)).sum() <= _FEW:
         words = np.flatnonzero(mask)
         bits = np.unpackbits(mask[words].view(np.uint8).reshape(len(words), 4), axis=1, bitorder="little")
         of_word, bit = np.nonzero(bits)

@@ -40,8 +40,8 @@ class Matcher:
             mask: int32 ``[ceil(vocab / 32)]``, contiguous; bit ``i % 32`` of word ``i // 32`` is token ``i``.
 
         Raises:
-            InvalidRequest: No token may come, as where the grammar leads into a dead end, or what comes next is too
-                costly to work out. The sequence can't go on.
+            InvalidRequest: No token may come, as where the grammar leads into a dead end, or what comes next
+                is too costly to work out. The sequence can't go on.
         """
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         if self._matcher.is_error():
@@ -68,8 +68,8 @@ class Matcher:
     def forced(self) -> tuple[int, ...]:
         """The next tokens where only one text can follow; empty where there is a choice.
 
-        They are those that the tokenizer would make of that text, without such as further text could change. They are
-        not accepted yet. The end of a sequence is not among them: see :attr:`stopped`.
+        They are those that the tokenizer would make of that text, without such as further text could change.
+        They are not accepted yet. The end of a sequence is not among them: see :attr:`stopped`.
         """
         return () if self.stopped else tuple(self._matcher.compute_ff_tokens())
 

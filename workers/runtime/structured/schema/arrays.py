@@ -36,7 +36,8 @@ def lower(lowering: Lowering, said: dict[str, Any], path: Path) -> tuple[dict[st
             own[name] = int(said[name])
     further: list[Schema] = []
     if "contains" in said:
-        others = _contains(lowering, said, path, prefix, others, further)
+        further, rest = _contains(lowering, said, path, len(prefix))
+        others = others if rest is True else {"allOf": [others, rest]}
     if prefix:
         own["prefixItems"] = prefix
     if others is not True:
@@ -65,36 +66,29 @@ def _items(lowering: Lowering, said: dict[str, Any], path: Path) -> tuple[list[S
 
 
 def _contains(
-    lowering: Lowering,
-    said: dict[str, Any],
-    path: Path,
-    prefix: list[Schema],
-    others: Schema,
-    further: list[Schema],
-) -> Schema:
-    """Put the items that ``contains`` asks for at one of the first places; what other items may be."""
+    lowering: Lowering, said: dict[str, Any], path: Path, prefix: int
+) -> tuple[list[Schema], Schema]:
+    """Schemas that put the items that ``contains`` asks for at first places; what all items must be."""
     least, most = int(said.get("minContains", 1)), said.get("maxContains")
     wanted = lowering.lower(said["contains"], (*path, "contains"))
     if least > MAX_CONTAINED:
         raise SchemaUnsupported((*path, "minContains"), f"more than {MAX_CONTAINED}")
     if most is not None:
         if most < least:
-            further.append(_NO_ARRAY)
-            return others
+            return [_NO_ARRAY], True
         if prefix:
             raise SchemaUnsupported((*path, "maxContains"), "maxContains beside items of their own schemas")
         unwanted = lowering.negate(said["contains"], (*path, "contains"))
-        if least:
-            further.append({"prefixItems": [wanted] * least, "items": unwanted, "minItems": least})
-            return others
-        return {"allOf": [others, unwanted]}
-    if least:
-        starts = range(len(prefix) + 1) if least == 1 else (0, len(prefix))
-        options: list[Schema] = [
-            {"prefixItems": [True] * start + [wanted] * least, "minItems": start + least} for start in starts
-        ]
-        further.append({"anyOf": options} if len(options) > 1 else options[0])
-    return others
+        if not least:
+            return [], unwanted
+        return [{"prefixItems": [wanted] * least, "items": unwanted, "minItems": least}], True
+    if not least:
+        return [], True
+    starts = range(prefix + 1) if least == 1 else (0, prefix)
+    options: list[Schema] = [
+        {"prefixItems": [True] * start + [wanted] * least, "minItems": start + least} for start in starts
+    ]
+    return [{"anyOf": options} if len(options) > 1 else options[0]], True
 
 
 _NO_ARRAY: Final = {"type": ["null", "boolean", "number", "string", "object"]}

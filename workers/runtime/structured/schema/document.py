@@ -86,7 +86,7 @@ class Document:
 
 
 def check_identity(node: dict[str, Any], path: Path) -> None:
-    """Refuse a schema within the document that has a base of its own, under which references mean other things.
+    """Refuse a schema within the document that has a base of its own: references mean other things under it.
 
     Raises:
         SchemaUnsupported: It has one.
@@ -105,7 +105,7 @@ def _anchored(node: object, name: str, path: Path) -> tuple[Path, dict[str, Any]
             return path, node
         members = list(node.items())
     elif isinstance(node, list):
-        members = list(enumerate(node))  # type: ignore[arg-type]
+        members = list(enumerate(node))
     else:
         return None
     found = (_anchored(value, name, (*path, key)) for key, value in members if key not in ("const", "enum"))

@@ -109,7 +109,9 @@ class Lowering:
         self.parts.append((path, schema))
         return schema
 
-    def _applicators(self, said: dict[str, Any], path: Path) -> list[Schema]:
+    def _applicators(  # noqa: C901  a case a keyword
+        self, said: dict[str, Any], path: Path
+    ) -> list[Schema]:
         parts: list[Schema] = []
         for name, value in said.items():
             here = (*path, name)
@@ -135,7 +137,7 @@ class Lowering:
         return parts
 
     def _one_of(self, options: list[Schema], path: Path) -> Schema:
-        """The library takes ``oneOf`` if it sees that options don't overlap; else they are held apart here."""
+        """The library takes ``oneOf`` if it sees that options don't overlap; else they are held apart."""
         lowered = [self.lower(option, (*path, i)) for i, option in enumerate(options)]
         if len(lowered) == 1 or _apart(lowered):
             return {"anyOf": lowered}
@@ -174,7 +176,8 @@ def numbers(said: dict[str, Any], path: Path) -> dict[str, Any]:
     """The keywords of numbers, exclusive bounds turned into inclusive ones.
 
     Raises:
-        SchemaUnsupported: A number is too large, or a divisor such that doubles don't agree about its multiples.
+        SchemaUnsupported: A number is too large, or a divisor such that doubles don't agree about its
+            multiples.
     """
     own: dict[str, Any] = {}
     for name in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"):
@@ -194,10 +197,8 @@ def numbers(said: dict[str, Any], path: Path) -> dict[str, Any]:
     if "multipleOf" in said:
         divisor = said["multipleOf"]
         if divisor * 1024 != int(divisor * 1024):
-            raise SchemaUnsupported(
-                (*path, "multipleOf"),
-                f"multiples of {divisor} can't be told in binary floating point, so validators would disagree",
-            )
+            reason = "can't be told in binary floating point, so validators would disagree"
+            raise SchemaUnsupported((*path, "multipleOf"), f"multiples of {divisor} {reason}")
         own["multipleOf"] = divisor
     return own
 

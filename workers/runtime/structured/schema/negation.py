@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from workers.runtime.structured.schema.document import check_identity
@@ -30,8 +31,8 @@ _OPPOSITES: Final = {
 class Negation:
     """Schemas of what other schemas don't describe.
 
-    A schema is all of its keywords, so its complement is any of their complements. Those of some keywords can't be
-    had, and are left out: what remains describes fewer values, and none that are wrong.
+    A schema is all of its keywords, so its complement is any of their complements. Those of some keywords
+    can't be had, and are left out: what remains describes fewer values, and none that are wrong.
     """
 
     def __init__(self, lowering: Lowering) -> None:
@@ -66,7 +67,9 @@ class Negation:
             return True
         return {"anyOf": options} if len(options) > 1 else options[0] if options else False
 
-    def _without(self, name: str, value: Any, said: dict[str, Any], path: Path) -> list[Schema]:
+    def _without(  # noqa: C901, PLR0911, PLR0912  a case a keyword
+        self, name: str, value: Any, said: dict[str, Any], path: Path
+    ) -> list[Schema]:
         """The complement of one keyword, as alternatives."""
         if name in _OPPOSITES:
             return [self._opposite(name, value, said, path)]
@@ -154,7 +157,7 @@ class Negation:
         if numbers:
             touched.add("number")
             bounds = [None, *numbers, None]
-            for low, high in zip(bounds, bounds[1:], strict=False):
+            for low, high in pairwise(bounds):
                 gap = {"exclusiveMinimum": low, "exclusiveMaximum": high}
                 gap = {name: bound for name, bound in gap.items() if bound is not None}
                 options.append(self._lowering.lower({"type": "number", **gap}, path))

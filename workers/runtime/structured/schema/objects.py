@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_PROPERTIES: Final = 1000
 """Most properties that a schema may ask for or bound."""
 MAX_OPTIONAL: Final = 6
-"""Most optional properties beside ``minProperties`` or ``maxProperties``, since their sets are written out."""
+"""Most optional properties beside ``minProperties`` or ``maxProperties``: their sets are written out."""
 IN_PLACE: Final = frozenset(
     {"allOf", "anyOf", "oneOf", "not", "if", "$ref", "dependentSchemas", "dependencies"}
 )
@@ -30,7 +30,8 @@ def lower(lowering: Lowering, said: dict[str, Any], path: Path) -> tuple[dict[st
     """Keywords of objects, and schemas for what doesn't go beside them.
 
     Raises:
-        SchemaUnsupported: What can't be enforced; keys other than those named in ``properties`` aren't told apart.
+        SchemaUnsupported: What can't be enforced; keys other than those named in ``properties`` aren't told
+            apart.
     """
     closed = _properties(lowering, said, path)
     if "propertyNames" in said:
@@ -82,6 +83,9 @@ def _restrict_names(lowering: Lowering, closed: dict[str, Any], names: Schema, p
     if names is True or names == {}:
         return
     properties = closed.setdefault("properties", {})
+    if names == {"minLength": 1}:  # as if it were written down that the empty name may not be
+        properties[""] = False
+        return
     others = closed.get("additionalProperties", True)
     allowed = _allowed_names(lowering, names, path)
     for name in {**properties, **dict.fromkeys(closed.get("required", ()))}:
@@ -98,7 +102,7 @@ def _restrict_names(lowering: Lowering, closed: dict[str, Any], names: Schema, p
         closed["patternProperties"] = {allowed[0]: others}
 
 
-def _allowed_names(lowering: Lowering, names: dict[str, Any] | bool, path: Path) -> tuple[str | None, str]:
+def _allowed_names(lowering: Lowering, names: Schema, path: Path) -> tuple[str | None, str]:
     """Pattern of the names in the library's dialect, ``None`` for no name at all, and the same for Python."""
     if isinstance(names, bool):
         return (None, _NOTHING) if not names else (r"^[\s\S]*$", "")
@@ -173,22 +177,11 @@ def _by_count(closed: dict[str, Any], said: dict[str, Any], path: Path) -> list[
             if more > 1:
                 missed = True
                 continue
-            option = {
-                **closed,
-                "properties": {
-                    name: False if name in optional and name not in chosen else node
-                    for name, node in properties.items()
-                },
-                "required": present,
-            }
-            if more > 0:
-                option["minProperties"] = least
-            if most is not None:
-                option["maxProperties"] = int(most)
-            options.append(option)
+            absent = dict.fromkeys(name for name in optional if name not in chosen)
+            option = {**closed, "properties": properties | dict.fromkeys(absent, False), "required": present}
+            option |= {"minProperties": least} if more > 0 else {}
+            options.append(option | ({"maxProperties": int(most)} if most is not None else {}))
     if missed and not options:
-        raise SchemaUnsupported(
-            path,
-            "keys that aren't named in properties can't be counted, so at most one more can be asked for",
-        )
+        reason = "keys that aren't named in properties can't be counted, so at most one more can be asked for"
+        raise SchemaUnsupported(path, reason)
     return options

@@ -1,8 +1,8 @@
-"""Regular expressions of JSON Schema in the dialect of the grammar library.
+r"""Regular expressions of JSON Schema in the dialect of the grammar library.
 
 Schemas are written for ECMA-262 and often checked by Python's ``re``, and the two differ in what classes hold
-(``\\W`` of ``é``). A translated pattern matches only what both would match: shorthands become the part that is common
-to both, and in negated classes the union.
+(``\W`` of ``é``). A translated pattern matches only what both would match: shorthands become the part that
+is common to both, and in negated classes the union.
 """
 
 from __future__ import annotations
@@ -23,15 +23,25 @@ _SHORTHANDS: Final = {"d": "0-9", "w": _WORD, "s": _SPACE, "D": r"\p{Nd}", "W": 
 """Shorthand -> members of a class; those of capitals are what to leave out."""
 _WIDER: Final = {"d": r"\p{Nd}", "w": _WORDS, "s": _SPACES, "D": "0-9", "W": _WORD, "S": _SPACE}
 """The same for a negated class."""
+_HIGH_SURROGATES: Final = range(0xD800, 0xDC00)
+_LOW_SURROGATES: Final = range(0xDC00, 0xE000)
+SURROGATES: Final = range(0xD800, 0xE000)
+"""Code points that stand for nothing alone."""
 _CONTROLS: Final = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
 _QUANTIFIER: Final = re.compile(r"\{([0-9]+)(,([0-9]*))?\}")
+
+
+class Unenforceable(ValueError):
+    """A pattern that is right, but not regular, or over a limit."""
 
 
 def translate(pattern: str) -> str:
     """The pattern in the library's dialect. Like the original it may match anywhere, unless it is anchored.
 
     Raises:
-        ValueError: The pattern is broken, or needs what a regular language hasn't; the message says what.
+        Unenforceable: The pattern needs what a regular language hasn't, or is over a limit; the message says
+            what.
+        ValueError: The pattern is broken.
     """
     return _Translation(pattern).result()
 
@@ -65,6 +75,7 @@ class _Translation:
     def result(self) -> str:
         pieces = []
         repeatable = False
+        depth = 0
         while self._at < len(self._pattern):
             c = self._next()
             if c in "*+?" or (c == "{" and _QUANTIFIER.match(self._pattern, self._at - 1)):
@@ -74,7 +85,12 @@ class _Translation:
                 repeatable = False
                 continue
             repeatable = c not in "^$|("
+            depth += (c == "(") - (c == ")")
+            if depth < 0:
+                raise ValueError("a parenthesis closes nothing")
             pieces.append(self._piece(c))
+        if depth:
+            raise ValueError("a parenthesis isn't closed")
         return "".join(pieces)
 
     def _piece(self, c: str) -> str:
@@ -106,11 +122,11 @@ class _Translation:
     def _quantifier(self, c: str) -> str:
         if c == "{" and (counts := _QUANTIFIER.match(self._pattern, self._at - 1)):
             if max(int(counts[1]), int(counts[3] or 0)) > MAX_REPETITION:
-                raise ValueError(f"{counts[0]} repeats more than {MAX_REPETITION} times")
+                raise Unenforceable(f"{counts[0]} repeats more than {MAX_REPETITION} times")
             self._at = counts.end()
             c = counts[0]
         if self._take("+"):
-            raise ValueError("possessive quantifiers can't be enforced")
+            raise Unenforceable("possessive quantifiers can't be enforced")
         self._take("?")  # Lazy or not: the same texts match.
         return c
 
@@ -120,12 +136,12 @@ class _Translation:
         if self._take(":"):
             return "(?:"
         if self._take("=") or self._take("!") or self._take("<=") or self._take("<!"):
-            raise ValueError("look-around can't be enforced")
+            raise Unenforceable("look-around can't be enforced")
         if self._take("<") or self._take("P<"):
             while self._next() != ">":
                 pass
             return "(?:"
-        raise ValueError("inline flags and conditional groups can't be enforced")
+        raise Unenforceable("inline flags and conditional groups can't be enforced")
 
     def _escape(self) -> str:
         c = self._next()
@@ -134,9 +150,9 @@ class _Translation:
         if c in "pP":
             return f"\\{c}{self._property()}"
         if c in "bB":
-            raise ValueError("word boundaries can't be enforced")
+            raise Unenforceable("word boundaries can't be enforced")
         if c in "123456789k":
-            raise ValueError("back-references can't be enforced")
+            raise Unenforceable("back-references can't be enforced")
         return _character(self._code(c))
 
     def _property(self) -> str:
@@ -154,15 +170,16 @@ class _Translation:
             return 0
         if c in "xu":
             code = self._hexadecimal(2 if c == "x" else 4)
-            if 0xD800 <= code < 0xDC00 and self._take("\\u"):
-                code = 0x10000 + ((code - 0xD800) << 10) + (self._hexadecimal(4) - 0xDC00)
-            if 0xD800 <= code < 0xE000:
+            if code in _HIGH_SURROGATES and self._take("\\u"):
+                low = self._hexadecimal(4) - _LOW_SURROGATES.start
+                code = 0x10000 + ((code - _HIGH_SURROGATES.start) << 10) + low
+            if code in SURROGATES:
                 raise ValueError("a surrogate stands alone")
             return code
         if c == "c":
             return ord(self._next()) % 32
         if c in string.ascii_letters or c in string.digits:
-            raise ValueError(f"the escape \\{c} can't be enforced")
+            raise Unenforceable(f"the escape \\{c} can't be enforced")
         return ord(c)
 
     def _hexadecimal(self, digits: int) -> int:

@@ -1,7 +1,7 @@
 """Regular expressions of JSON Schema's string formats.
 
-Each describes a part of its format that the RFC allows and that validators agree about: a date exists in its year, a
-label of a host name has no two hyphens in a row.
+Each describes a part of its format that the RFC allows and that validators agree about: a date exists in its
+year, a label of a host name has no two hyphens in a row.
 """
 
 from __future__ import annotations

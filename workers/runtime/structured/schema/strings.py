@@ -51,23 +51,26 @@ def translated(pattern: str, path: Path) -> str:
     """A pattern in the library's dialect.
 
     Raises:
-        SchemaUnsupported: It is broken, or needs what can't be enforced.
+        SchemaInvalid: It is broken.
+        SchemaUnsupported: It needs what can't be enforced.
     """
     try:
         return patterns.translate(pattern)
-    except ValueError as error:
+    except patterns.Unenforceable as error:
         raise SchemaUnsupported(path, f"the pattern {pattern!r}: {error}") from error
+    except ValueError as error:
+        raise SchemaInvalid(path, f"the pattern {pattern!r}: {error}") from error
 
 
 def check_writable(text: str, path: Path) -> None:
-    """Refuse a text that outputs can't hold: they have no ``\\u`` escapes, so that a name has one spelling.
+    r"""Refuse a text that outputs can't hold: they have no ``\u`` escapes, so that a name has one spelling.
 
     Raises:
         SchemaInvalid: It holds half a surrogate pair, which is no text.
         SchemaUnsupported: It holds another character that would need such an escape.
     """
     for c in text:
-        if 0xD800 <= ord(c) < 0xE000:
+        if ord(c) in patterns.SURROGATES:
             raise SchemaInvalid(path, f"{text!r} holds half a surrogate pair")
-        if (ord(c) < 0x20 and c not in _WRITTEN_SHORT) or c == "\x7f":
+        if (c < " " and c not in _WRITTEN_SHORT) or c == "\x7f":
             raise SchemaUnsupported(path, f"{text!r} holds the control character U+{ord(c):04X}")
