@@ -28,7 +28,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workers.runtime.fidelity.certificate import compare
-from workers.runtime.fidelity.reference import LlamaReference
+from workers.runtime.fidelity.reference import Reference
 from workers.runtime.fidelity.text import fixed_text
 
 Floats = npt.NDArray[np.float32]
@@ -51,7 +51,7 @@ def main() -> int:
     token_ids = tokenizer(text.content, add_special_tokens=False)["input_ids"]
     expected = transformers_logits(path, token_ids)
     largest = [0.0]
-    found = watched(LlamaReference(path).logits(token_ids, chunk=CHUNK), expected, largest)
+    found = watched(Reference(path).logits(token_ids, chunk=CHUNK), expected, largest)
     chunks = (expected[start : start + CHUNK] for start in range(0, len(expected), CHUNK))
     certificate = compare(chunks, found, token_ids, text_sha256=text.sha256)
     print(f"tokens                      {certificate.tokens}")

@@ -71,6 +71,11 @@ class ModelDescription:
     format_version: int = FORMAT_VERSION
     """Version of this layout, :data:`FORMAT_VERSION` when written."""
 
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """Tokens that must stand before a plain prompt."""
+        return (self.bos_token_id,) if self.add_bos and self.bos_token_id is not None else ()
+
     def save(self, folder: Path) -> None:
         """Write ``model.json`` into ``folder``, the same bytes for the same description."""
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)

@@ -12,17 +12,17 @@ from typing import Final
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from workers.onnx_worker.convert.graph import layer_input
-from workers.onnx_worker.convert.llama import LlamaShape
+from workers.onnx_worker.convert.shape import ModelShape
 
 _STAGES: Final = 10
 """Stages at most. More would only be finer than what a step's own time varies by."""
 
 
-def stages(model: ModelProto, shape: LlamaShape) -> Iterator[ModelProto]:
+def stages(model: ModelProto, shape: ModelShape) -> Iterator[ModelProto]:
     """The stages in their order, of as many layers each, but for the last; none if there is one layer only.
 
     Args:
-        model: The whole graph, with the names that :class:`~workers.onnx_worker.convert.graph.LlamaGraph`
+        model: The whole graph, with the names that :class:`~workers.onnx_worker.convert.graph.DecoderGraph`
             gives.
         shape: Its sizes.
     """
@@ -68,5 +68,5 @@ def _stage(model: ModelProto, nodes: list[NodeProto], between: dict[str, ValueIn
     )
 
 
-def _states(name: str, shape: LlamaShape) -> ValueInfoProto:
+def _states(name: str, shape: ModelShape) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", "sequence", shape.hidden))

@@ -96,9 +96,7 @@ class ModelText:
                 trusted = self.tokenizer.control.break_in_all(messages)
                 return tuple(self.tokenizer.encode(self._template.render(trusted)))
             case Prompt(text):
-                bos = self.description.bos_token_id
-                opening = (bos,) if self.description.add_bos and bos is not None else ()
-                return (*opening, *self.tokenizer.encode(text))
+                return (*self.description.begin, *self.tokenizer.encode(text))
             case TokenIds(ids):
                 self._check_vocabulary(ids)
                 return ids

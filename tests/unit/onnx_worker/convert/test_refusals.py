@@ -25,10 +25,10 @@ def refusal(source, target, precision="fp32"):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"general.architecture": "qwen3"}, ["'qwen3'", "supported are"]),
+        ({"general.architecture": "mamba"}, ["'mamba'", "supported are", "qwen3"]),
         ({"llama.expert_count": 8}, ["mixture of 8 experts"]),
         ({"llama.rope.scaling.type": "yarn"}, ["'yarn'", "rope_freqs.weight"]),
-        ({"llama.rope.scaling.type": "linear"}, ["'linear'"]),
+        ({"llama.rope.scaling.type": "linear"}, ["rope.scaling.factor"]),
         ({"llama.logit_scale": 2.0}, ["llama.logit_scale"]),
         ({"llama.rope.dimension_count": HEAD_DIM // 2}, ["rotary over 8 of 16"]),
         ({"llama.attention.value_length": 8}, ["values of 8"]),
@@ -39,7 +39,8 @@ def refusal(source, target, precision="fp32"):
         ({"llama.block_count": 4}, ["blk.3.", "lacks"]),
         ({"llama.block_count": 2**31}, ["layers in"]),
         ({"llama.block_count": "three"}, ["of type int"]),
-        ({"tokenizer.ggml.model": "llama"}, ["'llama'", "byte-level BPE"]),
+        ({"tokenizer.ggml.model": "bert"}, ["'bert'", "byte-level BPE"]),
+        ({"tokenizer.ggml.model": "llama"}, ["tokenizer.ggml.scores"]),
         ({"tokenizer.ggml.pre": "tekken"}, ["'tekken'", "smollm"]),
         ({"tokenizer.ggml.eos_token_id": 5000}, ["5000"]),
     ],
