@@ -5,6 +5,7 @@ A prepared artefact is a folder::
     model.onnx        the graph; its inputs and outputs are described in workers.onnx_worker.convert.graph
     model.onnx.data   its weights
     stage-NN.onnx     the graph again, cut behind every few layers, over the same weights
+                      (stage-NN-packed.onnx: a copy of its weights is to be laid out for the processor)
     tokenizer.json    a Hugging Face ``tokenizers`` file; adds no token by itself (see ``add_bos``)
     model.json        a ModelDescription
 
@@ -28,6 +29,8 @@ MODEL_FILE: Final = "model.onnx"
 WEIGHTS_FILE: Final = "model.onnx.data"
 STAGE_FILES: Final = "stage-*.onnx"
 """Pattern of their names, which sort in the order of the stages."""
+PACKED_STAGE: Final = "-packed.onnx"
+"""How the name of a stage ends whose weights must be laid out for the processor before they are used."""
 TOKENIZER_FILE: Final = "tokenizer.json"
 DESCRIPTION_FILE: Final = "model.json"
 

@@ -68,7 +68,7 @@ def convert_gguf(source: Path, target: Path, *, precision: str, report: Report) 
         model = DecoderGraph(tensors, built, matrices, weights, _counter(built, report)).build()
     (target / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
     for number, stage in enumerate(stages(model, built)):
-        (target / stage_name(number)).write_bytes(stage.SerializeToString(deterministic=True))
+        (target / stage_name(number, stage)).write_bytes(stage.SerializeToString(deterministic=True))
     description.save(target)
     return description
 

@@ -12,7 +12,9 @@ from typing import Final
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from workers.onnx_worker.convert.graph import layer_input
+from workers.onnx_worker.convert.precision import LOGITS
 from workers.onnx_worker.convert.shape import ModelShape
+from workers.runtime.artefact import PACKED_STAGE
 
 _STAGES: Final = 10
 """Stages at most. More would only be finer than what a step's own time varies by."""
@@ -35,9 +37,14 @@ def stages(model: ModelProto, shape: ModelShape) -> Iterator[ModelProto]:
         yield _stage(model, nodes, between)
 
 
-def stage_name(number: int) -> str:
-    """File name of a stage, counted from 0."""
-    return f"stage-{number:02}.onnx"
+def stage_name(number: int, stage: ModelProto) -> str:
+    """File name of a stage, counted from 0; says whether its weights must be laid out for the processor.
+
+    Without that, ONNX Runtime makes floats of all blocks of a matrix for each product. For a layer's that costs
+    little beside a prompt's products; for the head it is most of a second and a gigabyte with a large vocabulary.
+    """
+    head = any(node.op_type == "MatMulNBits" and LOGITS in node.output for node in stage.graph.node)
+    return f"stage-{number:02}{PACKED_STAGE if head else '.onnx'}"
 
 
 def _cut(nodes: Sequence[NodeProto], behind: Sequence[str]) -> Iterator[list[NodeProto]]:

@@ -3,7 +3,7 @@
 This is the yardstick for converted models, so it shares no code with any converter: it reads the file itself,
 keeps query and key rows in the file's own order (rotating neighbouring elements of Llama's heads), and spells
 every formula out. What a layer consists of is seen by the tensors that it has; what can't be seen by them,
-:mod:`workers.runtime.fidelity.traits` says. It is checked against transformers by ``tools/check_reference.py``.
+:mod:`workers.runtime.fidelity.traits` says. ``tools/check_reference.py`` checks it against transformers.
 
 Formulas: Touvron et al., "LLaMA", 2023, https://arxiv.org/abs/2302.13971 (the architecture); Zhang and
 Sennrich, "Root Mean Square Layer Normalization", 2019, https://arxiv.org/abs/1910.07467; Su et al.,
