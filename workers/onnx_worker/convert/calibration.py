@@ -30,7 +30,7 @@ def calibration_tokens(tokenizer: Tokenizer, begin: Sequence[int], context: int)
 
 
 class Calibration:
-    """Inputs of the matrices of one model, of one layer at a time. Nothing is computed before it is asked for.
+    """Inputs of the matrices of one model, of one layer at a time, computed when asked for.
 
     Args:
         path: The GGUF file.

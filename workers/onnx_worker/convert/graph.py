@@ -54,10 +54,10 @@ What holds for it, seen with ONNX Runtime 1.32 on the CPU:
   a row's tokens, give it its length (the position behind the last token is overwritten, and not counted).
 - A length over ``max_length`` is refused by ONNX Runtime, since present would outgrow its buffer.
 
-A layer of a Llama model is eleven nodes, and twice as many where rows are rounded before they are multiplied. In the
-last layer only the wanted positions go on behind the attention, so a part of a prompt that needs no logits
-skips that layer's other matrices and the head. Fusing gate and up into one matrix and splitting the product
-afterwards was measured to be no faster, whether for one stream or in batch.
+A layer of a Llama model is eleven nodes, and twice as many where rows are rounded before they are multiplied.
+In the last layer only the wanted positions go on behind the attention, so a part of a prompt that needs no
+logits skips that layer's other matrices and the head. Fusing gate and up into one matrix and splitting the
+product afterwards was measured to be no faster, whether for one stream or in batch.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class _Reader:
         )
 
     def _context(self, rotary: Rotary) -> int:
-        """LongRoPE's two sets of factors can't be mixed in one cache: contexts are those of the short ones."""
+        """LongRoPE's two sets of factors can't be mixed in one cache: contexts are the short ones'."""
         context = self._count("context_length")
         if rotary.factors == _SHORT_FACTORS:
             return min(context, self._count("rope.scaling.original_context_length", context))

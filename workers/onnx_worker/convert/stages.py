@@ -40,8 +40,8 @@ def stages(model: ModelProto, shape: ModelShape) -> Iterator[ModelProto]:
 def stage_name(number: int, stage: ModelProto) -> str:
     """File name of a stage, counted from 0; says whether its weights must be laid out for the processor.
 
-    Without that, ONNX Runtime makes floats of all blocks of a matrix for each product. For a layer's that costs
-    little beside a prompt's products; for the head it is most of a second and a gigabyte with a large vocabulary.
+    Without that, ONNX Runtime makes floats of all blocks of a matrix for each product. A layer's cost
+    little beside a prompt; for the head of a large vocabulary it is most of a second and a gigabyte.
     """
     head = any(node.op_type == "MatMulNBits" and LOGITS in node.output for node in stage.graph.node)
     return f"stage-{number:02}{PACKED_STAGE if head else '.onnx'}"

@@ -8,10 +8,12 @@ from workers.runtime.catalogue.entries import (
     HubSource,
     IndexSource,
     ModelEntry,
+    PartsSource,
     Profile,
     SamplingDefaults,
     Source,
     SourceArtefact,
+    Terms,
 )
 
 __all__ = [
@@ -24,9 +26,11 @@ __all__ = [
     "IndexSource",
     "Match",
     "ModelEntry",
+    "PartsSource",
     "Profile",
     "SamplingDefaults",
     "Source",
     "SourceArtefact",
+    "Terms",
     "overlay_paths",
 ]
