@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import gguf
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -44,11 +45,11 @@ LARGEST_KL = 1e-7
 def main() -> int:
     """Compare, print the figures, and return 0 if they are within the limits above."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("gguf", type=Path, help="a Llama model as a GGUF file")
+    parser.add_argument("gguf", type=Path, help="a model as a GGUF file")
     path = parser.parse_args().gguf
     text = fixed_text()
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    token_ids = tokenizer(text.content, add_special_tokens=False)["input_ids"]
+    token_ids = beginning(path) + tokenizer(text.content, add_special_tokens=False)["input_ids"]
     expected = transformers_logits(path, token_ids)
     largest = [0.0]
     found = watched(Reference(path).logits(token_ids, chunk=CHUNK), expected, largest)
@@ -60,6 +61,15 @@ def main() -> int:
     print(f"perplexity                  {certificate.reference_perplexity:.6f}  {certificate.perplexity:.6f}")
     print(f"top-1 agreement             {certificate.top1_agreement:.4f}")
     return int(largest[0] > LARGEST_DIFFERENCE or certificate.kl > LARGEST_KL)
+
+
+def beginning(path: Path) -> list[int]:
+    """Return the tokens that the file wants before a text."""
+    fields = gguf.GGUFReader(path).fields
+    wanted = fields.get("tokenizer.ggml.add_bos_token")
+    if wanted is None or not wanted.contents():
+        return []
+    return [int(fields["tokenizer.ggml.bos_token_id"].contents())]
 
 
 def transformers_logits(path: Path, token_ids: list[int]) -> Floats:
