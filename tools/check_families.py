@@ -1,12 +1,15 @@
-"""Checks the numpy reference against transformers for every family that can be converted, on tiny random models.
+"""Checks the numpy reference against transformers for every family that can be converted, on tiny models.
 
-Not part of the tests, since it needs torch; see ``tools/check_reference.py`` for an environment. Run it from the
-repository's root whenever ``workers/runtime/fidelity/reference.py`` or ``traits.py`` changes::
+Not part of the tests, since it needs torch; see ``tools/check_reference.py`` for an environment. Run it from
+the repository's root whenever ``workers/runtime/fidelity/reference.py`` or ``traits.py`` changes::
 
     PYTHONPATH=. /tmp/check/bin/python tools/check_families.py
 
-It ends with status 1 if a family's logits differ by more than rounding in float32 explains, or if a greedy choice
-does. What transformers' reader of GGUF files leaves at a default of its own is said below.
+It ends with status 1 if a family's logits differ by more than rounding in float32 explains, or if a greedy
+choice does. What transformers' reader of GGUF files leaves at a default of its own is said below.
+
+Figures seen with torch 2.13.0 on the CPU and transformers 5.24.0: largest difference 1.5e-5 (gemma3) to
+1.4e-4 (phi3-long) of logits up to 38, every greedy choice the same.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ def main() -> int:
             largest = float(np.abs(found - expected).max())
             agreed = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
             print(
-                f"{family:10} largest difference {largest:.1e} of {np.abs(expected).max():.1f}, top-1 {agreed}"
+                f"{family:10} largest difference {largest:.1e} of {np.abs(expected).max():.1f}, "
+                f"top-1 {agreed}"
             )
             if largest > LARGEST_DIFFERENCE or agreed < 1:
                 failed.append(family)
