@@ -1,7 +1,8 @@
 """Checks the numpy reference against transformers for every family that can be converted, on tiny models.
 
-Not part of the tests, since it needs torch; see ``tools/check_reference.py`` for an environment. Run it from
-the repository's root whenever ``workers/runtime/fidelity/reference.py`` or ``traits.py`` changes::
+Not part of the default tests, since it needs torch: ``make test-slow`` makes an environment for it, or see
+``tools/check_reference.py``. Run it from the repository's root whenever ``reference.py`` or ``traits.py`` in
+``workers/runtime/fidelity`` change::
 
     PYTHONPATH=. /tmp/check/bin/python tools/check_families.py
 

@@ -117,7 +117,7 @@ def _store(nodes: Nodes, name: str, parts: Sequence[Matrix], further: tuple[int,
     if columns % BLOCK:
         what = f"{parts[0].name} has {columns} columns, which is no multiple of {BLOCK}"
         raise UnsupportedModel(f"{what}; int8 can't hold it, fp32 can")
-    packed = quantise(np.concatenate([part.floats() for part in parts]))
+    packed = quantise(np.concatenate([part.floats() for part in parts]) if parts[1:] else parts[0].floats())
     values = nodes.weights.add(f"{name}.values", packed.values)
     scales = nodes.weights.add(f"{name}.scales", packed.scales.reshape(*packed.scales.shape, *further))
     return StoredBlocks(values, scales, len(packed.values), columns)

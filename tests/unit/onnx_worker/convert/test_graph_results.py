@@ -33,6 +33,7 @@ def converted(folder, **options):
         {"quantization": "Q4_1"},
         {"quantization": "Q5_0"},
         {"settings": {"llama.rope.freq_base": 500.0, "llama.attention.layer_norm_rms_epsilon": 0.01}},
+        {"settings": {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}},
         {"tensors": {"rope_freqs.weight": np.linspace(1, 8, HEAD_DIM // 2, dtype=np.float32)}},
     ],
 )

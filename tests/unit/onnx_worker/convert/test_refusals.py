@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diplex.errors import UnsupportedModel
+from tests.fixtures.tiny_family import write_tiny
 from tests.fixtures.tiny_llama import HEAD_DIM, HIDDEN, write_tiny_llama
 from workers.onnx_worker.convert import convert_gguf
 from workers.runtime.artefact import DESCRIPTION_FILE
@@ -127,3 +128,19 @@ def test_a_missing_tokenizer(tmp_path):
     writer.write_tensors_to_file()
     writer.close()
     assert "lacks llama." in refusal(tmp_path / "model.gguf", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "words"),
+    [
+        ("gemma3", {"gemma3.final_logit_softcapping": 30.0}, ["gemma3.final_logit_softcapping"]),
+        ("gemma3", {"gemma3.rope.scaling.type": "yarn"}, ["'yarn'"]),
+        ("qwen2", {"qwen2.expert_count": 4}, ["mixture of 4 experts"]),
+        ("phi3", {"phi3.rope.dimension_count": 8}, ["rotary over 8 of 16"]),
+        ("phi3", {"phi3.attention.head_count_kv": 2}, ["blk.0.attn_qkv.weight has shape"]),
+    ],
+)
+def test_settings_of_other_families(tmp_path, family, settings, words):
+    source = write_tiny(tmp_path / "model.gguf", family, further=settings)
+    message = refusal(source, tmp_path / "out")
+    assert all(word in message for word in words), message
