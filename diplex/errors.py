@@ -13,7 +13,8 @@ One tree, free of transport codes; ``diplex.status`` holds the one table between
     ├── ResourceExhausted
     │   ├── QueueFull             the waiting queue is at its limit
     │   ├── MessageTooLarge       the request is over the policy limit
-    │   └── InsufficientStorage   the model store's disk is full
+    │   ├── InsufficientStorage   the model store's disk is full
+    │   └── InsufficientMemory    the model doesn't fit the memory budget beside what has to stay
     ├── Unavailable               try again: the next attempt may succeed
     │   ├── NoWorker              no worker is connected
     │   ├── ModelLoading          the model is known and not ready yet
@@ -143,6 +144,12 @@ class InsufficientStorage(ResourceExhausted):
     """The disk that holds the model store is full."""
 
     reason = "INSUFFICIENT_STORAGE"
+
+
+class InsufficientMemory(ResourceExhausted):
+    """A model doesn't fit the worker's memory budget beside what has to stay."""
+
+    reason = "INSUFFICIENT_MEMORY"
 
 
 class Unavailable(DiplexError):

@@ -47,6 +47,7 @@ TABLE: Final[dict[type[DiplexError], Status]] = {
     errors.ResourceExhausted: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
     errors.MessageTooLarge: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 413),
     errors.InsufficientStorage: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 507),
+    errors.InsufficientMemory: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 507),
     errors.Unavailable: Status(grpc.StatusCode.UNAVAILABLE, 503),
     errors.DigestMismatch: Status(grpc.StatusCode.DATA_LOSS, 502),
     errors.DeadlineExceeded: Status(grpc.StatusCode.DEADLINE_EXCEEDED, 504),

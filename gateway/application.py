@@ -12,6 +12,7 @@ from gateway.config import GatewayConfig
 from gateway.edge import GenerationEdge, ModelEdge
 from gateway.fleet import Fleet
 from gateway.inference import Inference
+from gateway.models import Models
 
 
 class Gateway:
@@ -24,11 +25,12 @@ class Gateway:
     def __init__(self, config: GatewayConfig) -> None:
         self.fleet = Fleet(config)
         inference = Inference(self.fleet, config.default_model)
+        models = Models(self.fleet, config.default_model)
         self._server = Server(
             config.server,
             {
                 generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]: GenerationEdge(inference),
-                models_pb2.DESCRIPTOR.services_by_name["ModelService"]: ModelEdge(inference),
+                models_pb2.DESCRIPTOR.services_by_name["ModelService"]: ModelEdge(inference, models),
             },
         )
         self._health: asyncio.Task[None] | None = None

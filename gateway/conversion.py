@@ -35,6 +35,17 @@ def precision_number(precision: Precision | None) -> generation_pb2.Precision.Va
     return _PRECISION_NUMBERS[precision]
 
 
+def deployment_wanted_by(
+    request: models_pb2.LoadModelRequest | models_pb2.UnloadModelRequest,
+) -> Wanted:
+    """Which model, and where, an operator's request means."""
+    return Wanted(
+        model=request.model,
+        backend=_BACKENDS.get(request.backend),
+        precision=_PRECISIONS.get(request.precision),
+    )
+
+
 def wanted_by(request: generation_pb2.GenerateRequest | generation_pb2.CountTokensRequest) -> Wanted:
     """What a checked request says about who may serve it."""
     return Wanted(
@@ -55,7 +66,12 @@ def worker_of(address: str, state: worker_pb2.WatchResponse | None, *, connected
         for deployment in model.deployments
     )
     return Worker(
-        address, name=state.worker, connected=connected, draining=state.draining, deployments=deployments
+        address,
+        name=state.worker,
+        connected=connected,
+        draining=state.draining,
+        deployments=deployments,
+        ready=state.ready,
     )
 
 

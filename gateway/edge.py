@@ -6,7 +6,9 @@ from collections.abc import AsyncGenerator
 
 from diplex.rpc import Call
 from diplex.v1 import generation_pb2, models_pb2
+from gateway.attempt import Caller
 from gateway.inference import Inference
+from gateway.models import Models
 
 
 class GenerationEdge:
@@ -39,8 +41,9 @@ class GenerationEdge:
 class ModelEdge:
     """``diplex.v1.ModelService``."""
 
-    def __init__(self, inference: Inference) -> None:
+    def __init__(self, inference: Inference, models: Models) -> None:
         self._inference = inference
+        self._models = models
 
     async def list_models(self, _: models_pb2.ListModelsRequest, __: Call) -> models_pb2.ListModelsResponse:
         """All models."""
@@ -49,3 +52,15 @@ class ModelEdge:
     async def get_model(self, request: models_pb2.GetModelRequest, _: Call) -> models_pb2.GetModelResponse:
         """One model."""
         return self._inference.get_model(request)
+
+    def load_model(
+        self, request: models_pb2.LoadModelRequest, call: Call
+    ) -> AsyncGenerator[models_pb2.LoadModelResponse]:
+        """Loads a model, with progress."""
+        return self._models.load(request, Caller.within(call.timeout, call.request_id))
+
+    async def unload_model(
+        self, request: models_pb2.UnloadModelRequest, call: Call
+    ) -> models_pb2.UnloadModelResponse:
+        """Unloads a model."""
+        return await self._models.unload(request, Caller.within(call.timeout, call.request_id))

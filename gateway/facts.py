@@ -66,6 +66,8 @@ class Worker:
     draining: bool
     deployments: tuple[Deployment, ...]
     """In the worker's order: of one model's, the first is its default profile."""
+    ready: bool = False
+    """It can answer a request, if need be by loading a model for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +83,11 @@ class Fleet:
 
     @property
     def can_answer(self) -> bool:
-        """Whether a model is ready on a worker that takes new requests."""
+        """Whether a model is ready, or would be loaded, on a worker that takes new requests."""
         return any(
-            deployment.state is State.READY
+            worker.ready or any(it.state is State.READY for it in worker.deployments)
             for worker in self.connected
             if not worker.draining
-            for deployment in worker.deployments
         )
 
 

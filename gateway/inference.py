@@ -13,7 +13,7 @@ import grpc
 import structlog
 
 from diplex import validation
-from diplex.errors import DiplexError, InternalError, Unavailable
+from diplex.errors import DiplexError, InsufficientMemory, InternalError, Unavailable
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2
@@ -49,7 +49,7 @@ class Inference:
         client: str = "",
         whole: bool = False,
     ) -> AsyncGenerator[bytes]:
-        """Streams a generation: accepted, deltas, one finished a choice, receipt.
+        """Streams a generation: progress if asked for, accepted, deltas, one finished a choice, receipt.
 
         Each event is a ``GenerateStreamResponse`` in the bytes that the worker made of it. Closing the
         generator, or cancelling the task that waits for it, cancels the worker's call at once.
@@ -67,16 +67,24 @@ class Inference:
         validation.check_generate(request)
         caller = Caller.within(timeout, request_id, client)
         candidates = self._candidates(wanted_by(request))
-        generation, event = await self._admitted(candidates, request, caller, whole=whole)
-        last = b""
-        try:
-            while event is not None:
-                yield event
-                last, event = event, await generation.read()
-        finally:
-            generation.cancel()
-        if not pb.GenerateStreamResponse.FromString(last).HasField("receipt"):
-            raise InternalError(f"worker {generation.worker.name} ended a generation without a receipt")
+        for attempt, candidate in enumerate(candidates, 1):
+            call = self._fleet.generate_call(candidate.worker)
+            generation = Generation(call, candidate, request, caller, attempt=attempt, whole=whole)
+            last, admitted = b"", False
+            try:
+                while (event := await generation.read()) is not None:
+                    # Before its worker admits the request there is at most progress, and others may be tried.
+                    admitted = admitted or not _is_progress(event)
+                    yield event
+                    last = event
+            except (Unavailable, InsufficientMemory) as error:
+                _failed(error, candidate, is_last=admitted or attempt == len(candidates))
+                continue
+            finally:
+                generation.cancel()
+            if not pb.GenerateStreamResponse.FromString(last).HasField("receipt"):
+                raise InternalError(f"worker {generation.worker.name} ended a generation without a receipt")
+            return
 
     async def generate_whole(
         self,
@@ -112,7 +120,7 @@ class Inference:
         for candidate in candidates:
             try:
                 return await self._counted(candidate, request, caller)
-            except Unavailable as error:
+            except (Unavailable, InsufficientMemory) as error:
                 _failed(error, candidate, is_last=candidate is candidates[-1])
         raise AssertionError("the last candidate's error was raised")
 
@@ -143,22 +151,6 @@ class Inference:
             raise router.refusal(plan)
         return plan.servable
 
-    async def _admitted(
-        self, candidates: tuple[Candidate, ...], request: pb.GenerateRequest, caller: Caller, *, whole: bool
-    ) -> tuple[Generation, bytes | None]:
-        """The generation on the first worker that takes it, and its first event."""
-        for attempt, candidate in enumerate(candidates, 1):
-            call = self._fleet.generate_call(candidate.worker)
-            generation = Generation(call, candidate, request, caller, attempt=attempt, whole=whole)
-            try:
-                return generation, await generation.read()
-            except Unavailable as error:
-                _failed(error, candidate, is_last=attempt == len(candidates))
-            except BaseException:
-                generation.cancel()
-                raise
-        raise AssertionError("the last candidate's error was raised")
-
     async def _counted(
         self, candidate: Candidate, request: pb.CountTokensRequest, caller: Caller
     ) -> pb.CountTokensResponse:
@@ -171,6 +163,10 @@ class Inference:
         except grpc.aio.AioRpcError as error:
             raise error_of(error, candidate.worker) from error
         return reply.response
+
+
+def _is_progress(event: bytes) -> bool:
+    return pb.GenerateStreamResponse.FromString(event).HasField("progress")
 
 
 def _failed(error: DiplexError, candidate: Candidate, *, is_last: bool) -> None:

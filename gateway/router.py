@@ -1,8 +1,8 @@
 """Who could serve a request, best first, and why. A pure function: no I/O, no clock, no protobuf.
 
-The order: the backend that the request names, else ONNX before PyTorch; a worker's default profile before
-its others; ready before loading or restarting (the worker queues there) before unloaded; then the fewest
-busy slots and waiting requests.
+The order: the backend that the request names, else ONNX before PyTorch; what is loaded, or being loaded,
+before what would have to be; a worker's default profile before its others; ready before loading or restarting
+(the worker queues there); then the fewest busy slots and waiting requests.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Obstacle(Enum):
     NOT_CONNECTED = auto()
     DRAINING = auto()
     FAILED = auto()
+    PROFILE = auto()
 
 
 _LASTING: Final = frozenset({Obstacle.BACKEND, Obstacle.PRECISION, Obstacle.IMAGES})
@@ -105,12 +106,15 @@ class _Ranked:
     deployment: Deployment
     profile: int
     """0 for the worker's default profile of the model."""
+    spare: bool
+    """It isn't loaded, and another profile is loaded or is the default: loaded only when it is named."""
 
-    def key(self) -> tuple[int, int, int, int]:
+    def key(self) -> tuple[int, bool, int, int, int]:
         """Sorts the best first; a kind of backend that the gateway doesn't know comes last."""
         it = self.deployment
         backend = _BACKENDS.index(it.backend) if it.backend else len(_BACKENDS)
-        return backend, self.profile, _STATE_RANK[it.state], it.busy + it.queued
+        unloaded = it.state is State.UNLOADED
+        return backend, unloaded, self.profile, _STATE_RANK[it.state], it.busy + it.queued
 
 
 _BACKENDS: Final = tuple(Backend)
@@ -125,17 +129,20 @@ _STATE_RANK: Final = {
 
 def _deployments(model: str, fleet: Fleet) -> Iterator[_Ranked]:
     for worker in fleet.workers:
-        of_model = (it for it in worker.deployments if it.model.casefold() == model.casefold())
+        of_model = [it for it in worker.deployments if it.model.casefold() == model.casefold()]
+        at_hand = any(it.state not in (State.UNLOADED, State.FAILED) for it in of_model)
         for profile, deployment in enumerate(of_model):
-            yield _Ranked(worker, deployment, profile)
+            spare = deployment.state is State.UNLOADED and (at_hand or profile > 0)
+            yield _Ranked(worker, deployment, profile, spare)
 
 
 def _candidate(ranked: _Ranked, wanted: Wanted) -> Candidate:
-    obstacle = _obstacle(ranked.worker, ranked.deployment, wanted)
+    obstacle = _obstacle(ranked, wanted)
     return Candidate(ranked.worker, ranked.deployment, obstacle, _reason(ranked.deployment, obstacle))
 
 
-def _obstacle(worker: Worker, deployment: Deployment, wanted: Wanted) -> Obstacle | None:
+def _obstacle(ranked: _Ranked, wanted: Wanted) -> Obstacle | None:
+    worker, deployment = ranked.worker, ranked.deployment
     hindrances = (
         (Obstacle.BACKEND, wanted.backend not in (None, deployment.backend)),
         (Obstacle.PRECISION, wanted.precision not in (None, deployment.precision)),
@@ -143,6 +150,7 @@ def _obstacle(worker: Worker, deployment: Deployment, wanted: Wanted) -> Obstacl
         (Obstacle.NOT_CONNECTED, not worker.connected),
         (Obstacle.DRAINING, worker.draining),
         (Obstacle.FAILED, deployment.state is State.FAILED),
+        (Obstacle.PROFILE, ranked.spare and wanted.precision is None),
     )
     return next((obstacle for obstacle, stands in hindrances if stands), None)
 
@@ -156,6 +164,7 @@ def _reason(deployment: Deployment, obstacle: Obstacle | None) -> str:
         Obstacle.IMAGES: "the model takes no images",
         Obstacle.NOT_CONNECTED: "the worker is not connected",
         Obstacle.DRAINING: "the worker is shutting down",
+        Obstacle.PROFILE: "it is not loaded, and is only loaded when its precision is named",
         Obstacle.FAILED: f"failed: {deployment.detail or 'no detail was given'}",
     }[obstacle]
 

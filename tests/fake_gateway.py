@@ -123,6 +123,26 @@ class FakeGateway:
             )
         return models_pb.GetModelResponse(model=self._model())
 
+    async def load_model(
+        self, request: models_pb.LoadModelRequest, _: Call
+    ) -> AsyncIterator[models_pb.LoadModelResponse]:
+        """Two steps, then the model."""
+        if request.model != MODEL:
+            raise errors.InsufficientMemory("there is no room", metadata={"needed_bytes": "7"})
+        progress = pb.LoadProgress(phase=pb.LOAD_PHASE_CONVERT, done=1, total=4, detail="a tensor")
+        yield models_pb.LoadModelResponse(progress=progress)
+        progress = pb.LoadProgress(phase=pb.LOAD_PHASE_LOAD, detail="an artefact")
+        yield models_pb.LoadModelResponse(progress=progress)
+        yield models_pb.LoadModelResponse(model=self._model())
+
+    async def unload_model(
+        self, request: models_pb.UnloadModelRequest, _: Call
+    ) -> models_pb.UnloadModelResponse:
+        """Succeeds for the model."""
+        if request.model != MODEL:
+            raise errors.ModelNotFound(f"{request.model} is not loaded")
+        return models_pb.UnloadModelResponse()
+
     @asynccontextmanager
     async def serving(self, listen: str = "127.0.0.1:0", *, ready: bool = True) -> AsyncIterator[str]:
         """Serves in the running event loop; gives the address."""
@@ -206,6 +226,8 @@ class FakeGateway:
             precision=pb.PRECISION_INT8,
             state=models_pb.MODEL_STATE_READY,
             digest="sha256:" + "ab" * 32,
+            loaded_bytes=232 << 20,
+            most_bytes=4059 << 20,
             slots=models_pb.SlotUse(total=8, busy=3, queued=1),
             rates=models_pb.Rates(decode_tokens_per_second=391.5),
             certificate=models_pb.Certificate(kl=0.0061, perplexity=21.4, top1_agreement=0.97, tokens=2048),

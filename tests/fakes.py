@@ -26,6 +26,13 @@ class Admit:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """Sends one event of progress."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Streams one delta that stands for one token."""
 
@@ -56,7 +63,7 @@ class Vanish:
     """Ends the stream in good order, but without ``finished`` and ``receipt``."""
 
 
-Step = Admit | Say | Hold | Fail | Crash | Vanish
+Step = Admit | Load | Say | Hold | Fail | Crash | Vanish
 
 
 @dataclass(slots=True)
@@ -107,6 +114,7 @@ class FakeWorker:
         name: Its identity.
         models: What it advertises.
         script: What its generations do.
+        ready: Whether it says that it can answer by loading a model.
         listen: Where it serves; after the start ``address`` says where that is.
     """
 
@@ -118,15 +126,24 @@ class FakeWorker:
         script: Sequence[Step] = (Say("Hello"), Say(" world")),
         backend: generation_pb2.Backend.ValueType = generation_pb2.BACKEND_ONNX,
         listen: str = "127.0.0.1:0",
+        ready: bool = False,
     ) -> None:
         self.name = name
         self.script = script
         self.address = listen
         self.calls: list[SeenCall] = []
         """Generations in the order in which they came."""
+        self.loads: list[tuple[str, int]] = []
+        """Name and precision of every model that it was to load."""
+        self.unloads: list[tuple[str, int]] = []
+        """The same of those that it was to unload."""
         self._arrived: asyncio.Queue[SeenCall] = asyncio.Queue()
         self._state = worker_pb2.WatchResponse(
-            worker=name, backend=backend, models=[model()] if models is None else models, version="fake"
+            worker=name,
+            backend=backend,
+            models=[model()] if models is None else models,
+            version="fake",
+            ready=ready,
         )
         self._changed = asyncio.Event()
         self._server: Server | None = None
@@ -191,6 +208,25 @@ class FakeWorker:
             response=generation_pb2.CountTokensResponse(tokens=len(words), context_length=2048)
         )
 
+    async def load_model(
+        self, request: worker_pb2.LoadModelRequest, _: Call
+    ) -> AsyncGenerator[worker_pb2.LoadModelResponse]:
+        """The RPC: one event of progress, then the model; a script that fails fails it too."""
+        self.loads.append((request.model, request.precision))
+        progress = generation_pb2.LoadProgress(phase=generation_pb2.LOAD_PHASE_WARM)
+        yield worker_pb2.LoadModelResponse(progress=progress)
+        for step in self.script:
+            if isinstance(step, Fail):
+                raise step.error
+        yield worker_pb2.LoadModelResponse(model=model(request.model, precision=request.precision))
+
+    async def unload_model(
+        self, request: worker_pb2.UnloadModelRequest, _: Call
+    ) -> worker_pb2.UnloadModelResponse:
+        """The RPC."""
+        self.unloads.append((request.model, request.precision))
+        return worker_pb2.UnloadModelResponse()
+
     async def generate(
         self, request: worker_pb2.GenerateRequest, call: Call
     ) -> AsyncGenerator[generation_pb2.GenerateStreamResponse]:
@@ -201,8 +237,9 @@ class FakeWorker:
         sequence = 0
         try:
             async for event in self._walk(request):
-                sequence += 1
-                event.sequence = sequence
+                if not event.HasField("progress"):
+                    sequence += 1
+                    event.sequence = sequence
                 yield event
         except (asyncio.CancelledError, GeneratorExit):
             seen.cancelled = True
@@ -219,6 +256,11 @@ class FakeWorker:
                 accepted = True
                 yield self._accepted(request)
             match step:
+                case Load(detail):
+                    progress = generation_pb2.LoadProgress(
+                        phase=generation_pb2.LOAD_PHASE_LOAD, detail=detail
+                    )
+                    yield generation_pb2.GenerateStreamResponse(progress=progress)
                 case Say(text):
                     said += 1
                     delta = generation_pb2.Delta(text=text, token_ids=[said], tokens=1)

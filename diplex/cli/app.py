@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,6 +61,9 @@ Receipt = Annotated[
     typer.Option(
         "--receipt/--no-receipt", help="Tokens and speed on standard error.", show_default="at a terminal"
     ),
+]
+ServedName = Annotated[
+    str, typer.Argument(metavar="NAME[/PRECISION]", help="A model that `diplex models` lists.")
 ]
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A model of the catalogue.")]
 
@@ -156,6 +160,28 @@ def generate(
     stop: Annotated[
         list[str] | None, typer.Option(help="End at this text; may be repeated.", show_default=False)
     ] = None,
+    json_schema: Annotated[
+        Path | None,
+        typer.Option(
+            help="Hold the answer to the JSON Schema in this file.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    regex: Annotated[
+        str | None,
+        typer.Option(help="Hold the answer to what this matches as a whole.", show_default=False),
+    ] = None,
+    grammar: Annotated[
+        Path | None,
+        typer.Option(
+            help="Hold the answer to the Lark grammar in this file.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
     backend: Annotated[
         str | None, typer.Option(help="onnx or torch.", show_default="the gateway chooses")
     ] = None,
@@ -170,6 +196,8 @@ def generate(
     Example: diplex generate "What is the capital of France?" --temperature 0
 
     Example: cat notes.txt | diplex generate --system "Summarise." --json | jq .receipt.usage
+
+    Example: diplex generate "Is the sky blue?" --regex "(yes|no)"
     """
     from diplex.cli import generate as command
     from diplex.cli.terminal import reported
@@ -184,6 +212,9 @@ def generate(
         "seed": seed,
         "stop": stop,
         "backend": backend,
+        "json_schema": json_schema.read_text("utf-8") if json_schema else None,
+        "regex": regex,
+        "grammar": grammar.read_text("utf-8") if grammar else None,
     }
     with reported():
         command.run(command.Task(prompt, raw, options, address, timeout, as_json, receipt))
@@ -229,9 +260,10 @@ def models(
     address: Address = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
-    """List the models that the gateway's workers serve.
+    """List the models that the gateway's workers serve, or would load when asked.
 
-    Slots are busy/all and +waiting; KL is the measured distance from the float32 weights.
+    Memory is MiB as loaded/at most (~ as predicted); slots are busy/all and +waiting; KL is the measured
+    distance from the float32 weights.
 
     Example: diplex models --json | jq -r '.models[].name'
     """
@@ -240,6 +272,32 @@ def models(
 
     with reported():
         command.run(address=address, as_json=as_json)
+
+
+@app.command()
+def load(*, name: ServedName, address: Address = None, timeout: Timeout = None) -> None:
+    """Load a model on the worker that would serve it; idle models may go for it.
+
+    Example: diplex load SmolLM2-135M-Instruct/fp32
+    """
+    from diplex.cli import models as command
+    from diplex.cli.terminal import reported
+
+    with reported():
+        command.load(name, address=address, timeout=timeout)
+
+
+@app.command()
+def unload(*, name: ServedName, address: Address = None, timeout: Timeout = None) -> None:
+    """Unload a model wherever it is, and give its memory back.
+
+    Example: diplex unload SmolLM2-135M-Instruct/fp32
+    """
+    from diplex.cli import models as command
+    from diplex.cli.terminal import reported
+
+    with reported():
+        command.unload(name, address=address, timeout=timeout)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""``diplex models``: what the gateway's workers serve."""
+"""``diplex models``, ``load`` and ``unload``: what the gateway's workers serve."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from diplex.cli.terminal import standard_error
-from diplex.client import Client, Deployment, Model, ModelList, ModelState
+from diplex.client import Client, Deployment, LoadProgress, Model, ModelList, ModelState
 
 _COLOURS = {ModelState.READY: "green", ModelState.FAILED: "red", ModelState.UNLOADED: "dim"}
 _PIPED_WIDTH = 200
 _DIGEST_LENGTH = 12
+_MEBIBYTE = 2**20
 
 
 def run(*, address: str | None, as_json: bool) -> None:
@@ -44,7 +45,7 @@ def _table(models: ModelList) -> Table:
     table = Table(box=SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, header_style="dim")
     for heading in ("model", "backend", "precision", "state"):
         table.add_column(heading)
-    for heading in ("slots", "context", "KL"):
+    for heading in ("memory", "slots", "context", "KL"):
         table.add_column(heading, justify="right")
     for heading in ("digest", "worker"):
         table.add_column(heading, style="dim")
@@ -63,10 +64,61 @@ def _row(model: Model, deployment: Deployment, *, default: bool) -> list[str]:
         f"[bold]{escape(model.name)}[/]{' [dim](default)[/]' if default else ''}",
         deployment.backend,
         "" if deployment.precision == "unspecified" else deployment.precision,
-        f"[{colour}]{deployment.state}[/]",
+        f"[{colour}]{deployment.state}[/]{' (pinned)' if deployment.pinned else ''}",
+        _memory(deployment),
         slots,
         f"{model.context_length}" if model.context_length else "",
         f"{deployment.certificate.kl:.4f}" if deployment.certificate else "",
         deployment.digest.removeprefix("sha256:")[:_DIGEST_LENGTH],
         escape(deployment.worker),
     ]
+
+
+def _memory(deployment: Deployment) -> str:
+    """As it was loaded, or would be, and at most, in MiB: ``231/4059``, or ``~238/4059`` as predicted."""
+    loaded = deployment.loaded_bytes or deployment.predicted_bytes
+    if not loaded:
+        return ""
+    about = "" if deployment.loaded_bytes else "~"
+    return f"{about}{_mebibytes(loaded)}/{_mebibytes(deployment.most_bytes)}"
+
+
+def _mebibytes(size: int) -> int:
+    return -(-size // _MEBIBYTE)
+
+
+def load(name: str, *, address: str | None, timeout: float | None) -> None:
+    """Loads a model, with progress on standard error.
+
+    Raises:
+        DiplexError: As the client raises it.
+    """
+    console = standard_error()
+    with Client(address) as client, console.status("") as status:
+        last = ""
+
+        def show(progress: LoadProgress) -> None:
+            nonlocal last
+            share = f" {100 * progress.done // progress.total}%" if progress.total else ""
+            status.update(f"[dim]{progress.phase}{share} {escape(progress.detail)}[/]")
+            if not console.is_terminal and progress.phase != last:
+                console.print(f"{progress.phase} {escape(progress.detail)}")
+            last = progress.phase
+
+        model = client.load_model(name, progress=show, timeout=timeout)
+    for deployment in model.deployments:
+        memory = f"{_mebibytes(deployment.loaded_bytes)} MiB, at most {_mebibytes(deployment.most_bytes)}"
+        console.print(
+            f"{escape(model.name)}/{deployment.precision} is ready on {escape(deployment.worker)}: {memory}"
+        )
+
+
+def unload(name: str, *, address: str | None, timeout: float | None) -> None:
+    """Unloads a model.
+
+    Raises:
+        DiplexError: As the client raises it.
+    """
+    with Client(address) as client:
+        client.unload_model(name, timeout=timeout)
+    standard_error().print(f"{escape(name)} is unloaded")

@@ -16,6 +16,8 @@ from diplex.client.inputs import (
     RawPrompt,
     Role,
     TokenIds,
+    Tool,
+    ToolCall,
 )
 from diplex.client.replies import (
     Accepted,
@@ -26,6 +28,8 @@ from diplex.client.replies import (
     FinishReason,
     Generation,
     Health,
+    LoadPhase,
+    LoadProgress,
     Model,
     ModelList,
     ModelState,
@@ -33,6 +37,7 @@ from diplex.client.replies import (
     Timings,
     TokenCount,
     TokenLogprob,
+    ToolCallDelta,
     Usage,
 )
 from diplex.client.streams import AsyncStream, Stream
@@ -60,6 +65,8 @@ __all__ = [
     "Health",
     "Image",
     "Input",
+    "LoadPhase",
+    "LoadProgress",
     "Message",
     "MessageLike",
     "Model",
@@ -74,5 +81,8 @@ __all__ = [
     "TokenCount",
     "TokenIds",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
     "Usage",
 ]

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import cached_property
 from types import TracebackType
@@ -20,6 +20,7 @@ from diplex.client.failures import Failures
 from diplex.client.replies import (
     Generation,
     Health,
+    LoadProgress,
     Model,
     ModelList,
     TokenCount,
@@ -154,6 +155,48 @@ class AsyncClient:
         request = models_pb.GetModelRequest(model=name)
         reply = await self._unary(wire.GET_MODEL, request, timeout)
         return conversion.model(reply.model)
+
+    async def load_model(
+        self,
+        name: str,
+        /,
+        *,
+        progress: Callable[[LoadProgress], None] | None = None,
+        timeout: float | None = None,
+    ) -> Model:
+        """Loads a model on the worker that would serve it; returns once it is ready.
+
+        Leaving earlier doesn't end the loading; :meth:`unload_model` does.
+
+        Args:
+            name: Name or alias, optionally with a precision behind a slash.
+            progress: Called with how far it is.
+            timeout: Seconds.
+
+        Raises:
+            ModelNotFound: No worker knows it.
+            InsufficientMemory: It doesn't fit beside what has to stay.
+            DiplexError: Why it can't be loaded.
+        """
+        request = wire.serialized(models_pb.LoadModelRequest(model=name), limit=self._max_message_bytes)
+        call = self._channel.unary_stream(wire.LOAD_MODEL.path, wire.as_it_is, wire.LOAD_MODEL.parse)(
+            request, timeout=timeout, metadata=wire.metadata(None, self._client_id)
+        )
+        with Failures(self.address, timeout).translated():
+            async for event in call:
+                if event.HasField("model"):
+                    return conversion.model(event.model)
+                if progress is not None:
+                    progress(conversion.load_progress(event.progress))
+        raise errors.InternalError("the gateway ended a load without a model")
+
+    async def unload_model(self, name: str, /, *, timeout: float | None = None) -> None:
+        """Unloads a model, or ends its being loaded, wherever it is; returns once its memory is free.
+
+        Raises:
+            ModelNotFound: It is not loaded.
+        """
+        await self._unary(wire.UNLOAD_MODEL, models_pb.UnloadModelRequest(model=name), timeout)
 
     async def health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """Health of a service by its full name, or of the gateway as a whole.

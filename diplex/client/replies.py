@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from diplex.client.inputs import Backend, Precision
+from diplex.client.inputs import Backend, Precision, ToolCall
 
 
 class FinishReason(StrEnum):
@@ -41,6 +41,20 @@ class TokenLogprob(NamedTuple):
     """The most probable tokens at the position, best first, if asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a call of a tool, as it was generated."""
+
+    index: int
+    """Which of the choice's calls."""
+    id: str
+    """In the first delta of a call."""
+    name: str
+    """In the first delta of a call."""
+    arguments: str
+    """A piece of the arguments' JSON text."""
+
+
 class Delta(NamedTuple):
     """A piece of a choice, as it was generated."""
 
@@ -54,6 +68,8 @@ class Delta(NamedTuple):
     """Their ids, if asked for."""
     logprobs: tuple[TokenLogprob, ...] = ()
     """Their log probabilities, if asked for."""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    """What was added to calls of tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,8 @@ class Accepted:
     prompt_tokens: int
     prompt_token_ids: tuple[int, ...] = ()
     """If asked for."""
+    dropped_messages: int = 0
+    """Messages that had no room, with ``truncate``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +103,8 @@ class Choice:
     """If asked for."""
     logprobs: tuple[TokenLogprob, ...] = ()
     """If asked for."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Calls of tools that the choice made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +171,11 @@ class Generation:
         return self.choices[0].token_ids
 
     @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """Calls of tools that the first choice made."""
+        return self.choices[0].tool_calls
+
+    @property
     def finish_reason(self) -> FinishReason:
         """Why the first choice ended."""
         return self.choices[0].finish_reason
@@ -202,6 +227,30 @@ class Certificate:
     """Positions compared."""
 
 
+class LoadPhase(StrEnum):
+    """The steps between a model's name and its first token, in their order."""
+
+    UNSPECIFIED = "unspecified"
+    DOWNLOAD = "download"
+    VERIFY = "verify"
+    CONVERT = "convert"
+    LOAD = "load"
+    WARM = "warm"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """How far the loading of a model is."""
+
+    phase: LoadPhase
+    done: int
+    """Bytes in DOWNLOAD and VERIFY, tensors in CONVERT, steps elsewhere."""
+    total: int | None
+    """``None`` when it isn't known."""
+    detail: str
+    """What is being worked on or waited for, for a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """One model on one worker at one precision."""
@@ -213,7 +262,15 @@ class Deployment:
     digest: str
     """``sha256:…``; empty until the artefact is prepared."""
     resident_bytes: int
-    """Of the engine process; 0 when not loaded."""
+    """Of the engine process, now; 0 when not loaded."""
+    predicted_bytes: int
+    """The same of an engine that holds no tokens, as predicted before it was loaded; 0 when not known."""
+    loaded_bytes: int
+    """The same as measured once it was loaded; 0 when not loaded."""
+    most_bytes: int
+    """What the engine may come to, as the memory budget counts it; 0 when not known."""
+    pinned: bool
+    """It is unloaded neither for another model nor after a time."""
     slots: int
     """Sequences that can be decoded at the same time."""
     busy_slots: int

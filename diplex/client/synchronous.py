@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self, TypeVar, Unpack
 
@@ -16,6 +16,7 @@ from diplex.client.failures import Failures
 from diplex.client.replies import (
     Generation,
     Health,
+    LoadProgress,
     Model,
     ModelList,
     TokenCount,
@@ -149,6 +150,48 @@ class Client:
         """
         request = models_pb.GetModelRequest(model=name)
         return conversion.model(self._unary(wire.GET_MODEL, request, timeout).model)
+
+    def load_model(
+        self,
+        name: str,
+        /,
+        *,
+        progress: Callable[[LoadProgress], None] | None = None,
+        timeout: float | None = None,
+    ) -> Model:
+        """Loads a model on the worker that would serve it; returns once it is ready.
+
+        Leaving earlier doesn't end the loading; :meth:`unload_model` does.
+
+        Args:
+            name: Name or alias, optionally with a precision behind a slash.
+            progress: Called with how far it is.
+            timeout: Seconds.
+
+        Raises:
+            ModelNotFound: No worker knows it.
+            InsufficientMemory: It doesn't fit beside what has to stay.
+            DiplexError: Why it can't be loaded.
+        """
+        request = wire.serialized(models_pb.LoadModelRequest(model=name), limit=self._max_message_bytes)
+        call = self._channel.unary_stream(wire.LOAD_MODEL.path, wire.as_it_is, wire.LOAD_MODEL.parse)(
+            request, timeout=timeout, metadata=wire.metadata(None, self._client_id)
+        )
+        with Failures(self.address, timeout).translated():
+            for event in call:
+                if event.HasField("model"):
+                    return conversion.model(event.model)
+                if progress is not None:
+                    progress(conversion.load_progress(event.progress))
+        raise errors.InternalError("the gateway ended a load without a model")
+
+    def unload_model(self, name: str, /, *, timeout: float | None = None) -> None:
+        """Unloads a model, or ends its being loaded, wherever it is; returns once its memory is free.
+
+        Raises:
+            ModelNotFound: It is not loaded.
+        """
+        self._unary(wire.UNLOAD_MODEL, models_pb.UnloadModelRequest(model=name), timeout)
 
     def health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """Health of a service by its full name, or of the gateway as a whole.

@@ -48,6 +48,8 @@ STREAM: Final = Method("/diplex.v1.GenerationService/GenerateStream", pb.Generat
 COUNT: Final = Method("/diplex.v1.GenerationService/CountTokens", pb.CountTokensResponse.FromString)
 LIST_MODELS: Final = Method("/diplex.v1.ModelService/ListModels", models_pb.ListModelsResponse.FromString)
 GET_MODEL: Final = Method("/diplex.v1.ModelService/GetModel", models_pb.GetModelResponse.FromString)
+LOAD_MODEL: Final = Method("/diplex.v1.ModelService/LoadModel", models_pb.LoadModelResponse.FromString)
+UNLOAD_MODEL: Final = Method("/diplex.v1.ModelService/UnloadModel", models_pb.UnloadModelResponse.FromString)
 
 # grpc.health.v1 without a package of its own: HealthCheckRequest {string service = 1} has the bytes of a
 # StringValue, HealthCheckResponse {enum status = 1} those of an Int32Value

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from diplex.v1 import generation_pb2 as diplex_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64iplex/v1/models.proto\x12\tdiplex.v1\x1a\x1a\x64iplex/v1/generation.proto\"\x13\n\x11ListModelsRequest\"M\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.diplex.v1.Model\x12\x15\n\rdefault_model\x18\x02 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.diplex.v1.Model\"\xb2\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x0f\n\x07licence\x18\x04 \x01(\t\x12\x32\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32\x1c.diplex.v1.ModelCapabilities\x12/\n\x0b\x64\x65ployments\x18\x06 \x03(\x0b\x32\x1a.diplex.v1.ModelDeployment\"q\n\x11ModelCapabilities\x12\x0c\n\x04\x63hat\x18\x01 \x01(\x08\x12\x0e\n\x06images\x18\x02 \x01(\x08\x12\r\n\x05tools\x18\x03 \x01(\x08\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x05 \x01(\r\"\xbe\x02\n\x0fModelDeployment\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12#\n\x07\x62\x61\x63kend\x18\x02 \x01(\x0e\x32\x12.diplex.v1.Backend\x12\'\n\tprecision\x18\x03 \x01(\x0e\x32\x14.diplex.v1.Precision\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.diplex.v1.ModelState\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x16\n\x0eresident_bytes\x18\x06 \x01(\x04\x12!\n\x05slots\x18\x07 \x01(\x0b\x32\x12.diplex.v1.SlotUse\x12\x1f\n\x05rates\x18\x08 \x01(\x0b\x32\x10.diplex.v1.Rates\x12+\n\x0b\x63\x65rtificate\x18\t \x01(\x0b\x32\x16.diplex.v1.Certificate\x12\x0e\n\x06\x64\x65tail\x18\n \x01(\t\"6\n\x07SlotUse\x12\r\n\x05total\x18\x01 \x01(\r\x12\x0c\n\x04\x62usy\x18\x02 \x01(\r\x12\x0e\n\x06queued\x18\x03 \x01(\r\"L\n\x05Rates\x12!\n\x19prefill_tokens_per_second\x18\x01 \x01(\x01\x12 \n\x18\x64\x65\x63ode_tokens_per_second\x18\x02 \x01(\x01\"s\n\x0b\x43\x65rtificate\x12\n\n\x02kl\x18\x01 \x01(\x01\x12\x12\n\nperplexity\x18\x02 \x01(\x01\x12\x1c\n\x14reference_perplexity\x18\x03 \x01(\x01\x12\x16\n\x0etop1_agreement\x18\x04 \x01(\x01\x12\x0e\n\x06tokens\x18\x05 \x01(\r\"o\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x07\x62\x61\x63kend\x18\x02 \x01(\x0e\x32\x12.diplex.v1.Backend\x12\'\n\tprecision\x18\x03 \x01(\x0e\x32\x14.diplex.v1.Precision\"l\n\x11LoadModelResponse\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.diplex.v1.LoadProgressH\x00\x12!\n\x05model\x18\x02 \x01(\x0b\x32\x10.diplex.v1.ModelH\x00\x42\x07\n\x05\x65vent\"q\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x07\x62\x61\x63kend\x18\x02 \x01(\x0e\x32\x12.diplex.v1.Backend\x12\'\n\tprecision\x18\x03 \x01(\x0e\x32\x14.diplex.v1.Precision\"\x15\n\x13UnloadModelResponse*\xa7\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x15\n\x11MODEL_STATE_READY\x10\x03\x12\x1a\n\x16MODEL_STATE_RESTARTING\x10\x04\x12\x16\n\x12MODEL_STATE_FAILED\x10\x05\x32\xb6\x02\n\x0cModelService\x12I\n\nListModels\x12\x1c.diplex.v1.ListModelsRequest\x1a\x1d.diplex.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.diplex.v1.GetModelRequest\x1a\x1b.diplex.v1.GetModelResponse\x12H\n\tLoadModel\x12\x1b.diplex.v1.LoadModelRequest\x1a\x1c.diplex.v1.LoadModelResponse0\x01\x12L\n\x0bUnloadModel\x12\x1d.diplex.v1.UnloadModelRequest\x1a\x1e.diplex.v1.UnloadModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64iplex/v1/models.proto\x12\tdiplex.v1\x1a\x1a\x64iplex/v1/generation.proto\"\x13\n\x11ListModelsRequest\"M\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.diplex.v1.Model\x12\x15\n\rdefault_model\x18\x02 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.diplex.v1.Model\"\xb2\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x0f\n\x07licence\x18\x04 \x01(\t\x12\x32\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32\x1c.diplex.v1.ModelCapabilities\x12/\n\x0b\x64\x65ployments\x18\x06 \x03(\x0b\x32\x1a.diplex.v1.ModelDeployment\"q\n\x11ModelCapabilities\x12\x0c\n\x04\x63hat\x18\x01 \x01(\x08\x12\x0e\n\x06images\x18\x02 \x01(\x08\x12\r\n\x05tools\x18\x03 \x01(\x08\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x05 \x01(\r\"\x91\x03\n\x0fModelDeployment\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12#\n\x07\x62\x61\x63kend\x18\x02 \x01(\x0e\x32\x12.diplex.v1.Backend\x12\'\n\tprecision\x18\x03 \x01(\x0e\x32\x14.diplex.v1.Precision\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.diplex.v1.ModelState\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x16\n\x0eresident_bytes\x18\x06 \x01(\x04\x12!\n\x05slots\x18\x07 \x01(\x0b\x32\x12.diplex.v1.SlotUse\x12\x1f\n\x05rates\x18\x08 \x01(\x0b\x32\x10.diplex.v1.Rates\x12+\n\x0b\x63\x65rtificate\x18\t \x01(\x0b\x32\x16.diplex.v1.Certificate\x12\x0e\n\x06\x64\x65tail\x18\n \x01(\t\x12\x17\n\x0fpredicted_bytes\x18\x0b \x01(\x04\x12\x14\n\x0cloaded_bytes\x18\x0c \x01(\x04\x12\x12\n\nmost_bytes\x18\r \x01(\x04\x12\x0e\n\x06pinned\x18\x0e \x01(\x08\"6\n\x07SlotUse\x12\r\n\x05total\x18\x01 \x01(\r\x12\x0c\n\x04\x62usy\x18\x02 \x01(\r\x12\x0e\n\x06queued\x18\x03 \x01(\r\"L\n\x05Rates\x12!\n\x19prefill_tokens_per_second\x18\x01 \x01(\x01\x12 \n\x18\x64\x65\x63ode_tokens_per_second\x18\x02 \x01(\x01\"s\n\x0b\x43\x65rtificate\x12\n\n\x02kl\x18\x01 \x01(\x01\x12\x12\n\nperplexity\x18\x02 \x01(\x01\x12\x1c\n\x14reference_perplexity\x18\x03 \x01(\x01\x12\x16\n\x0etop1_agreement\x18\x04 \x01(\x01\x12\x0e\n\x06tokens\x18\x05 \x01(\r\"o\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x07\x62\x61\x63kend\x18\x02 \x01(\x0e\x32\x12.diplex.v1.Backend\x12\'\n\tprecision\x18\x03 \x01(\x0e\x32\x14.diplex.v1.Precision\"l\n\x11LoadModelResponse\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.diplex.v1.LoadProgressH\x00\x12!\n\x05model\x18\x02 \x01(\x0b\x32\x10.diplex.v1.ModelH\x00\x42\x07\n\x05\x65vent\"q\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x07\x62\x61\x63kend\x18\x02 \x01(\x0e\x32\x12.diplex.v1.Backend\x12\'\n\tprecision\x18\x03 \x01(\x0e\x32\x14.diplex.v1.Precision\"\x15\n\x13UnloadModelResponse*\xa7\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x15\n\x11MODEL_STATE_READY\x10\x03\x12\x1a\n\x16MODEL_STATE_RESTARTING\x10\x04\x12\x16\n\x12MODEL_STATE_FAILED\x10\x05\x32\xb6\x02\n\x0cModelService\x12I\n\nListModels\x12\x1c.diplex.v1.ListModelsRequest\x1a\x1d.diplex.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.diplex.v1.GetModelRequest\x1a\x1b.diplex.v1.GetModelResponse\x12H\n\tLoadModel\x12\x1b.diplex.v1.LoadModelRequest\x1a\x1c.diplex.v1.LoadModelResponse0\x01\x12L\n\x0bUnloadModel\x12\x1d.diplex.v1.UnloadModelRequest\x1a\x1e.diplex.v1.UnloadModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'diplex.v1.models_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=1482
-  _globals['_MODELSTATE']._serialized_end=1649
+  _globals['_MODELSTATE']._serialized_start=1565
+  _globals['_MODELSTATE']._serialized_end=1732
   _globals['_LISTMODELSREQUEST']._serialized_start=65
   _globals['_LISTMODELSREQUEST']._serialized_end=84
   _globals['_LISTMODELSRESPONSE']._serialized_start=86
@@ -47,21 +47,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELCAPABILITIES']._serialized_start=433
   _globals['_MODELCAPABILITIES']._serialized_end=546
   _globals['_MODELDEPLOYMENT']._serialized_start=549
-  _globals['_MODELDEPLOYMENT']._serialized_end=867
-  _globals['_SLOTUSE']._serialized_start=869
-  _globals['_SLOTUSE']._serialized_end=923
-  _globals['_RATES']._serialized_start=925
-  _globals['_RATES']._serialized_end=1001
-  _globals['_CERTIFICATE']._serialized_start=1003
-  _globals['_CERTIFICATE']._serialized_end=1118
-  _globals['_LOADMODELREQUEST']._serialized_start=1120
-  _globals['_LOADMODELREQUEST']._serialized_end=1231
-  _globals['_LOADMODELRESPONSE']._serialized_start=1233
-  _globals['_LOADMODELRESPONSE']._serialized_end=1341
-  _globals['_UNLOADMODELREQUEST']._serialized_start=1343
-  _globals['_UNLOADMODELREQUEST']._serialized_end=1456
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=1458
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=1479
-  _globals['_MODELSERVICE']._serialized_start=1652
-  _globals['_MODELSERVICE']._serialized_end=1962
+  _globals['_MODELDEPLOYMENT']._serialized_end=950
+  _globals['_SLOTUSE']._serialized_start=952
+  _globals['_SLOTUSE']._serialized_end=1006
+  _globals['_RATES']._serialized_start=1008
+  _globals['_RATES']._serialized_end=1084
+  _globals['_CERTIFICATE']._serialized_start=1086
+  _globals['_CERTIFICATE']._serialized_end=1201
+  _globals['_LOADMODELREQUEST']._serialized_start=1203
+  _globals['_LOADMODELREQUEST']._serialized_end=1314
+  _globals['_LOADMODELRESPONSE']._serialized_start=1316
+  _globals['_LOADMODELRESPONSE']._serialized_end=1424
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1426
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1539
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1541
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1562
+  _globals['_MODELSERVICE']._serialized_start=1735
+  _globals['_MODELSERVICE']._serialized_end=2045
 # @@protoc_insertion_point(module_scope)

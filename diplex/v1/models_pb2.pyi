@@ -197,6 +197,10 @@ class ModelDeployment(google.protobuf.message.Message):
     RATES_FIELD_NUMBER: builtins.int
     CERTIFICATE_FIELD_NUMBER: builtins.int
     DETAIL_FIELD_NUMBER: builtins.int
+    PREDICTED_BYTES_FIELD_NUMBER: builtins.int
+    LOADED_BYTES_FIELD_NUMBER: builtins.int
+    MOST_BYTES_FIELD_NUMBER: builtins.int
+    PINNED_FIELD_NUMBER: builtins.int
     worker: builtins.str
     backend: diplex.v1.generation_pb2.Backend.ValueType
     precision: diplex.v1.generation_pb2.Precision.ValueType
@@ -204,9 +208,17 @@ class ModelDeployment(google.protobuf.message.Message):
     digest: builtins.str
     """Digest of the prepared artefact: "sha256:…". Empty until it is prepared."""
     resident_bytes: builtins.int
-    """Resident bytes of the engine process. 0 when not loaded."""
+    """Resident bytes of the engine process now. 0 when not loaded."""
     detail: builtins.str
     """Why the state is what it is, when that helps: the failure, or what is missing."""
+    predicted_bytes: builtins.int
+    """Resident bytes of an engine that is loaded and holds no tokens, as predicted before. 0 when not known."""
+    loaded_bytes: builtins.int
+    """The same as measured once it was loaded. 0 when not loaded."""
+    most_bytes: builtins.int
+    """What the engine may come to, keys and values at their limit: what the memory budget counts. 0 when not known."""
+    pinned: builtins.bool
+    """It is unloaded neither for another model nor after a time."""
     @property
     def slots(self) -> Global___SlotUse: ...
     @property
@@ -228,9 +240,13 @@ class ModelDeployment(google.protobuf.message.Message):
         rates: Global___Rates | None = ...,
         certificate: Global___Certificate | None = ...,
         detail: builtins.str = ...,
+        predicted_bytes: builtins.int = ...,
+        loaded_bytes: builtins.int = ...,
+        most_bytes: builtins.int = ...,
+        pinned: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["certificate", b"certificate", "rates", b"rates", "slots", b"slots"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "certificate", b"certificate", "detail", b"detail", "digest", b"digest", "precision", b"precision", "rates", b"rates", "resident_bytes", b"resident_bytes", "slots", b"slots", "state", b"state", "worker", b"worker"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "certificate", b"certificate", "detail", b"detail", "digest", b"digest", "loaded_bytes", b"loaded_bytes", "most_bytes", b"most_bytes", "pinned", b"pinned", "precision", b"precision", "predicted_bytes", b"predicted_bytes", "rates", b"rates", "resident_bytes", b"resident_bytes", "slots", b"slots", "state", b"state", "worker", b"worker"]) -> None: ...
 
 Global___ModelDeployment: typing_extensions.TypeAlias = ModelDeployment
 
@@ -317,6 +333,7 @@ class LoadModelRequest(google.protobuf.message.Message):
     BACKEND_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
     model: builtins.str
+    """Name or alias, optionally with a precision behind a slash."""
     backend: diplex.v1.generation_pb2.Backend.ValueType
     precision: diplex.v1.generation_pb2.Precision.ValueType
     def __init__(
@@ -362,8 +379,10 @@ class UnloadModelRequest(google.protobuf.message.Message):
     BACKEND_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
     model: builtins.str
+    """Name or alias, optionally with a precision behind a slash."""
     backend: diplex.v1.generation_pb2.Backend.ValueType
     precision: diplex.v1.generation_pb2.Precision.ValueType
+    """Unspecified: all that are loaded."""
     def __init__(
         self,
         *,

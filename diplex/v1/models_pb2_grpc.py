@@ -74,14 +74,16 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Loads a model, with progress. Not served yet: UNIMPLEMENTED.
+        """Loads a model on the worker that would serve it, with progress. It may unload idle models for that. Cancelling
+        the call ends the progress, not the loading, which UnloadModel ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Unloads a model and gives its memory back. Not served yet: UNIMPLEMENTED.
+        """Unloads a model on every worker that has it, or is loading it, and gives its memory back; NOT_FOUND if none has.
+        Running requests on it end in UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -137,10 +137,14 @@ class ModelServiceStub(typing.Generic[_ModelServiceListModelsType, _ModelService
     """One of them; NOT_FOUND if no worker knows it."""
 
     LoadModel: _ModelServiceLoadModelType
-    """Loads a model, with progress. Not served yet: UNIMPLEMENTED."""
+    """Loads a model on the worker that would serve it, with progress. It may unload idle models for that. Cancelling
+    the call ends the progress, not the loading, which UnloadModel ends.
+    """
 
     UnloadModel: _ModelServiceUnloadModelType
-    """Unloads a model and gives its memory back. Not served yet: UNIMPLEMENTED."""
+    """Unloads a model on every worker that has it, or is loading it, and gives its memory back; NOT_FOUND if none has.
+    Running requests on it end in UNAVAILABLE.
+    """
 
 ModelServiceAsyncStub: typing_extensions.TypeAlias = ModelServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -184,7 +188,9 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         request: diplex.v1.models_pb2.LoadModelRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[diplex.v1.models_pb2.LoadModelResponse], collections.abc.AsyncIterator[diplex.v1.models_pb2.LoadModelResponse]]:
-        """Loads a model, with progress. Not served yet: UNIMPLEMENTED."""
+        """Loads a model on the worker that would serve it, with progress. It may unload idle models for that. Cancelling
+        the call ends the progress, not the loading, which UnloadModel ends.
+        """
 
     @abc.abstractmethod
     def UnloadModel(
@@ -192,6 +198,8 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         request: diplex.v1.models_pb2.UnloadModelRequest,
         context: _ServicerContext,
     ) -> typing.Union[diplex.v1.models_pb2.UnloadModelResponse, collections.abc.Awaitable[diplex.v1.models_pb2.UnloadModelResponse]]:
-        """Unloads a model and gives its memory back. Not served yet: UNIMPLEMENTED."""
+        """Unloads a model on every worker that has it, or is loading it, and gives its memory back; NOT_FOUND if none has.
+        Running requests on it end in UNAVAILABLE.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -16,7 +16,8 @@ from pathlib import Path
 import grpc
 import psutil
 
-from diplex.client import Client, Deployment
+from diplex.client import Client, Deployment, ModelState
+from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
@@ -160,10 +161,11 @@ class Stack:
         return engine
 
     def deployment(self) -> Deployment:
-        """The worker's one model, as the gateway knows it."""
+        """The worker's one model that is loaded, as the gateway knows it."""
         with self.client() as client:
-            [model] = client.list_models(timeout=10)
-        [deployment] = model.deployments
+            models = client.list_models(timeout=10)
+        known = [deployment for model in models for deployment in model.deployments]
+        [deployment] = [each for each in known if each.state is not ModelState.UNLOADED]
         return deployment
 
 
@@ -199,8 +201,8 @@ class SlotWatch:
     def until_busy(self, count: int) -> None:
         """Reads states until so many slots are busy, the watch's own deadline at most."""
         for state in self._call:
-            [model] = state.models
-            [deployment] = model.deployments
+            known = [deployment for model in state.models for deployment in model.deployments]
+            [deployment] = [each for each in known if each.state != models_pb2.MODEL_STATE_UNLOADED]
             if deployment.slots.busy == count:
                 return
         raise AssertionError("the watch ended")

@@ -13,7 +13,7 @@ from grpc_status import rpc_status
 from diplex import errors
 from diplex.client import Client, Image, Message, RawPrompt, Role
 from diplex.v1 import generation_pb2 as pb
-from diplex.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
+from diplex.v1 import generation_pb2_grpc
 from tests.e2e import services
 
 MEBIBYTE = 1 << 20
@@ -130,21 +130,9 @@ UNSUPPORTED = {
     "image": (chat(TEXT, PICTURE), "chat.messages[0].parts[1].image"),
     "torch": ({"backend": pb.BACKEND_TORCH}, "backend"),
     "bf16": ({"precision": pb.PRECISION_BF16}, "precision"),
-    "n": (output(n=2), "output.n"),
-    "logprobs": (output(logprobs=True), "output.logprobs"),
-    "top_logprobs": (output(top_logprobs=3), "output.top_logprobs"),
-    "progress": (output(progress=True), "output.progress"),
-    "response format": (
-        output(response_format=pb.ResponseFormat(regex="[a-z]+")),
-        "output.response_format",
-    ),
-    "tools": ({"tools": [TOOL]}, "tools"),
-    "truncation": ({"truncation": pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS}, "truncation"),
     "time limit": ({"time_limit": {"seconds": 1}}, "time_limit"),
     "idempotency key": ({"idempotency_key": "once"}, "idempotency_key"),
     "resume": ({"resume": pb.Resume(resumption_token="there")}, "resume"),  # noqa: S106  # no password
-    "min_tokens": (stopping(max_tokens=2, min_tokens=1), "stopping.min_tokens"),
-    "logit bias": (sampling(logit_bias={5: 1.0}), "sampling.logit_bias"),
 }
 
 
@@ -287,8 +275,6 @@ def test_the_client_refuses_a_large_message_before_it_sends_it():
     [
         (generation_pb2_grpc.GenerationServiceStub, "Plan", pb.GenerateRequest()),
         (generation_pb2_grpc.GenerationServiceStub, "GenerateBatch", pb.GenerateBatchRequest()),
-        (models_pb2_grpc.ModelServiceStub, "LoadModel", models_pb2.LoadModelRequest()),
-        (models_pb2_grpc.ModelServiceStub, "UnloadModel", models_pb2.UnloadModelRequest()),
     ],
 )
 def test_rpcs_that_are_not_served_yet(channel, kind, rpc, request_):

@@ -17,7 +17,7 @@ from tests.integration.conftest import ENGINE
 from workers.runtime.engine.messages import Admitted, EngineConfig, Load
 from workers.runtime.generation import Chat, FinishReason, Generation, Prompt, Stopping, TokenIds
 from workers.runtime.sampling import SamplingParams
-from workers.runtime.supervisor import model as model_module
+from workers.runtime.supervisor import restarts
 from workers.runtime.supervisor.beat import Beat
 from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.engine_process import EngineProcess
@@ -331,7 +331,7 @@ async def test_a_model_comes_back_after_its_engine_was_killed(supervisor_of):
 
 
 async def test_a_model_whose_engine_never_gets_ready_is_given_up(supervisor_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(model_module, "_FIRST_DELAY", 0.001)
+    monkeypatch.setattr(restarts, "_FIRST_DELAY", 0.001)
     starts = tmp_path / "starts"
     program = f"open({str(starts)!r}, 'a').write('x'); import os; os.kill(os.getpid(), 9)"
     async with closing(supervisor_of(command=(sys.executable, "-c", program))) as supervisor:
@@ -394,11 +394,11 @@ async def test_unloading_while_loading_fails_who_waits(supervisor_of):
 async def test_names_and_profiles(supervisor_of):
     async with closing(supervisor_of()) as supervisor:
         int8 = supervisor.load("tiny-llama/int8")
-        assert supervisor.find("fixtures/tiny") is int8
+        assert supervisor.serving("fixtures/tiny") is int8
         fp32 = supervisor.load("tiny-llama")
-        assert supervisor.find("Tiny-LLaMA") is fp32
-        assert supervisor.find("tiny-llama", "int8") is int8
-        assert supervisor.find("fixtures/tiny/int8") is int8
+        assert supervisor.serving("Tiny-LLaMA") is fp32
+        assert supervisor.serving("tiny-llama", "int8") is int8
+        assert supervisor.serving("fixtures/tiny/int8") is int8
         await asyncio.gather(int8.ready(), fp32.ready())
         assert (await answer(int8, generation("a", max_tokens=5)))[2] is FinishReason.MAX_TOKENS
 

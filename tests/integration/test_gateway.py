@@ -20,7 +20,7 @@ from diplex.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
 from gateway.application import Gateway
 from gateway.config import GatewayConfig
 from gateway.inference import Inference
-from tests.fakes import Admit, Crash, Fail, FakeWorker, Hold, Say, Vanish, model
+from tests.fakes import Admit, Crash, Fail, FakeWorker, Hold, Load, Say, Vanish, model
 
 HI = pb.GenerateRequest(model="tiny", prompt="Hi")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -286,7 +286,7 @@ class TestRefusals:
     async def test_rpcs_that_are_not_served(self, client):
         error = await failure(client.generation.Plan(HI))
         assert type(error) is errors.NotServed
-        error = await failure(client.models.LoadModel(models_pb2.LoadModelRequest(model="tiny")))
+        error = await failure(client.generation.GenerateBatch(pb.GenerateBatchRequest(requests=[HI])))
         assert type(error) is errors.NotServed
 
     async def test_no_worker(self):
@@ -522,3 +522,93 @@ async def test_address_in_use_is_said(worker):
     async with process("--listen", worker.address) as child:
         await logged(child, "not started")
         assert await child.wait() == 1
+
+
+UNLOADED, FAILED = models_pb2.MODEL_STATE_UNLOADED, models_pb2.MODEL_STATE_FAILED
+FP32, INT8 = pb.PRECISION_FP32, pb.PRECISION_INT8
+
+
+class TestLoading:
+    async def test_progress_is_relayed_and_the_next_worker_may_still_be_tried(self):
+        full = errors.InsufficientMemory("no room", metadata={"needed_bytes": "1"})
+        script = (Load("an artefact"), Fail(full))
+        unloaded = [model(state=UNLOADED)]
+        async with (
+            FakeWorker("full", script=script, models=unloaded) as one,
+            FakeWorker("roomy", script=(Load("another"), Say("Hi")), models=unloaded) as two,
+            serving(one, two) as (_, client),
+        ):
+            events = await drained(client.generation.GenerateStream(HI))
+            kinds = [event.WhichOneof("event") for event in events]
+            assert kinds == ["progress", "progress", "accepted", "delta", "finished", "receipt"]
+            assert [event.progress.detail for event in events[:2]] == ["an artefact", "another"]
+            assert [event.sequence for event in events] == [0, 0, 1, 2, 3, 4]
+            assert events[2].accepted.worker == "roomy"
+            whole = await client.generation.Generate(HI)
+            assert whole.choices[0].text == "Hi"
+
+    async def test_the_last_refusal_is_the_callers(self):
+        full = errors.InsufficientMemory("no room", metadata={"needed_bytes": "1"})
+        async with (
+            FakeWorker("full", script=(Load("x"), Fail(full)), models=[model(state=UNLOADED)]) as one,
+            serving(one) as (_, client),
+        ):
+            error = await failure(client.generation.GenerateStream(HI))
+            assert type(error) is errors.InsufficientMemory
+            assert error.metadata["worker"] == "full"
+
+    async def test_a_model_is_loaded_where_a_request_would_go(self):
+        both = [model(precision=INT8, state=UNLOADED), model(precision=FP32, state=UNLOADED)]
+        async with (
+            FakeWorker("busy", models=[model(precision=INT8, state=FAILED)]) as one,
+            FakeWorker("other", models=both) as two,
+            serving(one, two) as (_, client),
+        ):
+            events = await drained(client.models.LoadModel(models_pb2.LoadModelRequest(model="tiny")))
+            assert [event.WhichOneof("event") for event in events] == ["progress", "model"]
+            await drained(client.models.LoadModel(models_pb2.LoadModelRequest(model="tiny/fp32")))
+            assert (one.loads, two.loads) == ([], [("tiny", INT8), ("tiny", FP32)])
+
+    async def test_what_has_failed_is_tried_again(self):
+        broken = errors.UnsupportedModel("not today")
+        async with (
+            FakeWorker("one", models=[model(state=FAILED)], script=(Fail(broken),)) as one,
+            serving(one) as (_, client),
+        ):
+            error = await failure(client.models.LoadModel(models_pb2.LoadModelRequest(model="tiny")))
+            assert type(error) is errors.UnsupportedModel
+            assert len(one.loads) == 1
+
+    async def test_a_model_is_unloaded_wherever_it_is(self):
+        async with (
+            FakeWorker("one", models=[model(precision=INT8), model(precision=FP32, state=UNLOADED)]) as one,
+            FakeWorker("two", models=[model(precision=INT8, state=models_pb2.MODEL_STATE_LOADING)]) as two,
+            FakeWorker("three", models=[model(precision=INT8, state=UNLOADED)]) as three,
+            serving(one, two, three) as (_, client),
+        ):
+            await client.models.UnloadModel(models_pb2.UnloadModelRequest(model="tiny"))
+            assert (one.unloads, two.unloads, three.unloads) == ([("tiny", INT8)], [("tiny", INT8)], [])
+            request = models_pb2.UnloadModelRequest(model="tiny", precision=FP32)
+            assert type(await failure(client.models.UnloadModel(request))) is errors.ModelNotFound
+            request = models_pb2.UnloadModelRequest(model="nobody")
+            assert type(await failure(client.models.UnloadModel(request))) is errors.ModelNotFound
+
+    async def test_only_what_is_named_is_loaded_or_unloaded(self, client, worker):
+        for call in (
+            client.models.LoadModel(models_pb2.LoadModelRequest(precision=99)),
+            client.models.UnloadModel(models_pb2.UnloadModelRequest(precision=99)),
+        ):
+            error = await failure(call)
+            assert [violation.field for violation in error.violations] == ["model", "precision"]
+        assert worker.loads == worker.unloads == []
+
+    async def test_a_worker_that_can_load_is_ready(self):
+        async with (
+            FakeWorker("one", models=[model(state=UNLOADED)], ready=True) as one,
+            serving(one) as (gateway, client),
+        ):
+            await until(gateway, lambda fleet: fleet.can_answer)
+            call = client.health.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+            while (await call.read()).status != SERVING:
+                pass
+            call.cancel()

@@ -172,6 +172,15 @@ async def test_models(client):
         await client.get_model("nope")
 
 
+async def test_load_and_unload(client):
+    seen = []
+    model = await client.load_model(MODEL, progress=seen.append)
+    assert (model.name, [each.detail for each in seen]) == (MODEL, ["a tensor", "an artefact"])
+    await client.unload_model(MODEL)
+    with pytest.raises(errors.InsufficientMemory, match="there is no room"):
+        await client.load_model("Big-70B")
+
+
 async def test_health(gateway, client):
     assert await client.health() is Health.SERVING
     assert await client.health("diplex.v1.ModelService") is Health.SERVING

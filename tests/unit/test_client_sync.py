@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from diplex import Client, Health, errors
-from tests.fake_gateway import FakeGateway
+from diplex.client import LoadPhase
+from tests.fake_gateway import MODEL, FakeGateway
 
 
 @pytest.fixture
@@ -97,6 +98,21 @@ def test_the_rest(client):
     assert client.count_tokens("a b").tokens == 2
     assert len(client.list_models()) == 2
     assert client.get_model("fake").context_length == 2048
+
+
+def test_load_and_unload(client):
+    seen = []
+    model = client.load_model(MODEL, progress=seen.append)
+    assert model.deployments[0].loaded_bytes == 232 << 20
+    assert [(each.phase, each.done, each.total) for each in seen] == [
+        (LoadPhase.CONVERT, 1, 4),
+        (LoadPhase.LOAD, 0, None),
+    ]
+    client.unload_model(MODEL)
+    with pytest.raises(errors.InsufficientMemory, match="there is no room"):
+        client.load_model("Big-70B")
+    with pytest.raises(errors.ModelNotFound):
+        client.unload_model("Big-70B")
 
 
 def test_too_large_a_request_is_not_sent(gateway, client):

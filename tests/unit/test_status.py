@@ -22,6 +22,7 @@ CODES = {
     errors.QueueFull: ("RESOURCE_EXHAUSTED", 429),
     errors.MessageTooLarge: ("RESOURCE_EXHAUSTED", 413),
     errors.InsufficientStorage: ("RESOURCE_EXHAUSTED", 507),
+    errors.InsufficientMemory: ("RESOURCE_EXHAUSTED", 507),
     errors.Unavailable: ("UNAVAILABLE", 503),
     errors.NoWorker: ("UNAVAILABLE", 503),
     errors.ModelLoading: ("UNAVAILABLE", 503),

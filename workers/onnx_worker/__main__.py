@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -20,9 +21,12 @@ from rich.console import Console
 from diplex.errors import DiplexError
 from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.telemetry import LogFormat, configure_logging
+from workers.onnx_worker.footprint import converting, predict
 from workers.onnx_worker.prepare import GgufToOnnx
 from workers.onnx_worker.terms_prompt import agreed
 from workers.runtime.catalogue import Catalogue, ModelEntry, overlay_paths
+from workers.runtime.catalogue.watch import CatalogueFiles
+from workers.runtime.engine.memory import available_bytes
 from workers.runtime.engine.messages import (
     DEFAULT_CACHE_IDLE_SECONDS,
     DEFAULT_MAX_STALL,
@@ -37,11 +41,18 @@ from workers.runtime.progress_display import displayed
 from workers.runtime.serve import WorkerConfig
 from workers.runtime.serve import serve as serve_worker
 from workers.runtime.store import PreparedArtefact, Store, default_home
+from workers.runtime.supervisor.artefacts import BackendMemory, StoredArtefacts
 from workers.runtime.supervisor.beat import DEFAULT_MESSAGES_PER_SECOND
 from workers.runtime.supervisor.supervisor import Supervisor, SupervisorConfig
+from workers.runtime.supervisor.terms import ServingConfig
 
 BACKEND = "onnx"
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
+
+_SHARE: Final = 0.8
+"""Of the available memory, what the budget is by default."""
+_AMPLE_SHARE: Final = 4096 * MEBIBYTE
+"""Half a budget that is as much as this leaves room for a second model that nobody has named yet."""
 
 app = typer.Typer(
     help="The ONNX Runtime worker: serves models to a Diplex gateway, and prepares them.",
@@ -103,6 +114,48 @@ def serve(
     home: Home = None,
     catalogue: Overlays = "",
     accept_licence: Accept = None,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="DIPLEX_PIN",
+            metavar="NAME[/PROFILE]",
+            help="A model to load that stays, whatever else is asked for; may be repeated.",
+        ),
+    ] = None,
+    memory_budget: Annotated[
+        int,
+        typer.Option(
+            envvar="DIPLEX_MEMORY_BUDGET",
+            min=0,
+            help="MiB that the worker and all its engines may take together; "
+            "0: four fifths of the memory that is available, control groups included.",
+        ),
+    ] = 0,
+    residents: Annotated[
+        int | None,
+        typer.Option(
+            envvar="DIPLEX_RESIDENTS",
+            min=1,
+            help="Models that the budget is to hold together: each gets such a share for all that it takes.",
+            show_default="those that are named; 2 for one from 8 GiB on",
+        ),
+    ] = None,
+    keep_alive: Annotated[
+        float | None,
+        typer.Option(
+            envvar="DIPLEX_KEEP_ALIVE",
+            min=0,
+            help="Seconds without a request after which a model is unloaded.",
+            show_default="never",
+        ),
+    ] = None,
+    on_demand: Annotated[
+        bool,
+        typer.Option(
+            envvar="DIPLEX_ON_DEMAND",
+            help="Load a model of the catalogue when a request asks for it; idle ones may go for it.",
+        ),
+    ] = True,
     slots: Annotated[
         int, typer.Option(envvar="DIPLEX_SLOTS", min=1, max=256, help="Sequences decoded together, a model.")
     ] = 16,
@@ -114,7 +167,8 @@ def serve(
         int, typer.Option(envvar="DIPLEX_MAX_QUEUE", min=0, help="Requests that may wait for a slot.")
     ] = 256,
     threads: Annotated[
-        int, typer.Option(envvar="DIPLEX_THREADS", min=0, help="Threads that compute; 0: one a core.")
+        int,
+        typer.Option(envvar="DIPLEX_THREADS", min=0, help="Threads that compute, a model; 0: one a core."),
     ] = 0,
     prefill_chunk: Annotated[
         int, typer.Option(min=1, help="Most prompt tokens a step when nothing is decoded.")
@@ -145,7 +199,7 @@ def serve(
         typer.Option(
             envvar="DIPLEX_KV_MIB",
             min=0,
-            help="MiB for keys and values, a model; 0: four fifths of the memory that is available.",
+            help="MiB for keys and values, a model; 0: what its share of the memory budget leaves.",
         ),
     ] = 0,
     prefix_cache_mib: Annotated[
@@ -199,16 +253,24 @@ def serve(
         cache_idle_seconds=cache_idle_seconds,
         speculation=speculation,
     )
-    models = _Models.open(home, catalogue, accept_licence)
-    command = (sys.executable, "-m", "workers.onnx_worker.engine")
+    files = CatalogueFiles(overlay_paths(catalogue))
+    named = list(dict.fromkeys([*(model or []), *(pin or [])])) or [DEFAULT_MODEL]
+    budget = memory_budget * MEBIBYTE or _default_budget()
+    serving = ServingConfig(
+        memory_budget=budget,
+        residents=residents or max(len(named), _unnamed_residents(budget)),
+        on_demand=on_demand,
+        keep_alive=keep_alive,
+        pinned=tuple(pin or ()),
+    )
     server = ServerConfig(
         listen=listen, max_message_bytes=max_message_mib * MEBIBYTE, drain_seconds=drain_seconds
     )
 
     async def run() -> None:
-        settings = SupervisorConfig(BACKEND, command, engine, messages_per_second)
-        supervisor = Supervisor(settings, models.catalogue, models.prepare)
-        await serve_worker(WorkerConfig(server, model or [DEFAULT_MODEL], name), supervisor)
+        settings = SupervisorConfig(BACKEND, _module("engine"), engine, messages_per_second, serving)
+        supervisor = Supervisor(settings, files.load(), _artefacts(home, accept_licence))
+        await serve_worker(WorkerConfig(server, named, files, name), supervisor)
 
     asyncio.run(run())
 
@@ -265,6 +327,29 @@ def verify(
     verdict = Verdict(model, artefact.digest, measured, artefact.certificate)
     typer.echo(verdict.as_json() if as_json else verdict.as_text())
     raise typer.Exit(0 if verdict.holds else 1)
+
+
+def _artefacts(home: Path | None, accepted: Collection[str] | None) -> StoredArtefacts:
+    return StoredArtefacts(
+        Store(home or default_home(os.environ), accepted or ()),
+        BACKEND,
+        version=GgufToOnnx.version,
+        command=_module("preparation"),
+        memory=BackendMemory(f"onnxruntime {version('onnxruntime')}", predict, converting),
+    )
+
+
+def _module(name: str) -> tuple[str, ...]:
+    return sys.executable, "-m", f"workers.onnx_worker.{name}"
+
+
+def _default_budget() -> int | None:
+    available = available_bytes()
+    return None if available is None else int(_SHARE * available)
+
+
+def _unnamed_residents(budget: int | None) -> int:
+    return 1 if budget is not None and budget < 2 * _AMPLE_SHARE else 2
 
 
 def main() -> None:

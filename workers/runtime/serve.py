@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from diplex.serving import Server, ServerConfig
 from diplex.version import installed_version
 from diplex.worker.v1 import worker_pb2
+from workers.runtime.catalogue.watch import CatalogueFiles, watch
 from workers.runtime.servicer import WorkerServicer
-from workers.runtime.supervisor.model import State
 from workers.runtime.supervisor.supervisor import Supervisor
 
 
@@ -23,6 +23,8 @@ class WorkerConfig:
     server: ServerConfig
     models: Sequence[str]
     """Names of the models to load at the start."""
+    catalogue: CatalogueFiles | None = None
+    """Read again when they change; ``None`` for never."""
     name: str = ""
     """Identity in events and receipts; empty for backend, host and process id."""
 
@@ -39,21 +41,27 @@ async def serve(config: WorkerConfig, supervisor: Supervisor) -> None:
     service = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
     server = Server(config.server, {service: servicer})
     await server.start()
-    health = asyncio.create_task(_report_health(server, supervisor))
+    tasks = [
+        asyncio.create_task(_report_health(server, supervisor), name="health"),
+        asyncio.create_task(supervisor.unload_what_is_over(), name="unload"),
+    ]
+    if config.catalogue is not None:
+        follow = watch(config.catalogue, supervisor.replace_catalogue)
+        tasks.append(asyncio.create_task(follow, name="catalogue"))
     try:
         for model in config.models:
             supervisor.load(model)
         await server.run_until_signal(supervisor.drain)
     finally:
-        health.cancel()
+        for task in tasks:
+            task.cancel()
         await server.stop()
         await supervisor.close()
 
 
 async def _report_health(server: Server, supervisor: Supervisor) -> None:
-    """SERVING while a model can answer."""
+    """SERVING while a request can be answered."""
     while True:
         seen = supervisor.changes.count
-        ready = any(model.state is State.READY for model in supervisor.models)
-        await server.set_serving(serving=ready and not supervisor.draining)
+        await server.set_serving(serving=supervisor.ready)
         await supervisor.changes.after(seen)

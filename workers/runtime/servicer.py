@@ -38,38 +38,33 @@ class WorkerServicer:
     async def generate(
         self, message: worker_pb2.GenerateRequest, call: Call
     ) -> AsyncGenerator[public.GenerateStreamResponse]:
-        """Streams one generation. Nothing is sent before the engine has admitted the request."""
+        """Streams one generation. Only progress is sent before the engine has admitted the request."""
         request = message.request
         validation.check_generate(request)
         if message.prior:
             raise UnsupportedFeature.of_field("prior", "not served yet by this version")
         model = self._find(request.model, request.precision)
         generation = wire.generation(message, model.entry, call.timeout)
-        with_ids = request.output.token_ids
-        accepted, sequence, untold = public.Accepted(), 1, 0
+        told = wire.Told(generation.output.choices, with_ids=request.output.token_ids)
+        accepted = public.Accepted()
+        if request.output.progress:
+            async with aclosing(model.loading()) as loading:
+                async for progress in loading:
+                    yield told.progress(progress)
         async with aclosing(model.generate(generation, whole=message.whole)) as events:
             async for event in events:
                 if isinstance(event, Admitted):
                     accepted = self._accepted(message.request_id or call.request_id, model, event, request)
-                    yield public.GenerateStreamResponse(sequence=sequence, accepted=accepted)
+                    yield told.accepted(accepted)
+                    for response in told.echo(event.text):
+                        yield response
                     continue
-                untold += len(event.token_ids)
-                if event.text or (event.token_ids and with_ids):
-                    delta = wire.delta(event, tokens=untold, with_ids=with_ids)
-                    sequence, untold = sequence + 1, 0
-                    yield public.GenerateStreamResponse(sequence=sequence, delta=delta)
-                if event.finish is not None:
-                    yield public.GenerateStreamResponse(
-                        sequence=sequence + 1, finished=wire.finished(event.finish)
-                    )
-                    receipt = wire.receipt(
-                        accepted,
-                        model,
-                        event.finish,
-                        seed=generation.sampling.seed,
-                        attempt=message.attempt,
-                    )
-                    yield public.GenerateStreamResponse(sequence=sequence + 2, receipt=receipt)
+                for response in told.piece(event):
+                    yield response
+        receipt = wire.receipt(
+            accepted, model, told.finishes, seed=generation.sampling.seed, attempt=message.attempt
+        )
+        yield told.receipt(receipt)
 
     async def watch(
         self, message: worker_pb2.WatchRequest, _: Call
@@ -85,20 +80,12 @@ class WorkerServicer:
     async def load_model(
         self, message: worker_pb2.LoadModelRequest, _: Call
     ) -> AsyncGenerator[worker_pb2.LoadModelResponse]:
-        """Begins to load a model and streams progress until it is ready."""
+        """Begins to load a model, if that isn't done or under way, and streams progress until it is ready."""
         model = self._supervisor.load(message.model, wire.profile(message.precision))
-        ready = asyncio.create_task(model.ready())
-        await asyncio.wait((ready,), timeout=0)  # what is ready already has no progress to tell
-        try:
-            while not ready.done():
-                seen = self._supervisor.changes.count
-                yield worker_pb2.LoadModelResponse(progress=wire.load_progress(model.progress))
-                changed = asyncio.create_task(self._supervisor.changes.after(seen))
-                await asyncio.wait((ready, changed), return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
-            ready.result()
-        finally:
-            ready.cancel()
+        async with aclosing(model.loading()) as events:
+            async for progress in events:
+                yield worker_pb2.LoadModelResponse(progress=wire.load_progress(progress))
+        await model.ready()
         yield worker_pb2.LoadModelResponse(
             model=wire.model_state(model, self._worker, self._supervisor.backend)
         )
@@ -106,7 +93,7 @@ class WorkerServicer:
     async def unload_model(
         self, message: worker_pb2.UnloadModelRequest, _: Call
     ) -> worker_pb2.UnloadModelResponse:
-        """Stops a model's engine."""
+        """Stops a model's engine, or its being loaded."""
         await self._supervisor.unload(message.model, wire.profile(message.precision))
         return worker_pb2.UnloadModelResponse()
 
@@ -124,7 +111,7 @@ class WorkerServicer:
         return worker_pb2.CountTokensResponse(response=response)
 
     def _find(self, name: str, precision: public.Precision.ValueType) -> ServedModel:
-        return self._supervisor.find(name, wire.profile(precision))
+        return self._supervisor.serving(name, wire.profile(precision))
 
     def _accepted(
         self, request_id: str, model: ServedModel, event: Admitted, request: public.GenerateRequest
@@ -144,6 +131,8 @@ class WorkerServicer:
             worker=self._worker,
             backend=wire.BACKENDS[backend],
             draining=self._supervisor.draining,
-            models=[wire.model_state(model, self._worker, backend) for model in self._supervisor.models],
+            models=[wire.model_state(model, self._worker, backend) for model in self._supervisor.offered],
             version=self._version,
+            ready=self._supervisor.ready,
+            memory_budget_bytes=self._supervisor.memory_budget or 0,
         )

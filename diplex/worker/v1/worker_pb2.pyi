@@ -114,12 +114,18 @@ class WatchResponse(google.protobuf.message.Message):
     DRAINING_FIELD_NUMBER: builtins.int
     MODELS_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    READY_FIELD_NUMBER: builtins.int
+    MEMORY_BUDGET_BYTES_FIELD_NUMBER: builtins.int
     worker: builtins.str
     """Identity of the worker, stable while its process lives."""
     backend: diplex.v1.generation_pb2.Backend.ValueType
     draining: builtins.bool
     """Set while the worker drains: it finishes what it has and takes nothing new."""
     version: builtins.str
+    ready: builtins.bool
+    """Set when a request can be answered, by a model that is loaded or by loading one."""
+    memory_budget_bytes: builtins.int
+    """Bytes that all processes of the worker may take together. 0: no limit."""
     @property
     def models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[diplex.v1.models_pb2.Model]:
         """One deployment each, this worker's."""
@@ -132,8 +138,10 @@ class WatchResponse(google.protobuf.message.Message):
         draining: builtins.bool = ...,
         models: collections.abc.Iterable[diplex.v1.models_pb2.Model] | None = ...,
         version: builtins.str = ...,
+        ready: builtins.bool = ...,
+        memory_budget_bytes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "draining", b"draining", "models", b"models", "version", b"version", "worker", b"worker"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "draining", b"draining", "memory_budget_bytes", b"memory_budget_bytes", "models", b"models", "ready", b"ready", "version", b"version", "worker", b"worker"]) -> None: ...
 
 Global___WatchResponse: typing_extensions.TypeAlias = WatchResponse
 

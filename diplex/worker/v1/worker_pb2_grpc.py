@@ -67,8 +67,9 @@ class WorkerServiceServicer(object):
 
     def Generate(self, request, context):
         """Generates. Initial metadata is sent once the engine has admitted the request: until then nothing
-        has been done that another worker couldn't do instead. The events are the public ones, ready to be
-        passed on as the bytes that they are.
+        has been done that another worker couldn't do instead; except that `progress` events, where the request asks
+        for them, go before, all with the sequence number 0. The events are the public ones, ready to be passed on as
+        the bytes that they are. A model that isn't loaded is loaded first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,14 +83,15 @@ class WorkerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Prepares and loads a model; the stream ends when it is ready.
+        """Prepares and loads a model; the stream ends when it is ready. Cancelling it ends the progress, not the loading.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Stops a model's engine process; running requests on it end in UNAVAILABLE.
+        """Stops a model's engine process, or its being loaded, and returns once the memory is free; running requests on it
+        end in UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

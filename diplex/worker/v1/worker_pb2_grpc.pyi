@@ -159,18 +159,21 @@ class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServic
 
     Generate: _WorkerServiceGenerateType
     """Generates. Initial metadata is sent once the engine has admitted the request: until then nothing
-    has been done that another worker couldn't do instead. The events are the public ones, ready to be
-    passed on as the bytes that they are.
+    has been done that another worker couldn't do instead; except that `progress` events, where the request asks
+    for them, go before, all with the sequence number 0. The events are the public ones, ready to be passed on as
+    the bytes that they are. A model that isn't loaded is loaded first.
     """
 
     Watch: _WorkerServiceWatchType
     """The worker's state, at once and then whenever it changes."""
 
     LoadModel: _WorkerServiceLoadModelType
-    """Prepares and loads a model; the stream ends when it is ready."""
+    """Prepares and loads a model; the stream ends when it is ready. Cancelling it ends the progress, not the loading."""
 
     UnloadModel: _WorkerServiceUnloadModelType
-    """Stops a model's engine process; running requests on it end in UNAVAILABLE."""
+    """Stops a model's engine process, or its being loaded, and returns once the memory is free; running requests on it
+    end in UNAVAILABLE.
+    """
 
     CountTokens: _WorkerServiceCountTokensType
 
@@ -205,8 +208,9 @@ class WorkerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[diplex.v1.generation_pb2.GenerateStreamResponse], collections.abc.AsyncIterator[diplex.v1.generation_pb2.GenerateStreamResponse]]:
         """Generates. Initial metadata is sent once the engine has admitted the request: until then nothing
-        has been done that another worker couldn't do instead. The events are the public ones, ready to be
-        passed on as the bytes that they are.
+        has been done that another worker couldn't do instead; except that `progress` events, where the request asks
+        for them, go before, all with the sequence number 0. The events are the public ones, ready to be passed on as
+        the bytes that they are. A model that isn't loaded is loaded first.
         """
 
     @abc.abstractmethod
@@ -223,7 +227,7 @@ class WorkerServiceServicer(metaclass=abc.ABCMeta):
         request: diplex.worker.v1.worker_pb2.LoadModelRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[diplex.worker.v1.worker_pb2.LoadModelResponse], collections.abc.AsyncIterator[diplex.worker.v1.worker_pb2.LoadModelResponse]]:
-        """Prepares and loads a model; the stream ends when it is ready."""
+        """Prepares and loads a model; the stream ends when it is ready. Cancelling it ends the progress, not the loading."""
 
     @abc.abstractmethod
     def UnloadModel(
@@ -231,7 +235,9 @@ class WorkerServiceServicer(metaclass=abc.ABCMeta):
         request: diplex.worker.v1.worker_pb2.UnloadModelRequest,
         context: _ServicerContext,
     ) -> typing.Union[diplex.worker.v1.worker_pb2.UnloadModelResponse, collections.abc.Awaitable[diplex.worker.v1.worker_pb2.UnloadModelResponse]]:
-        """Stops a model's engine process; running requests on it end in UNAVAILABLE."""
+        """Stops a model's engine process, or its being loaded, and returns once the memory is free; running requests on it
+        end in UNAVAILABLE.
+        """
 
     @abc.abstractmethod
     def CountTokens(

@@ -162,10 +162,23 @@ def test_models_as_a_table_and_as_json(diplex):
     row = next(line for line in table.stdout.splitlines() if line.startswith("Fake-1M"))
     for part in ("(default)", "onnx", "int8", "ready", "3/8 +1", "2048", "0.0061", "abababababab"):
         assert part in row
+    assert "232/4059" in row
     assert table.stderr == "Broken-7B on onnx-1a2b: no memory\n"
     document = json.loads(diplex("models", "--json").stdout)
     assert document["default_model"] == "Fake-1M"
     assert document["models"][0]["deployments"][0]["certificate"]["tokens"] == 2048
+
+
+def test_load_and_unload(diplex):
+    done = diplex("load", "Fake-1M")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[:2] == ["convert a tensor", "load an artefact"]
+    assert "Fake-1M/int8 is ready on onnx-1a2b: 232 MiB, at most 4059" in done.stderr
+    refused = diplex("load", "Big-70B")
+    assert (refused.returncode, refused.stdout) == (ExitCode.FAILED, "")
+    assert "there is no room" in refused.stderr
+    assert diplex("unload", "Fake-1M").stderr == "Fake-1M is unloaded\n"
+    assert diplex("unload", "Big-70B").returncode == ExitCode.REQUEST
 
 
 def test_health(diplex):
@@ -179,7 +192,7 @@ def test_health(diplex):
 
 
 def test_help_teaches_by_example(diplex):
-    for command in ("up", "generate", "chat", "models", "health", "pull", "verify"):
+    for command in ("up", "generate", "chat", "models", "load", "unload", "health", "pull", "verify"):
         assert f"Example: diplex {command}" in diplex(command, "--help").stdout
     assert diplex("--version").stdout.startswith("diplex ")
 

@@ -265,3 +265,29 @@ class TestCanAnswer:
     )
     def test_needs_a_ready_model_on_a_worker_that_takes_requests(self, workers, expected):
         assert fleet(*workers).can_answer is expected
+
+
+class TestUnloaded:
+    FP32 = replace(TINY, precision=Precision.FP32)
+
+    def test_what_is_loaded_goes_before_what_would_have_to_be(self):
+        waiting = replace(TINY, state=State.UNLOADED)
+        other = worker("other", waiting, self.FP32)
+        assert order(Wanted("tiny"), worker("unloaded", waiting), other) == ["other", "unloaded"]
+
+    def test_no_profile_is_loaded_beside_one_that_is_there(self):
+        found = router.plan(
+            Wanted("tiny"), fleet(worker("w", TINY, replace(self.FP32, state=State.UNLOADED)))
+        )
+        assert [candidate.obstacle for candidate in found.candidates] == [None, Obstacle.PROFILE]
+
+    def test_of_unloaded_profiles_only_the_default_is_loaded(self):
+        both = [replace(TINY, state=State.UNLOADED), replace(self.FP32, state=State.UNLOADED)]
+        found = router.plan(Wanted("tiny"), fleet(worker("w", *both)))
+        assert [candidate.deployment.precision for candidate in found.servable] == [Precision.INT8]
+
+    def test_a_profile_that_is_named_is_loaded(self):
+        there = worker("w", TINY, replace(self.FP32, state=State.UNLOADED))
+        found = router.plan(Wanted("tiny", precision=Precision.FP32), fleet(there))
+        assert [candidate.deployment.precision for candidate in found.servable] == [Precision.FP32]
+        assert order(Wanted("tiny/fp32"), there) == ["w"]

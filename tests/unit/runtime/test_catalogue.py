@@ -16,8 +16,10 @@ from workers.runtime.catalogue import (
     HubSource,
     IndexSource,
     PartsSource,
+    ServingWishes,
     overlay_paths,
 )
+from workers.runtime.catalogue.watch import CatalogueFiles
 
 VALID = """
 [[model]]
@@ -286,3 +288,38 @@ class TestBrokenFiles:
     def test_no_file(self, tmp_path):
         with pytest.raises(InvalidCatalogue, match=r"nowhere\.toml: can't be read: No such file"):
             Catalogue.load((tmp_path / "nowhere.toml",))
+
+
+def test_how_a_model_is_served(tmp_path):
+    file = tmp_path / "models.toml"
+    file.write_text(
+        VALID.replace(
+            "[model.onnx]\n", "[model.serving]\npinned = true\nkeep_alive = 60\nthreads = 2\n[model.onnx]\n"
+        )
+    )
+    serving = Catalogue.load([file]).find("tiny").entry.serving
+    assert (serving.pinned, serving.keep_alive, serving.threads) == (True, 60, 2)
+    file.write_text(VALID)
+    assert Catalogue.load([file]).find("tiny").entry.serving == ServingWishes()
+    file.write_text(VALID.replace("[model.onnx]\n", "[model.serving]\nthreads = 0\n[model.onnx]\n"))
+    with pytest.raises(InvalidCatalogue, match="threads"):
+        Catalogue.load([file])
+
+
+def test_files_are_read_again_when_they_have_changed(tmp_path):
+    file = tmp_path / "models.toml"
+    file.write_text(VALID)
+    files = CatalogueFiles([file])
+    assert files.load().find("tiny")
+    assert files.changed() is None
+    file.write_text("[[model]]\nname = 7\n")
+    with pytest.raises(InvalidCatalogue):
+        files.changed()
+    assert files.changed() is None  # told once
+    file.unlink()
+    with pytest.raises(InvalidCatalogue, match="can't be read"):
+        files.changed()
+    file.write_text(VALID.replace("Tiny", "Small"))
+    changed = files.changed()
+    assert changed is not None
+    assert changed.find("small")

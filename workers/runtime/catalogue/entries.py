@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -33,6 +33,18 @@ class SamplingDefaults:
     """From 0 to 1."""
     repetition_penalty: float | None = None
     """Over 0; 1 changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServingWishes:
+    """How a model is to be served, where that differs from what holds for all."""
+
+    pinned: bool = False
+    """Once loaded it stays: it is unloaded neither for another model nor after a time."""
+    keep_alive: float | None = None
+    """Seconds without requests after which it is unloaded; ``None`` for what the worker does."""
+    threads: int | None = None
+    """Threads that compute; ``None`` for what the worker does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +212,8 @@ class ModelEntry:
     """The catalogue file that holds this entry."""
     terms: Terms | None = None
     """What must be agreed to before the first download; ``None`` if nothing."""
+    serving: ServingWishes = field(default_factory=ServingWishes)
+    """How it is to be served."""
 
     def backend(self, name: str) -> BackendEntry:
         """What that backend needs.

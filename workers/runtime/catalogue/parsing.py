@@ -19,6 +19,7 @@ from workers.runtime.catalogue.entries import (
     PartsSource,
     Profile,
     SamplingDefaults,
+    ServingWishes,
     Source,
     SourceArtefact,
     Terms,
@@ -77,6 +78,7 @@ def _entry(table: Table, number: int) -> ModelEntry:
         backends=_backends(table, number),
         origin=table.file,
         terms=_terms(table.table("terms")),
+        serving=_serving(table.table("serving")),
     )
     table.close()
     return entry
@@ -122,6 +124,18 @@ def _terms(table: Table | None) -> Terms | None:
         raise table.error("file", f"can't be read: {error}") from error
     table.close()
     return Terms(name, title, url, text)
+
+
+def _serving(table: Table | None) -> ServingWishes:
+    if table is None:
+        return ServingWishes()
+    serving = ServingWishes(
+        pinned=table.flag("pinned"),
+        keep_alive=table.number("keep_alive", lambda value: value >= 0, "a number of at least 0"),
+        threads=table.integer("threads"),
+    )
+    table.close()
+    return serving
 
 
 def _backends(table: Table, number: int) -> tuple[BackendEntry, ...]:

@@ -45,9 +45,8 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def main(load_backend: BackendFactory) -> None:
     """Runs an engine over the socket whose descriptor is the first argument; returns when it closes."""
-    _die_with_parent()
-    # A Ctrl-C in the terminal reaches the whole group; the supervisor decides when an engine ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
+    ignore_interrupts()
     connection = Connection(socket.socket(fileno=int(sys.argv[1])))
     config = connection.receive()
     if not isinstance(config, EngineConfig):
@@ -127,7 +126,12 @@ def _explained(error: Exception) -> DiplexError:
     return InternalError(f"the engine could not load the model: {type(error).__name__}: {error}")
 
 
-def _die_with_parent() -> None:
+def ignore_interrupts() -> None:
+    """Leaves it to the supervisor when the process ends: a Ctrl-C in the terminal reaches the whole group."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def die_with_parent() -> None:
     """Asks the kernel (Linux) for SIGKILL when the supervisor dies, however it dies: prctl(2).
 
     A supervisor that is dead already has closed its end of the socket, which ends the process too.

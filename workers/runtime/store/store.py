@@ -46,6 +46,8 @@ class Store:
 
     def __init__(self, home: Path, accepted: Collection[str] = ()) -> None:
         self.home = home
+        self.accepted = frozenset(accepted)
+        """Names of terms that this process agrees to."""
         self._home = Home(home)
         self._blobs = Blobs(self._home)
         self._agreements = Agreements(self._home, accepted)

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from diplex.errors import Draining, InvalidRequest, ModelNotFound
+import structlog
+
+from diplex.errors import DiplexError, Draining, ModelNotFound, ResourceExhausted, Unavailable
 from workers.runtime.catalogue import Catalogue, ModelEntry
 from workers.runtime.engine.messages import EngineConfig
+from workers.runtime.supervisor.admission import Admission, own_bytes
+from workers.runtime.supervisor.artefacts import Artefacts
 from workers.runtime.supervisor.beat import DEFAULT_MESSAGES_PER_SECOND, Beat
 from workers.runtime.supervisor.changes import Changes
-from workers.runtime.supervisor.model import Prepare, ServedModel, State
+from workers.runtime.supervisor.model import ServedModel, State
+from workers.runtime.supervisor.names import Names
+from workers.runtime.supervisor.residency import expired, next_expiry
+from workers.runtime.supervisor.surroundings import Surroundings
+from workers.runtime.supervisor.tenancy import Tenancy
+from workers.runtime.supervisor.terms import ServingConfig, terms_of
+from workers.runtime.supervisor.unloaded import Shelf, UnloadedModel
+
+_RETRY_SECONDS: Final = 10.0
+"""How long a model that could not be loaded for a lasting reason isn't tried again."""
+
+_LOG: Final = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +43,31 @@ class SupervisorConfig:
     """How engines run; the folder is each model's own."""
     messages_per_second: float = DEFAULT_MESSAGES_PER_SECOND
     """About how many messages all streams together send when there are many: see :class:`Beat`."""
+    serving: ServingConfig = field(default_factory=ServingConfig)
+    """How memory is shared, and which models stay."""
 
 
 class Supervisor:
     """Loads, finds and unloads models. Used in one event loop."""
 
-    def __init__(self, config: SupervisorConfig, catalogue: Catalogue, prepare: Prepare) -> None:
+    def __init__(self, config: SupervisorConfig, catalogue: Catalogue, artefacts: Artefacts) -> None:
         self.changes = Changes()
         """Notified whenever the state of a model changes."""
         self.draining = False
         """Set once no new requests are taken."""
         self._config = config
-        self._beat = Beat(config.messages_per_second)
-        self._catalogue = catalogue
-        self._prepare = prepare
+        self._names = Names(catalogue, config.backend)
         self._models: dict[tuple[str, str], ServedModel] = {}  # (canonical name, profile) -> model
+        self._leaving: set[ServedModel] = set()  # being unloaded; their memory is not free yet
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refusals: dict[tuple[str, str], tuple[float, DiplexError]] = {}  # key -> when and why it failed
+        self._answered = False  # whether a model has ever been ready
+        self._share = config.serving.share(own_bytes())
+        self._shelf = Shelf(artefacts, config.engine, self._share)
+        admission = Admission(config.serving.memory_budget, self._tenants, self._evict, self.changes)
+        self._shared = Surroundings(
+            artefacts, config.command, Beat(config.messages_per_second), self.changes, admission
+        )
 
     @property
     def backend(self) -> str:
@@ -48,9 +75,31 @@ class Supervisor:
         return self._config.backend
 
     @property
+    def memory_budget(self) -> int | None:
+        """Bytes that all processes may take together; ``None`` for no limit."""
+        return self._config.serving.memory_budget
+
+    @property
     def models(self) -> Sequence[ServedModel]:
         """Every model that is loaded or being loaded."""
         return tuple(self._models.values())
+
+    @property
+    def offered(self) -> Sequence[ServedModel | UnloadedModel]:
+        """Every model that requests may name; of one model's profiles the default first."""
+        if not self._config.serving.on_demand:
+            return self.models
+        known = self._names.known
+        keys = {(entry.name, profile) for entry, profile in known}
+        others = [model for key, model in self._models.items() if key not in keys]
+        return [*(self._offer(entry, profile) for entry, profile in known), *others]
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request can be answered, by a model that is loaded or by loading one."""
+        loaded = any(model.state is State.READY for model in self._models.values())
+        self._answered = self._answered or loaded
+        return not self.draining and (loaded or (self._answered and self._config.serving.on_demand))
 
     def load(self, name: str, profile: str | None = None) -> ServedModel:
         """The model of that name, which begins to load if it wasn't, or had failed to; doesn't wait for it.
@@ -61,49 +110,64 @@ class Supervisor:
             UnsupportedModel: The catalogue has it for other backends only.
         """
         self._refuse_while_draining()
-        entry, wanted = self._resolve(name, profile)
-        key = (entry.name, wanted or self._default(entry))
-        model = self._models.get(key)
-        if model is None or model.state is State.FAILED:
-            model = self._models[key] = ServedModel(
-                entry,
-                key[1],
-                prepare=self._prepare,
-                command=self._config.command,
-                config=self._config.engine,
-                beat=self._beat,
-                changes=self.changes,
-            )
-            self.changes.notify()
-        return model
+        entry, wanted = self._names.resolve(name, profile)
+        return self._load(entry, wanted or self._names.default(entry), lasting=True)
 
-    def find(self, name: str, profile: str | None = None) -> ServedModel:
-        """The loaded, or loading, model of that name; when no profile is named the default, else any.
+    def serving(self, name: str, profile: str | None = None) -> ServedModel:
+        """The model for a request: the loaded, or loading, one of that name; else it begins to load.
+
+        When no profile is named the default one if it is loaded, else any that is, else the default.
+
+        Raises:
+            ModelNotFound: The catalogue doesn't have it; or it isn't loaded and isn't to be for a request.
+            Draining: The worker takes no new requests.
+            DiplexError: It could not be loaded a moment ago.
+        """
+        self._refuse_while_draining()
+        entry, wanted = self._names.resolve(name, profile)
+        model = self._loaded(entry, wanted)
+        if model is not None and (model.state is not State.FAILED or model.tenancy.terms.lasting):
+            return model
+        if not self._config.serving.on_demand:
+            named = f"{entry.name}/{wanted}" if wanted else entry.name
+            raise ModelNotFound(f"{named} is not loaded on this worker", metadata={"model": name})
+        key = (entry.name, wanted or self._names.default(entry))
+        self._refuse_what_just_failed(key)
+        return self._load(entry, key[1], lasting=False)
+
+    async def unload(self, name: str, profile: str | None = None) -> None:
+        """Stops a model's engine process, or its being loaded; returns once the memory is free.
 
         Raises:
             ModelNotFound: It isn't loaded here.
-            Draining: The worker takes no new requests.
         """
-        self._refuse_while_draining()
-        entry, wanted = self._resolve(name, profile)
-        model = self._models.get((entry.name, wanted or self._default(entry)))
-        if model is None and wanted is None:
-            model = next((model for model in self._models.values() if model.entry is entry), None)
+        entry, wanted = self._names.resolve(name, profile)
+        model = self._loaded(entry, wanted)
         if model is None:
             named = f"{entry.name}/{wanted}" if wanted else entry.name
             raise ModelNotFound(f"{named} is not loaded on this worker", metadata={"model": name})
-        return model
+        await self._drop(model)
 
-    async def unload(self, name: str, profile: str | None = None) -> None:
-        """Stops a model's engine process.
-
-        Raises:
-            ModelNotFound: It isn't loaded here.
-        """
-        model = self.find(name, profile)
-        del self._models[model.entry.name, model.profile]
+    def replace_catalogue(self, catalogue: Catalogue) -> None:
+        """Takes another catalogue. Models whose entry has changed go once they are idle."""
+        self._names = Names(catalogue, self.backend)
+        self._shelf.clear()
+        self._refusals.clear()
         self.changes.notify()
-        await model.unload()
+
+    async def unload_what_is_over(self) -> None:
+        """Unloads idle models whose time is over, or whose entry has changed; never ends."""
+        now = asyncio.get_running_loop().time
+        while True:
+            seen = self.changes.count
+            residents = [model.tenancy.resident for model in self._models.values() if model.tenancy.reserved]
+            over = {*expired(residents, now()), *self._outdated()}
+            for model in [each for each in self.models if each.name in over]:
+                await self._let_go(model)
+            soonest = next_expiry(residents)
+            changed = asyncio.ensure_future(self.changes.after(seen))
+            await asyncio.wait((changed,), timeout=None if soonest is None else max(soonest - now(), 0.0))
+            changed.cancel()
 
     async def drain(self) -> None:
         """Takes no new requests from now on; running ones go on."""
@@ -112,19 +176,106 @@ class Supervisor:
 
     async def close(self) -> None:
         """Stops every engine."""
-        await asyncio.gather(*(model.unload() for model in self._models.values()))
+        await asyncio.gather(*(model.unload() for model in (*self._models.values(), *self._leaving)))
+        await asyncio.gather(*self._tasks)
 
-    def _resolve(self, name: str, profile: str | None) -> tuple[ModelEntry, str | None]:
-        """The entry, and the profile that was asked for beside the name or in it."""
-        match = self._catalogue.find(name)
-        wanted = profile or match.profile
-        if profile and match.profile and profile.lower() != match.profile.lower():
-            raise InvalidRequest.of_field("precision", f"is {profile}; the name says {match.profile}")
-        known = match.entry.backend(self.backend).profile(wanted)
-        return match.entry, known.name if wanted else None
+    # ------------------------------------------------------------------------------------ inside
 
-    def _default(self, entry: ModelEntry) -> str:
-        return entry.backend(self.backend).default_profile
+    def _load(self, entry: ModelEntry, profile: str, *, lasting: bool) -> ServedModel:
+        key = (entry.name, profile)
+        model = self._models.get(key)
+        if model is None or model.state is State.FAILED:
+            terms = terms_of(entry, profile, self._config.serving, self._config.engine, self._share)
+            model = self._models[key] = ServedModel(
+                entry, profile, replace(terms, lasting=lasting), self._shared, self._give_up
+            )
+            self.changes.notify()
+        elif lasting:
+            model.tenancy.keep()
+        return model
+
+    def _loaded(self, entry: ModelEntry, wanted: str | None) -> ServedModel | None:
+        model = self._models.get((entry.name, wanted or self._names.default(entry)))
+        if model is None and wanted is None:
+            model = next((each for (name, _), each in self._models.items() if name == entry.name), None)
+        return model
+
+    def _offer(self, entry: ModelEntry, profile: str) -> ServedModel | UnloadedModel:
+        key = (entry.name, profile)
+        model = self._models.get(key)
+        if model is not None:
+            return model
+        _, failure = self._refusals.get(key, (0.0, None))
+        return self._shelf.look(entry, profile, failure)
+
+    def _outdated(self) -> list[str]:
+        """Idle models that the catalogue now describes differently, or no longer."""
+        return [
+            model.name
+            for model in self._models.values()
+            if not model.tenancy.busy and not self._names.is_current(model.entry)
+        ]
+
+    async def _let_go(self, model: ServedModel) -> None:
+        """Unloads a model whose time is over; one that stays is loaded again as the catalogue has it now."""
+        outdated = model.name in self._outdated()
+        _LOG.info("model unloaded", model=model.name, why="its entry changed" if outdated else "not used")
+        await self._drop(model)
+        if outdated and (model.tenancy.terms.pinned or model.state is State.FAILED):
+            with suppress(DiplexError):  # the catalogue doesn't have it any longer
+                self.load(model.entry.name, model.profile)
+
+    def _tenants(self) -> Sequence[Tenancy]:
+        return [model.tenancy for model in (*self._models.values(), *self._leaving)]
+
+    async def _evict(self, tenancy: Tenancy) -> None:
+        """Unloads a model for another one; nothing if it is on its way out already."""
+        for model in self.models:
+            if model.tenancy is tenancy:
+                size = tenancy.reserved
+                _LOG.info("model unloaded", model=model.name, why="its memory is needed", bytes=size)
+                await self._drop(model)
+
+    async def _drop(self, model: ServedModel) -> None:
+        """Unloads a model to the end, also when whoever wants that is gone meanwhile."""
+        await asyncio.shield(self._begin_drop(model))
+
+    def _begin_drop(self, model: ServedModel) -> asyncio.Task[None]:
+        key = (model.entry.name, model.profile)
+        if self._models.get(key) is model:
+            del self._models[key]
+        self._leaving.add(model)
+        model.tenancy.leaving = True
+        self._shelf.forget(*key)
+        self.changes.notify()
+        task = asyncio.create_task(self._dropped(model), name=f"unload {model.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _dropped(self, model: ServedModel) -> None:
+        try:
+            await model.unload()
+        finally:
+            self._leaving.discard(model)
+            self.changes.notify()
+
+    def _give_up(self, model: ServedModel) -> None:
+        key = (model.entry.name, model.profile)
+        if self._models.get(key) is not model:
+            return
+        if model.failure is not None:
+            self._refusals[key] = (asyncio.get_running_loop().time(), model.failure)
+        self._begin_drop(model)
+
+    def _refuse_what_just_failed(self, key: tuple[str, str]) -> None:
+        """What failed for want of room or of a connection may work now; what can't be converted won't."""
+        when, failure = self._refusals.pop(key, (0.0, None))
+        if failure is None or isinstance(failure, ResourceExhausted | Unavailable):
+            return
+        if asyncio.get_running_loop().time() < when + _RETRY_SECONDS:
+            self._refusals[key] = (when, failure)
+            raise Unavailable(f"{key[0]} can't answer: {failure.message}") from failure
 
     def _refuse_while_draining(self) -> None:
         if self.draining:

@@ -1,0 +1,101 @@
+"""Models that are loaded and unloaded through the gateway, by operators. No transport of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import grpc
+
+from diplex import validation
+from diplex.errors import ModelNotFound
+from diplex.v1 import models_pb2
+from diplex.worker.v1 import worker_pb2
+from gateway import router
+from gateway.attempt import Caller, error_of
+from gateway.conversion import deployment_wanted_by, precision_number
+from gateway.facts import State
+from gateway.fleet import Fleet
+from gateway.router import Candidate, Obstacle
+
+
+class Models:
+    """Loads models on workers of a fleet, and unloads them.
+
+    Args:
+        fleet: The workers; opened and closed by the caller.
+        default_model: Meant by requests that name none; empty for the only one there is.
+    """
+
+    def __init__(self, fleet: Fleet, default_model: str = "") -> None:
+        self._fleet = fleet
+        self._default_model = default_model
+
+    async def load(
+        self, request: models_pb2.LoadModelRequest, caller: Caller
+    ) -> AsyncGenerator[models_pb2.LoadModelResponse]:
+        """Loads a model on the worker that a request for it would go to; progress, then the model.
+
+        Raises:
+            DiplexError: See ``diplex.errors``; the worker's own if it can't load the model.
+        """
+        validation.check_load_or_unload(request)
+        wanted = deployment_wanted_by(request)
+        plan = router.plan(wanted, self._fleet.snapshot, self._default_model)
+        # What has failed is tried again, since somebody asks for just that.
+        able = [it for it in plan.candidates if it.obstacle in (None, Obstacle.FAILED)]
+        if not able:
+            raise router.refusal(plan)
+        candidate = able[0]
+        message = worker_pb2.LoadModelRequest(
+            model=candidate.deployment.model, precision=precision_number(candidate.deployment.precision)
+        )
+        call = self._fleet.stub(candidate.worker).LoadModel(
+            message, timeout=caller.remaining(), metadata=caller.metadata
+        )
+        try:
+            async for event in call:
+                if event.HasField("progress"):
+                    yield models_pb2.LoadModelResponse(progress=event.progress)
+                else:
+                    yield models_pb2.LoadModelResponse(model=event.model)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error, candidate.worker) from error
+        finally:
+            call.cancel()
+
+    async def unload(
+        self, request: models_pb2.UnloadModelRequest, caller: Caller
+    ) -> models_pb2.UnloadModelResponse:
+        """Unloads a model on every worker that has it; returns once the memory is free.
+
+        Raises:
+            ModelNotFound: Nobody has it loaded.
+            DiplexError: What the first worker failed with.
+        """
+        validation.check_load_or_unload(request)
+        wanted = deployment_wanted_by(request)
+        plan = router.plan(wanted, self._fleet.snapshot, self._default_model)
+        holders = [
+            it
+            for it in plan.candidates
+            if it.deployment.state is not State.UNLOADED
+            and it.worker.connected
+            and it.obstacle not in (Obstacle.BACKEND, Obstacle.PRECISION)
+        ]
+        if not holders:
+            raise ModelNotFound(
+                f"{plan.wanted.model} is not loaded on any worker", metadata={"model": plan.wanted.model}
+            )
+        await asyncio.gather(*(self._unload(holder, caller) for holder in holders))
+        return models_pb2.UnloadModelResponse()
+
+    async def _unload(self, holder: Candidate, caller: Caller) -> None:
+        message = worker_pb2.UnloadModelRequest(
+            model=holder.deployment.model, precision=precision_number(holder.deployment.precision)
+        )
+        unload = self._fleet.stub(holder.worker).UnloadModel
+        try:
+            await unload(message, timeout=caller.remaining(), metadata=caller.metadata)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error, holder.worker) from error

@@ -1,0 +1,88 @@
+"""How much memory an engine of this backend takes, told from the files that it will open.
+
+Figures of ONNX Runtime 1.30 to 1.32 and CPython 3.11 to 3.13 on Linux; ``docs/memory.md`` compares
+predictions with what was measured. A model that has been loaded once is predicted by its own measurement.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from workers.runtime.artefact import (
+    MODEL_FILE,
+    PACKED_STAGE,
+    STAGE_FILES,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    ModelDescription,
+)
+from workers.runtime.catalogue import SourceArtefact
+from workers.runtime.engine.messages import EngineConfig
+from workers.runtime.supervisor.footprint import MEBIBYTE, Needs
+
+_PROCESS: Final = 64 * MEBIBYTE
+"""An engine process with its libraries and no model."""
+_TOKENIZER: Final = 23
+"""Bytes of memory for each of ``tokenizer.json``."""
+_SESSION: Final = 5 * MEBIBYTE
+"""Sessions, arenas and bindings, whatever the weights."""
+_FLOAT: Final = 4
+_HEAD: Final = b"lm_head"
+"""In the graph if the head has a matrix of its own."""
+
+_CONVERTER: Final = 110 * MEBIBYTE
+"""A converting process with its libraries and no model."""
+_CONVERTING: Final = {"int8": 13, "fp32": 5}
+"""Bytes for each byte of the source artefact while it is converted: the whole model in float32 and what the
+rotation needs beside, or a few matrices of it."""
+
+
+def predict(folder: Path, description: ModelDescription, config: EngineConfig) -> Needs:
+    """What an engine will take.
+
+    The weights are copied as they are laid out for the processor. The embedding is read from the mapped file,
+    row by row, so it hardly counts; unless the head uses it too, which copies it and touches all of it, and
+    once more in a stage that lays its weights out.
+
+    Args:
+        folder: The prepared artefact.
+        description: The model.
+        config: Slots, lengths and chunks.
+    """
+    weights = _size(folder / WEIGHTS_FILE)
+    embedding = description.vocab_size * description.hidden_size
+    element = _FLOAT if description.precision == "fp32" else 1
+    if _HEAD in (folder / MODEL_FILE).read_bytes():
+        mapped = -element * embedding
+    else:
+        copies = len(list(folder.glob(f"*{PACKED_STAGE}")))
+        mapped = element * embedding * (1 + copies)
+    logits = config.slots * description.vocab_size * _FLOAT
+    loaded = _PROCESS + _TOKENIZER * _size(folder / TOKENIZER_FILE) + _SESSION + logits
+    return Needs(loaded + max(weights + mapped, 0), _working(folder, weights, description, config))
+
+
+def converting(source: SourceArtefact, profile: str) -> int:
+    """Bytes that making an artefact takes; what the catalogue doesn't know the size of counts as small."""
+    return _CONVERTER + _CONVERTING.get(profile, max(_CONVERTING.values())) * (source.size or 0)
+
+
+def _working(folder: Path, weights: int, description: ModelDescription, config: EngineConfig) -> int:
+    """Attention scores of the longest chunk, and the weights that the stages map again.
+
+    Every session keeps the largest block that it ever needed until memory is trimmed: the whole graph's one
+    and that of each stage.
+    """
+    length = min(config.max_length or description.context_length, description.context_length)
+    chunk = min(max(config.prefill_chunk, config.shared_prefill_chunk), length)
+    heads = max(description.hidden_size // description.head_dim, description.kv_heads)
+    stages = len(list(folder.glob(STAGE_FILES)))
+    return (1 + stages) * chunk * length * heads * _FLOAT + (weights if stages else 0)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
