@@ -12,7 +12,8 @@ GGUF file, dequantises it and runs it in float32 with eager attention.
 
 Figures seen for SmolLM2-135M-Instruct Q4_1 (sha256 b179c952…8110db53) with torch 2.13.0 on the CPU and
 transformers 5.23.0: 2,333 tokens, largest logit difference 4.6e-4 (of logits up to 44.8), KL 5.8e-11 nats,
-perplexity 14.984635 against 14.984637, top-1 agreement 1.
+perplexity 14.984635 against 14.984637, top-1 agreement 1. For Gemma-3-270M Q4_K_M (sha256 a5fd3b62…087a6818) with
+transformers 5.24.0: 2,277 tokens, 9.2e-3 (of 61.4), KL 1.7e-10, 15.083332 against 15.083328, 1.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ Floats = npt.NDArray[np.float32]
 
 CHUNK = 256
 """Rows of logits compared at once."""
-LARGEST_DIFFERENCE = 5e-3
-"""Most that any two logits may differ by; logits are of the order of 10."""
+LARGEST_DIFFERENCE = 3e-4
+"""Most that any two logits may differ by, as a part of the largest logit."""
 LARGEST_KL = 1e-7
 """Mean KL(transformers || reference) allowed, in nats."""
 
@@ -60,7 +61,7 @@ def main() -> int:
     print(f"KL(transformers||reference) {certificate.kl:.2e} nats")
     print(f"perplexity                  {certificate.reference_perplexity:.6f}  {certificate.perplexity:.6f}")
     print(f"top-1 agreement             {certificate.top1_agreement:.4f}")
-    return int(largest[0] > LARGEST_DIFFERENCE or certificate.kl > LARGEST_KL)
+    return int(largest[0] > LARGEST_DIFFERENCE * np.abs(expected).max() or certificate.kl > LARGEST_KL)
 
 
 def beginning(path: Path) -> list[int]:
