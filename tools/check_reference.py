@@ -12,8 +12,9 @@ GGUF file, dequantises it and runs it in float32 with eager attention.
 
 Figures seen for SmolLM2-135M-Instruct Q4_1 (sha256 b179c952…8110db53) with torch 2.13.0 on the CPU and
 transformers 5.23.0: 2,333 tokens, largest logit difference 4.6e-4 (of logits up to 44.8), KL 5.8e-11 nats,
-perplexity 14.984635 against 14.984637, top-1 agreement 1. For Gemma-3-270M Q4_K_M (sha256 a5fd3b62…087a6818) with
-transformers 5.24.0: 2,277 tokens, 9.2e-3 (of 61.4), KL 1.7e-10, 15.083332 against 15.083328, 1.
+perplexity 14.984635 against 14.984637, top-1 agreement 1. For Gemma-3-270M Q4_K_M (sha256
+a5fd3b62…087a6818) with transformers 5.24.0: 2,277 tokens, 9.2e-3 (of 61.4), KL 1.7e-10 nats, 15.083332
+against 15.083328, 1.
 """
 
 from __future__ import annotations
