@@ -322,12 +322,24 @@ def health(
 
 
 @app.command()
-def pull(name: ModelName) -> None:
+def pull(
+    *,
+    name: ModelName,
+    accept_licence: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept-licence", metavar="NAME", help="Agree to a model's terms without being asked, as gemma."
+        ),
+    ] = None,
+) -> None:
     """Download a model and convert it, as far as that isn't done yet.
+
+    Where a model has terms that must be agreed to, they are shown and asked for before the first download. In
+    a container, name them: --accept-licence gemma, or DIPLEX_ACCEPT_LICENCE=gemma.
 
     Example: diplex pull SmolLM2-135M-Instruct
     """
-    _run_worker("pull", name)
+    _run_worker("pull", name, *(f"--accept-licence={each}" for each in accept_licence or ()))
 
 
 @app.command()

@@ -142,9 +142,7 @@ class ModelText:
                 functions = self.tokenizer.control.break_in_all(as_functions(tools)) if tools else None
                 return tuple(self.tokenizer.encode(self._template.render(trusted, tools=functions)))
             case Prompt(text):
-                bos = self.description.bos_token_id
-                opening = (bos,) if self.description.add_bos and bos is not None else ()
-                return (*opening, *self.tokenizer.encode(text))
+                return (*self.description.begin, *self.tokenizer.encode(text))
             case TokenIds(ids):
                 self._check_vocabulary(ids)
                 return ids
