@@ -2,7 +2,7 @@
 
 Where what goes into the stream is normalised first, with weights (Gemma), no rotation passes through, and one
 scale for a whole row of activations would lose what isn't an outlier. ONNX Runtime's ``MatMulNBits`` has a
-scale for each block of 32 weights and of 32 activations. See docs/decisions/0023-blocks-without-rotation.md.
+scale for each block of 32 weights and of 32 activations. See docs/decisions/0014-blocks-without-rotation.md.
 """
 
 from __future__ import annotations
