@@ -21,7 +21,7 @@ from workers.runtime.catalogue import SourceArtefact
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.supervisor.footprint import MEBIBYTE, Needs
 
-_PROCESS: Final = 64 * MEBIBYTE
+_PROCESS: Final = 72 * MEBIBYTE
 """An engine process with its libraries and no model."""
 _TOKENIZER: Final = 23
 """Bytes of memory for each of ``tokenizer.json``."""
