@@ -154,8 +154,10 @@ async def worker(folder: Path, home: Path, catalogue: Path, *options: str) -> As
             yield Worker(process, channel)
     finally:
         if process.returncode is None:
+            children = psutil.Process(process.pid).children(recursive=True)
             process.kill()
             await process.wait()
+            await asyncio.to_thread(psutil.wait_procs, children, timeout=10)
 
 
 @contextmanager
