@@ -12,7 +12,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from workers.runtime.sampling import Sampler, SamplingParams, SamplingRow, TokenCounts
+from workers.runtime.sampling import (
+    LogitBias,
+    Sampler,
+    SamplingParams,
+    SamplingRow,
+    TokenCounts,
+    distributions,
+)
 
 CASES = {
     "greedy": SamplingParams(temperature=0),
@@ -31,22 +38,31 @@ CASES = {
         frequency_penalty=0.5,
     ),
     "greedy, penalties": SamplingParams(temperature=0, repetition_penalty=1.1),
+    "greedy, 100 biases": SamplingParams(temperature=0, logit_bias=tuple((7 * i, 1.0) for i in range(100))),
 }
+LOGPROBS = {"greedy, logprobs": 0, "greedy, 20 top_logprobs": 20}
 
 
-def measure(params: SamplingParams, rows: int, vocab: int, steps: int) -> tuple[float, float]:
+def measure(
+    params: SamplingParams, rows: int, vocab: int, steps: int, top: int | None = None
+) -> tuple[float, float]:
     """Median and fastest milliseconds of a step, on logits shaped roughly like a language model's."""
     generator = np.random.default_rng(1)
     logits = np.float32(2.5) * generator.standard_normal((rows, vocab), dtype=np.float32)
     logits[:, :200] += np.linspace(9, 0, 200, dtype=np.float32)
     prompt = generator.integers(0, vocab, 1000)
     counts = TokenCounts(prompt, vocab)
-    batch = [SamplingRow(replace(params, seed=i), position=0, tokens=counts) for i in range(rows)]
+    bias = LogitBias(dict(params.logit_bias)) if params.logit_bias else None
+    batch = [SamplingRow(replace(params, seed=i), position=0, tokens=counts, bias=bias) for i in range(rows)]
+    wanted = {} if top is None else dict.fromkeys(range(rows), top)
     sampler, times = Sampler(), []
     for _ in range(steps):
         scratch = logits.copy()
         start = time.perf_counter()
-        sampler.sample(scratch, batch)
+        told = distributions(scratch, wanted, ())
+        tokens = sampler.sample(scratch, batch)
+        for row, distribution in told.items():
+            distribution.of(int(tokens[row]))
         times.append(1e3 * (time.perf_counter() - start))
     return statistics.median(times), min(times)
 
@@ -60,8 +76,10 @@ def main() -> None:
     sizes = (1, 8, 32)
     print(f"median (fastest) ms a step, vocabulary {arguments.vocab}")
     print(f"{'':26}" + "".join(f"{f'{rows} rows':>18}" for rows in sizes))
-    for name, params in CASES.items():
-        cells = (measure(params, rows, arguments.vocab, arguments.steps) for rows in sizes)
+    greedy = SamplingParams(temperature=0)
+    cases = {name: (params, None) for name, params in CASES.items()}
+    for name, (params, top) in (cases | {name: (greedy, top) for name, top in LOGPROBS.items()}).items():
+        cells = (measure(params, rows, arguments.vocab, arguments.steps, top) for rows in sizes)
         print(f"{name:26}" + "".join(f"{median:9.3f} ({fastest:.3f})" for median, fastest in cells))
 
 

@@ -9,6 +9,7 @@ One tree, free of transport codes; ``diplex.status`` holds the one table between
     │   └── MalformedMessage      bytes that are no protobuf message of the expected type
     ├── ModelNotFound             nobody serves or knows that model
     ├── UnsupportedModel          the model is known, but can't be converted or served here
+    │   └── LicenceNotAccepted    nobody has agreed to the model's terms on this machine
     ├── ResourceExhausted
     │   ├── QueueFull             the waiting queue is at its limit
     │   ├── MessageTooLarge       the request is over the policy limit
@@ -113,6 +114,12 @@ class UnsupportedModel(DiplexError):
     """The model can't be converted or served by this backend."""
 
     reason = "UNSUPPORTED_MODEL"
+
+
+class LicenceNotAccepted(UnsupportedModel):
+    """The model may be downloaded once its terms have been agreed to."""
+
+    reason = "LICENCE_NOT_ACCEPTED"
 
 
 class ResourceExhausted(DiplexError):

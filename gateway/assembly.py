@@ -21,6 +21,8 @@ class Assembly:
                 self._texts[choice.index].append(event.delta.text)
                 choice.token_ids.extend(event.delta.token_ids)
                 choice.logprobs.extend(event.delta.logprobs)
+                for call in event.delta.tool_calls:
+                    _add_to_call(choice, call)
             case "finished":
                 choice = self._choice(event.finished.choice)
                 choice.finish_reason = event.finished.reason
@@ -44,3 +46,12 @@ class Assembly:
             self._choices[index] = pb.Choice(index=index)
             self._texts[index] = []
         return self._choices[index]
+
+
+def _add_to_call(choice: pb.Choice, delta: pb.ToolCallDelta) -> None:
+    while len(choice.tool_calls) <= delta.index:
+        choice.tool_calls.add()
+    call = choice.tool_calls[delta.index]
+    call.id += delta.id
+    call.name += delta.name
+    call.arguments += delta.arguments

@@ -15,7 +15,7 @@ from workers.runtime.engine.memory import engine_limits
 from workers.runtime.engine.messages import Cancel, EngineConfig, Refused, Stepped
 from workers.runtime.engine.plan import StepPlan
 from workers.runtime.engine.scheduler import Limits
-from workers.runtime.generation import Generation, Priority, Prompt, Stopping
+from workers.runtime.generation import Generation, Output, Priority, Prompt, Stopping
 from workers.runtime.sampling import SamplingParams
 
 TOKENIZER = byte_tokenizer()
@@ -53,7 +53,9 @@ def ids_of(text):
 
 
 def request(number, prompt="Hi", *, sampling=GREEDY, priority=Priority.NORMAL, arrived_at=0.0, **stopping):
-    generation = Generation(Prompt(prompt), sampling, Stopping(**stopping), priority)
+    told = {name: stopping.pop(name) for name in ("choices", "logprobs", "echo") if name in stopping}
+    output = Output(**told)
+    generation = Generation(Prompt(prompt), sampling, Stopping(**stopping), priority, output=output)
     return Encoded(number, generation, ids_of(prompt), arrived_at)
 
 
@@ -110,7 +112,7 @@ class Run:
             self.ended(message.id)
         if isinstance(message, Stepped):
             for piece in message.pieces:
-                if piece.finish is not None:
+                if piece.finish is not None and not self.engine._choices.get(piece.id):
                     self.ended(piece.id)
 
     def ended(self, number):
@@ -127,15 +129,17 @@ class Run:
     def kinds(self, number):
         return [type(message).__name__ for message in self.sent if getattr(message, "id", None) == number]
 
-    def pieces(self, number):
+    def pieces(self, number, choice=0):
         steps = [message for message in self.sent if isinstance(message, Stepped)]
-        return [piece for step in steps for piece in step.pieces if piece.id == number]
+        return [
+            piece for step in steps for piece in step.pieces if (piece.id, piece.choice) == (number, choice)
+        ]
 
-    def text_of(self, number):
-        return "".join(piece.text for piece in self.pieces(number))
+    def text_of(self, number, choice=0):
+        return "".join(piece.text for piece in self.pieces(number, choice))
 
-    def tokens(self, number):
-        return [token for piece in self.pieces(number) for token in piece.token_ids]
+    def tokens(self, number, choice=0):
+        return [token for piece in self.pieces(number, choice) for token in piece.token_ids]
 
     def finish(self, number):
         return self.pieces(number)[-1].finish

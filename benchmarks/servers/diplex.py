@@ -47,7 +47,7 @@ class Diplex:
         """See :class:`~benchmarks.servers.server.Server`."""
         request = pb.GenerateRequest(tokens=pb.TokenInput(ids=prompt))
         request.sampling.temperature = 0
-        request.stopping.max_tokens = tokens
+        request.stopping.max_tokens = request.stopping.min_tokens = tokens
         assert self._channel is not None  # noqa: S101  # started
         call = self._channel.unary_stream(_METHOD)(request.SerializeToString())
         parse = pb.GenerateStreamResponse.FromString

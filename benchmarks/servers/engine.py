@@ -42,7 +42,9 @@ class Engine:
         """See :class:`~benchmarks.servers.server.Server`."""
         assert self._process is not None  # noqa: S101  # started
         generation = Generation(
-            TokenIds(tuple(prompt)), SamplingParams(temperature=0), Stopping(max_tokens=tokens)
+            TokenIds(tuple(prompt)),
+            SamplingParams(temperature=0),
+            Stopping(max_tokens=tokens, min_tokens=tokens),
         )
         try:
             async with aclosing(self._process.generate(generation)) as events:

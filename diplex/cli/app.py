@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -159,6 +160,28 @@ def generate(
     stop: Annotated[
         list[str] | None, typer.Option(help="End at this text; may be repeated.", show_default=False)
     ] = None,
+    json_schema: Annotated[
+        Path | None,
+        typer.Option(
+            help="Hold the answer to the JSON Schema in this file.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    regex: Annotated[
+        str | None,
+        typer.Option(help="Hold the answer to what this matches as a whole.", show_default=False),
+    ] = None,
+    grammar: Annotated[
+        Path | None,
+        typer.Option(
+            help="Hold the answer to the Lark grammar in this file.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
     backend: Annotated[
         str | None, typer.Option(help="onnx or torch.", show_default="the gateway chooses")
     ] = None,
@@ -173,6 +196,8 @@ def generate(
     Example: diplex generate "What is the capital of France?" --temperature 0
 
     Example: cat notes.txt | diplex generate --system "Summarise." --json | jq .receipt.usage
+
+    Example: diplex generate "Is the sky blue?" --regex "(yes|no)"
     """
     from diplex.cli import generate as command
     from diplex.cli.terminal import reported
@@ -187,6 +212,9 @@ def generate(
         "seed": seed,
         "stop": stop,
         "backend": backend,
+        "json_schema": json_schema.read_text("utf-8") if json_schema else None,
+        "regex": regex,
+        "grammar": grammar.read_text("utf-8") if grammar else None,
     }
     with reported():
         command.run(command.Task(prompt, raw, options, address, timeout, as_json, receipt))
@@ -294,12 +322,24 @@ def health(
 
 
 @app.command()
-def pull(name: ModelName) -> None:
+def pull(
+    *,
+    name: ModelName,
+    accept_licence: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept-licence", metavar="NAME", help="Agree to a model's terms without being asked, as gemma."
+        ),
+    ] = None,
+) -> None:
     """Download a model and convert it, as far as that isn't done yet.
+
+    Where a model has terms that must be agreed to, they are shown and asked for before the first download. In
+    a container, name them: --accept-licence gemma, or DIPLEX_ACCEPT_LICENCE=gemma.
 
     Example: diplex pull SmolLM2-135M-Instruct
     """
-    _run_worker("pull", name)
+    _run_worker("pull", name, *(f"--accept-licence={each}" for each in accept_licence or ()))
 
 
 @app.command()

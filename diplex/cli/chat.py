@@ -95,12 +95,16 @@ class Chat:
     def _answer(self, text: str) -> None:
         turn = [*self.history, Message(Role.USER, text)]
         pace = Pace()
-        with self.client.stream(turn, timeout=self.timeout, **self.options) as stream:
+        # A long conversation goes on without its beginning; --max-tokens is kept free for the answer.
+        options: GenerateOptions = {**self.options, "truncate": True}
+        with self.client.stream(turn, timeout=self.timeout, **options) as stream:
             try:
                 for delta in stream:
                     pace.take(delta)
                     write_text(delta.text)
                 write_text("\n")
+                if dropped := stream.accepted.dropped_messages:
+                    standard_error().print(f"[dim]the first {dropped} messages had no room any more[/]")
                 if self.receipt:
                     standard_error().print(f"[dim]{escape(pace.line(stream.receipt))}[/]")
             except KeyboardInterrupt:

@@ -16,6 +16,8 @@ from diplex.client.inputs import (
     RawPrompt,
     Role,
     TokenIds,
+    Tool,
+    ToolCall,
 )
 from diplex.client.replies import (
     Accepted,
@@ -35,6 +37,7 @@ from diplex.client.replies import (
     Timings,
     TokenCount,
     TokenLogprob,
+    ToolCallDelta,
     Usage,
 )
 from diplex.client.streams import AsyncStream, Stream
@@ -78,5 +81,8 @@ __all__ = [
     "TokenCount",
     "TokenIds",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
     "Usage",
 ]

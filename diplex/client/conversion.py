@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,6 +23,11 @@ _FINISH_REASONS: Final = {
 _LOAD_PHASES: Final = {pb.LoadPhase.Value(f"LOAD_PHASE_{each.name}"): each for each in replies.LoadPhase}
 _MODEL_STATES: Final = {
     models_pb.ModelState.Value(f"MODEL_STATE_{each.name}"): each for each in replies.ModelState
+}
+_TOOL_CHOICES: Final = {
+    "none": pb.TOOL_CHOICE_MODE_NONE,
+    "auto": pb.TOOL_CHOICE_MODE_AUTO,
+    "required": pb.TOOL_CHOICE_MODE_REQUIRED,
 }
 
 
@@ -50,6 +56,10 @@ def generate_request(source: inputs.Input, options: GenerateOptions) -> pb.Gener
         request.tokens.SetInParent()
     else:
         _put_input(request, source, given.get("system"))
+    _put_format(request.output, given)
+    _put_tools(request, given)
+    if given.get("truncate"):
+        request.truncation = pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS
     for path in ("sampling", "stopping", "output"):  # their fields are our options, under the same names
         part = getattr(request, path)
         _put(part, f"{path}.", given, part.DESCRIPTOR.fields_by_name)
@@ -100,6 +110,39 @@ def _put_input(
         _put_message(request.chat.messages.add(), f"chat.messages[{index}]", message)
 
 
+def _put_tools(request: pb.GenerateRequest, given: Mapping[str, Any]) -> None:
+    for index, tool in enumerate(given.get("tools", ())):
+        schema = tool.parameters
+        values = {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters_schema": schema if isinstance(schema, str) else json.dumps(schema),
+        }
+        _put(request.tools.add(), f"tools[{index}].", values, values)
+    choice = given.get("tool_choice")
+    if choice in _TOOL_CHOICES:
+        request.tool_choice.mode = _TOOL_CHOICES[choice]
+    elif choice is not None:
+        _put(request.tool_choice, "tool_choice.", {"name": choice}, ("name",))
+    if given.get("constrained"):
+        request.tool_choice.constrained = True
+
+
+def _put_format(output: pb.OutputOptions, given: Mapping[str, Any]) -> None:
+    wanted = [
+        name for name in ("json", "json_schema", "regex", "grammar") if given.get(name) not in (None, False)
+    ]
+    if len(wanted) > 1:
+        raise errors.InvalidRequest.of_field(wanted[1], f"an output can't be held to it and to {wanted[0]}")
+    for name in wanted:
+        value = given[name]
+        if name == "json":
+            output.response_format.json.SetInParent()
+        else:
+            text = json.dumps(value) if isinstance(value, Mapping) else value
+            _put(output.response_format, "", {name: text}, (name,))
+
+
 def _refuse_system(system: str | None) -> None:
     if system is not None:
         raise errors.InvalidRequest.of_field(
@@ -108,9 +151,16 @@ def _refuse_system(system: str | None) -> None:
 
 
 def _put_message(target: pb.ChatMessage, path: str, message: inputs.MessageLike) -> None:
-    role, content = inputs.role_and_content(message, path)
-    target.role = pb.Role.Value(f"ROLE_{role.name}")
+    given = inputs.message(message, path)
+    target.role = pb.Role.Value(f"ROLE_{Role(given.role).name}")
+    for index, call in enumerate(given.tool_calls):
+        made = {"id": call.id, "name": call.name, "arguments": call.arguments}
+        _put(target.tool_calls.add(), f"{path}.tool_calls[{index}].", made, made)
+    _put(target, f"{path}.", {"tool_call_id": given.tool_call_id}, ("tool_call_id",))
+    content = given.content
     parts = [content] if isinstance(content, str | inputs.Image) else content
+    if parts == [""] and given.tool_calls:
+        parts = []
     for index, part in enumerate(parts):
         here = f"{path}.parts[{index}]"
         if isinstance(part, inputs.Image):
@@ -176,6 +226,7 @@ def _choice(choice: pb.Choice) -> replies.Choice:
         stop_match=stop_match(choice.stop_match),
         token_ids=tuple(choice.token_ids),
         logprobs=_logprobs(choice.logprobs),
+        tool_calls=tuple(inputs.ToolCall(call.id, call.name, call.arguments) for call in choice.tool_calls),
     )
 
 
@@ -188,6 +239,12 @@ def delta(message: pb.Delta) -> replies.Delta:
         message.tokens,
         tuple(ids) if ids else (),
         _logprobs(logprobs) if logprobs else (),
+        tuple(
+            replies.ToolCallDelta(call.index, call.id, call.name, call.arguments)
+            for call in message.tool_calls
+        )
+        if message.tool_calls
+        else (),
     )
 
 
@@ -218,6 +275,7 @@ def accepted(message: pb.Accepted) -> replies.Accepted:
         worker=message.worker,
         prompt_tokens=message.prompt_tokens,
         prompt_token_ids=tuple(message.prompt_token_ids),
+        dropped_messages=message.dropped_messages,
     )
 
 

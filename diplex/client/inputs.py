@@ -54,11 +54,25 @@ Content: TypeAlias = str | Image | Sequence[str | Image]
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that a model made."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message of a conversation."""
 
     role: Role | str
     content: Content
+    tool_calls: Sequence[ToolCall] = ()
+    """Calls that an assistant's turn made."""
+    tool_call_id: str = ""
+    """In a tool's message: the call that it is the result of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +89,38 @@ class TokenIds:
     ids: Sequence[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may call."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] | str = ""
+    """JSON Schema of its arguments; empty for any object."""
+
+
 MessageLike: TypeAlias = Message | Mapping[str, object]
-"""A message, or a mapping with ``role`` and ``content``."""
+"""A message, or a mapping with its fields."""
 
 
-def role_and_content(message: MessageLike, path: str) -> tuple[Role, Content]:
-    """What a message says and who says it.
+def message(given: MessageLike, path: str) -> Message:
+    """What a message says, who says it, and what it has to do with tools.
 
     Raises:
         InvalidRequest: It is not made like a message; names the field behind ``path``.
     """
-    given: dict[str, Any] = (
-        dict(message) if isinstance(message, Mapping) else {"role": message.role, "content": message.content}
-    )
-    role, content = given.pop("role", None), given.pop("content", None)
-    if given:
-        raise InvalidRequest.of_field(f"{path}.{next(iter(given))}", "is no key of a message")
-    if role not in list(Role):
-        raise InvalidRequest.of_field(f"{path}.role", f"is {role!r}; must be one of {', '.join(Role)}")
-    if not isinstance(content, str | Image | Sequence):
+    if isinstance(given, Mapping):
+        fields = {"content": "", **given}
+        if unknown := fields.keys() - {"role", "content", "tool_calls", "tool_call_id"}:
+            raise InvalidRequest.of_field(f"{path}.{min(unknown)}", "is no key of a message")
+        if "content" not in given and not given.get("tool_calls"):
+            raise InvalidRequest.of_field(f"{path}.content", "must be text, an Image, or a list of both")
+        given = Message(fields.pop("role", None), **fields)  # type: ignore[arg-type]  # looked at below
+    if given.role not in list(Role):
+        raise InvalidRequest.of_field(f"{path}.role", f"is {given.role!r}; must be one of {', '.join(Role)}")
+    if not isinstance(given.content, str | Image | Sequence):
         raise InvalidRequest.of_field(f"{path}.content", "must be text, an Image, or a list of both")
-    return Role(role), content
+    return given
 
 
 Conversation: TypeAlias = str | Sequence[MessageLike]
@@ -142,6 +167,10 @@ class GenerateOptions(TypedDict, total=False):
     logit_bias: Mapping[int, float] | None
     """Token id to a number that is added to its logit. Range [-100, 100]."""
 
+    truncate: bool | None
+    """Drop the oldest turns of a conversation that has no room; ``accepted`` tells how many messages went.
+    Default: refuse it."""
+
     max_tokens: int | None
     """Generated tokens at most. Default: as many as the context holds."""
     min_tokens: int | None
@@ -151,12 +180,30 @@ class GenerateOptions(TypedDict, total=False):
     stop_token_ids: Sequence[int] | None
     """Ends a choice when one of these is generated; the token is not part of the output."""
 
+    json: bool | None
+    """Hold the output to JSON."""
+    json_schema: Mapping[str, Any] | str | None
+    """Hold it to JSON that this JSON Schema describes."""
+    regex: str | None
+    """Hold it to what this regular expression matches as a whole."""
+    grammar: str | None
+    """Hold it to this context-free grammar, in Lark syntax."""
+
+    tools: Sequence[Tool] | None
+    """Functions that the model may call."""
+    tool_choice: str | None
+    """``"none"``, ``"auto"`` (the default), ``"required"``, or the name of the tool that must be called."""
+    constrained: bool | None
+    """Hold a model that was not trained with tools to the form of a call; with ``"required"`` or a name."""
+
     n: int | None
     """Number of choices. Default: 1."""
     logprobs: bool | None
     """Return the log probability of each generated token."""
     top_logprobs: int | None
     """Return the log probabilities of that many most probable tokens at each position. Range [0, 20]."""
+    echo: bool | None
+    """Put the input's text in front of every choice; for raw prompts and token ids."""
     token_ids: bool | None
     """Return the generated token ids."""
     prompt_token_ids: bool | None

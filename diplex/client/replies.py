@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from diplex.client.inputs import Backend, Precision
+from diplex.client.inputs import Backend, Precision, ToolCall
 
 
 class FinishReason(StrEnum):
@@ -41,6 +41,20 @@ class TokenLogprob(NamedTuple):
     """The most probable tokens at the position, best first, if asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a call of a tool, as it was generated."""
+
+    index: int
+    """Which of the choice's calls."""
+    id: str
+    """In the first delta of a call."""
+    name: str
+    """In the first delta of a call."""
+    arguments: str
+    """A piece of the arguments' JSON text."""
+
+
 class Delta(NamedTuple):
     """A piece of a choice, as it was generated."""
 
@@ -54,6 +68,8 @@ class Delta(NamedTuple):
     """Their ids, if asked for."""
     logprobs: tuple[TokenLogprob, ...] = ()
     """Their log probabilities, if asked for."""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    """What was added to calls of tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,8 @@ class Accepted:
     prompt_tokens: int
     prompt_token_ids: tuple[int, ...] = ()
     """If asked for."""
+    dropped_messages: int = 0
+    """Messages that had no room, with ``truncate``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +103,8 @@ class Choice:
     """If asked for."""
     logprobs: tuple[TokenLogprob, ...] = ()
     """If asked for."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Calls of tools that the choice made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +169,11 @@ class Generation:
     def token_ids(self) -> tuple[int, ...]:
         """Token ids of the first choice, if asked for."""
         return self.choices[0].token_ids
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """Calls of tools that the first choice made."""
+        return self.choices[0].tool_calls
 
     @property
     def finish_reason(self) -> FinishReason:

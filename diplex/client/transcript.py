@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 from diplex import errors
 from diplex.client import conversion
-from diplex.client.replies import Accepted, Choice, Delta, FinishReason, Generation, Receipt, TokenLogprob
+from diplex.client.inputs import ToolCall
+from diplex.client.replies import (
+    Accepted,
+    Choice,
+    Delta,
+    FinishReason,
+    Generation,
+    Receipt,
+    TokenLogprob,
+    ToolCallDelta,
+)
 from diplex.v1 import generation_pb2 as pb
 
 
@@ -99,7 +110,20 @@ class Transcript:
             ids.extend(delta.token_ids)
             logprobs.extend(delta.logprobs)
         text = "".join(delta.text for delta in deltas)
-        return Choice(index, text, reason, match, tuple(ids), tuple(logprobs))
+        calls = tuple(_calls(deltas))
+        return Choice(index, text, reason, match, tuple(ids), tuple(logprobs), calls)
+
+
+def _calls(deltas: Iterable[Delta]) -> Iterator[ToolCall]:
+    """The calls that a choice's deltas come to, in their order."""
+    pieces: dict[int, list[ToolCallDelta]] = {}
+    for delta in deltas:
+        for piece in delta.tool_calls:
+            pieces.setdefault(piece.index, []).append(piece)
+    for _, call in sorted(pieces.items()):
+        yield ToolCall(
+            *("".join(parts) for parts in zip(*((p.id, p.name, p.arguments) for p in call), strict=True))
+        )
 
 
 def _too_early(message: str) -> NoReturn:

@@ -98,7 +98,10 @@ class _TruncationPolicyEnumTypeWrapper(google.protobuf.internal.enum_type_wrappe
     """The same as REFUSE."""
     TRUNCATION_POLICY_REFUSE: _TruncationPolicy.ValueType  # 1
     TRUNCATION_POLICY_DROP_OLDEST_TURNS: _TruncationPolicy.ValueType  # 2
-    """Drops the oldest turns after the system message until the rest fits."""
+    """Drops the oldest turns after the system message until the rest fits, with room for max_tokens. A turn is a
+    user message with all that follows it up to the next one; the last turn stays. `accepted` tells how many
+    messages were dropped.
+    """
 
 class TruncationPolicy(_TruncationPolicy, metaclass=_TruncationPolicyEnumTypeWrapper): ...
 
@@ -106,7 +109,10 @@ TRUNCATION_POLICY_UNSPECIFIED: TruncationPolicy.ValueType  # 0
 """The same as REFUSE."""
 TRUNCATION_POLICY_REFUSE: TruncationPolicy.ValueType  # 1
 TRUNCATION_POLICY_DROP_OLDEST_TURNS: TruncationPolicy.ValueType  # 2
-"""Drops the oldest turns after the system message until the rest fits."""
+"""Drops the oldest turns after the system message until the rest fits, with room for max_tokens. A turn is a
+user message with all that follows it up to the next one; the last turn stays. `accepted` tells how many
+messages were dropped.
+"""
 Global___TruncationPolicy: typing_extensions.TypeAlias = TruncationPolicy
 
 class _Role:
@@ -501,7 +507,7 @@ class StoppingOptions(google.protobuf.message.Message):
     max_tokens: builtins.int
     """Unset: as many as the context holds."""
     min_tokens: builtins.int
-    """No end-of-sequence token and no stop before so many tokens."""
+    """No end-of-sequence token and no stop token before so many tokens; a stop string counts only behind them."""
     @property
     def stop(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Ends the choice when its text contains one of these; the match is not part of the output."""
@@ -538,10 +544,13 @@ class OutputOptions(google.protobuf.message.Message):
     PROMPT_TOKEN_IDS_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
     RESPONSE_FORMAT_FIELD_NUMBER: builtins.int
+    ECHO_FIELD_NUMBER: builtins.int
     n: builtins.int
-    """Number of choices. Unset: 1."""
+    """Number of choices. Unset: 1. Range [1, 64]."""
     logprobs: builtins.bool
-    """Return the log probability of each generated token."""
+    """Return the log probability of each generated token: the model's own, before bias, penalties, temperature
+    and filters.
+    """
     top_logprobs: builtins.int
     """Return the log probabilities of that many most probable tokens at each position. Range [0, 20]."""
     token_ids: builtins.bool
@@ -550,6 +559,8 @@ class OutputOptions(google.protobuf.message.Message):
     """Return the prompt's token ids in `accepted`."""
     progress: builtins.bool
     """Stream `progress` events while a model is being loaded."""
+    echo: builtins.bool
+    """Put the input's text in front of every choice. Not beside `chat`, nor beside log probabilities."""
     @property
     def response_format(self) -> Global___ResponseFormat:
         """Constrains the output."""
@@ -564,9 +575,12 @@ class OutputOptions(google.protobuf.message.Message):
         prompt_token_ids: builtins.bool | None = ...,
         progress: builtins.bool | None = ...,
         response_format: Global___ResponseFormat | None = ...,
+        echo: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_logprobs", b"_logprobs", "_n", b"_n", "_progress", b"_progress", "_prompt_token_ids", b"_prompt_token_ids", "_token_ids", b"_token_ids", "_top_logprobs", b"_top_logprobs", "logprobs", b"logprobs", "n", b"n", "progress", b"progress", "prompt_token_ids", b"prompt_token_ids", "response_format", b"response_format", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_logprobs", b"_logprobs", "_n", b"_n", "_progress", b"_progress", "_prompt_token_ids", b"_prompt_token_ids", "_token_ids", b"_token_ids", "_top_logprobs", b"_top_logprobs", "logprobs", b"logprobs", "n", b"n", "progress", b"progress", "prompt_token_ids", b"prompt_token_ids", "response_format", b"response_format", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_echo", b"_echo", "_logprobs", b"_logprobs", "_n", b"_n", "_progress", b"_progress", "_prompt_token_ids", b"_prompt_token_ids", "_token_ids", b"_token_ids", "_top_logprobs", b"_top_logprobs", "echo", b"echo", "logprobs", b"logprobs", "n", b"n", "progress", b"progress", "prompt_token_ids", b"prompt_token_ids", "response_format", b"response_format", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_echo", b"_echo", "_logprobs", b"_logprobs", "_n", b"_n", "_progress", b"_progress", "_prompt_token_ids", b"_prompt_token_ids", "_token_ids", b"_token_ids", "_top_logprobs", b"_top_logprobs", "echo", b"echo", "logprobs", b"logprobs", "n", b"n", "progress", b"progress", "prompt_token_ids", b"prompt_token_ids", "response_format", b"response_format", "token_ids", b"token_ids", "top_logprobs", b"top_logprobs"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_echo", b"_echo"]) -> typing.Literal["echo"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_logprobs", b"_logprobs"]) -> typing.Literal["logprobs"] | None: ...
     @typing.overload
@@ -849,6 +863,7 @@ class Accepted(google.protobuf.message.Message):
     WORKER_FIELD_NUMBER: builtins.int
     PROMPT_TOKENS_FIELD_NUMBER: builtins.int
     PROMPT_TOKEN_IDS_FIELD_NUMBER: builtins.int
+    DROPPED_MESSAGES_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Identifies the request in logs on every hop."""
     model: builtins.str
@@ -858,6 +873,8 @@ class Accepted(google.protobuf.message.Message):
     worker: builtins.str
     """Identity of the worker that serves."""
     prompt_tokens: builtins.int
+    dropped_messages: builtins.int
+    """Messages that had no room, with TRUNCATION_POLICY_DROP_OLDEST_TURNS."""
     @property
     def prompt_token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """With OutputOptions.prompt_token_ids."""
@@ -872,8 +889,9 @@ class Accepted(google.protobuf.message.Message):
         worker: builtins.str = ...,
         prompt_tokens: builtins.int = ...,
         prompt_token_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        dropped_messages: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "model", b"model", "precision", b"precision", "prompt_token_ids", b"prompt_token_ids", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "worker", b"worker"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "dropped_messages", b"dropped_messages", "model", b"model", "precision", b"precision", "prompt_token_ids", b"prompt_token_ids", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "worker", b"worker"]) -> None: ...
 
 Global___Accepted: typing_extensions.TypeAlias = Accepted
 

@@ -130,20 +130,9 @@ UNSUPPORTED = {
     "image": (chat(TEXT, PICTURE), "chat.messages[0].parts[1].image"),
     "torch": ({"backend": pb.BACKEND_TORCH}, "backend"),
     "bf16": ({"precision": pb.PRECISION_BF16}, "precision"),
-    "n": (output(n=2), "output.n"),
-    "logprobs": (output(logprobs=True), "output.logprobs"),
-    "top_logprobs": (output(top_logprobs=3), "output.top_logprobs"),
-    "response format": (
-        output(response_format=pb.ResponseFormat(regex="[a-z]+")),
-        "output.response_format",
-    ),
-    "tools": ({"tools": [TOOL]}, "tools"),
-    "truncation": ({"truncation": pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS}, "truncation"),
     "time limit": ({"time_limit": {"seconds": 1}}, "time_limit"),
     "idempotency key": ({"idempotency_key": "once"}, "idempotency_key"),
     "resume": ({"resume": pb.Resume(resumption_token="there")}, "resume"),  # noqa: S106  # no password
-    "min_tokens": (stopping(max_tokens=2, min_tokens=1), "stopping.min_tokens"),
-    "logit bias": (sampling(logit_bias={5: 1.0}), "sampling.logit_bias"),
 }
 
 

@@ -18,7 +18,7 @@ from workers.runtime.engine.intake import Encoded, ModelText
 from workers.runtime.engine.memory import engine_limits
 from workers.runtime.engine.messages import Cancel, EngineConfig
 from workers.runtime.engine.plan import Copy, Swap
-from workers.runtime.generation import Generation, Stopping, TokenIds
+from workers.runtime.generation import Generation, Output, Stopping, TokenIds
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.text.tokenizer import Tokenizer
 
@@ -57,11 +57,12 @@ def make(tiny_fp32: Path):
     return made
 
 
-def request(number, prompt, text, sampling=GREEDY, *, most=30, **stopping):
+def request(number, prompt, text, sampling=GREEDY, *, most=30, choices=1, **stopping):
     ids = text.encode(TokenIds(tuple(text.tokenizer.encode(prompt))))
-    return Encoded(
-        number, Generation(TokenIds(ids), sampling, Stopping(max_tokens=most, **stopping)), ids, 0.0
+    generation = Generation(
+        TokenIds(ids), sampling, Stopping(max_tokens=most, **stopping), output=Output(choices)
     )
+    return Encoded(number, generation, ids, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,23 @@ def test_staged_equals_whole(make, requests, plain):
     assert {piece.of for piece in staged} == {LAYERS}
     assert sum(piece.first > 0 and bool(piece.chunk.start) for piece in staged) > 50
     assert_as_plain(run, plain, requests)
+
+
+def test_a_seed_gives_the_same_choices_among_strangers_and_after_a_restart(make):
+    text = make().text
+    asked = request(1, "The model", text, HOT, most=40, choices=3)
+    strangers = [
+        request(100 + i, "Stranger " * (1 + i % 9), text, replace(HOT, seed=i), most=30 + i)
+        for i in range(32)
+    ]
+    runs = [
+        make(slots=4)(asked),
+        make(slots=40)(*strangers, asked),
+        make(slots=6, prefix_cache_mib=8, max_stall=0.1, at_step={9: [asked]})(*strangers),
+    ]
+    alone, *others = ([run.tokens(1, choice) for choice in range(3)] for run in runs)
+    assert len({tuple(tokens) for tokens in alone}) == 3
+    assert others == [alone, alone]
 
 
 def test_moved_equals_not_moved(make, requests, plain):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import psutil
 import pytest
 
@@ -69,6 +71,7 @@ def requests(first, count):
 
 
 def give_back(run):
+    gc.collect()  # what tests before have left must not be freed later, beside what is measured
     run.engine._scheduler.forget()
     run.engine._settle()
     run.engine._backend.trim()

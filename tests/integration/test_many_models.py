@@ -101,7 +101,7 @@ async def test_the_idle_one_goes_and_the_busy_one_stays(sockets, home, catalogue
             phases = [event.progress.phase for event in events[:first]]
             assert pb.LOAD_PHASE_LOAD in phases
             assert pb.LOAD_PHASE_WARM in phases
-            assert [event.sequence for event in events[:first]] == [0] * first
+            assert [event.sequence for event in events] == list(range(1, len(events) + 1))
 
             states = await many.states()
             assert [states[f"{name}/fp32"].state for name in "abc"] == [READY, UNLOADED, READY]
@@ -310,7 +310,8 @@ def small_disk(tmp_path):
     if mount("size=200k").returncode != 0:
         pytest.skip("mounting a small disk needs root")
     yield folder, lambda: mount("remount,size=64m").check_returncode()
-    subprocess.run(["/bin/umount", str(folder)], check=True)
+    # At once: an engine that was told to end may still have the files mapped.
+    subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
 
 
 async def test_a_disk_that_is_full_while_a_model_is_prepared(sockets, fresh, small_disk):

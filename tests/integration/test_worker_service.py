@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
 import sys
 import threading
@@ -18,6 +20,7 @@ from diplex.serving import Server, ServerConfig
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
+from gateway.assembly import Assembly
 from tests.integration.conftest import SLOTS
 from workers.runtime.servicer import WorkerServicer
 
@@ -93,6 +96,135 @@ def deployment(state):
 
 
 # --------------------------------------------------------------------------------------- generation
+
+
+async def whole(stream):
+    """The response that a stream's events come to."""
+    assembly = Assembly()
+    async for event in stream:
+        assembly.add(event)
+    return assembly.response()
+
+
+async def test_several_choices_of_one_prompt(stub):
+    sampling = pb.SamplingOptions(temperature=1.5, seed=4)
+    options = pb.OutputOptions(n=3, token_ids=True)
+    response = await whole(generate(stub, prompt="Hi " * 20, sampling=sampling, output=options))
+    assert [choice.index for choice in response.choices] == [0, 1, 2]
+    assert len({choice.text for choice in response.choices}) == 3
+    assert {choice.finish_reason for choice in response.choices} == {pb.FINISH_REASON_MAX_TOKENS}
+    usage = response.receipt.usage
+    assert usage.completion_tokens == sum(len(choice.token_ids) for choice in response.choices) == 24
+    single = await whole(generate(stub, prompt="Hi " * 20, sampling=sampling))
+    assert single.choices[0].text == response.choices[0].text
+
+
+async def test_log_probabilities(stub):
+    options = pb.OutputOptions(token_ids=True, logprobs=True, top_logprobs=3)
+    response = await whole(generate(stub, output=options))
+    (choice,) = response.choices
+    assert [told.token_id for told in choice.logprobs] == list(choice.token_ids)
+    assert b"".join(told.token for told in choice.logprobs).decode() == choice.text
+    for told in choice.logprobs:
+        assert told.logprob < 0
+        assert len(told.top) == 3
+        assert (told.top[0].token_id, told.top[0].logprob) == (told.token_id, told.logprob)  # greedy
+        assert told.top[0].logprob >= told.top[1].logprob >= told.top[2].logprob
+
+
+async def test_biased_tokens(stub):
+    plain = await whole(generate(stub, output=pb.OutputOptions(token_ids=True)))
+    first = plain.choices[0].token_ids[0]
+    sampling = pb.SamplingOptions(temperature=0, logit_bias={first: -100, 40: 100})
+    biased = await whole(generate(stub, sampling=sampling, output=pb.OutputOptions(token_ids=True)))
+    assert list(biased.choices[0].token_ids) == [40] * 8
+    error = await refusal(
+        whole(generate(stub, sampling=pb.SamplingOptions(temperature=0, logit_bias={10**6: 1})))
+    )
+    assert fields_of(error) == ["sampling.logit_bias[1000000]"]
+
+
+async def test_the_input_can_be_echoed(stub):
+    plain = await whole(generate(stub))
+    echoed = await whole(generate(stub, output=pb.OutputOptions(echo=True, n=2)))
+    assert [choice.text for choice in echoed.choices] == ["Hi" + plain.choices[0].text] * 2
+
+
+CLOCK = pb.Tool(
+    name="clock",
+    parameters_schema='{"type": "object", "properties": {"zone": {"enum": ["UTC", "CET"]}}, '
+    '"required": ["zone"], "additionalProperties": false}',
+)
+
+
+async def test_any_model_can_be_held_to_a_call(stub):
+    chat = user(pb.ContentPart(text="What time is it?"))
+    fields = {"chat": chat, "tools": [CLOCK], "stopping": pb.StoppingOptions(max_tokens=100)}
+    error = await refusal(whole(generate(stub, **fields)))
+    assert isinstance(error, errors.UnsupportedFeature)
+    assert "tool_choice.constrained" in error.message
+    choice = pb.ToolChoice(name="clock", constrained=True)
+    events = [event async for event in generate(stub, tool_choice=choice, **fields)]
+    deltas = [call for event in events for call in event.delta.tool_calls]
+    assert (deltas[0].name, bool(deltas[0].id)) == ("clock", True)
+    assert not any(delta.name or delta.id for delta in deltas[1:])
+    assembly = Assembly()
+    for event in events:
+        assembly.add(event)
+    (answer,) = assembly.response().choices
+    (call,) = answer.tool_calls
+    assert json.loads(call.arguments)["zone"] in ("UTC", "CET")
+    assert (answer.text, answer.finish_reason) == ("", pb.FINISH_REASON_TOOL_CALLS)
+    # The call and its result go back into the conversation.
+    turns = [
+        *chat.messages,
+        pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[call]),
+        pb.ChatMessage(role=pb.ROLE_TOOL, tool_call_id=call.id, parts=[pb.ContentPart(text="12:00")]),
+    ]
+    assert (await whole(generate(stub, chat=pb.ChatInput(messages=turns)))).choices[0].text
+
+
+async def test_an_output_is_held_to_its_format(stub):
+    form = pb.OutputOptions(response_format=pb.ResponseFormat(regex="(yes|no), [0-9]{3}"), n=2)
+    response = await whole(generate(stub, output=form))
+    for choice in response.choices:
+        assert re.fullmatch("(yes|no), [0-9]{3}", choice.text)
+        assert choice.finish_reason == pb.FINISH_REASON_END_OF_SEQUENCE
+    broken = pb.OutputOptions(response_format=pb.ResponseFormat(regex="(yes"))
+    assert fields_of(await refusal(whole(generate(stub, output=broken)))) == ["output.response_format.regex"]
+    schema = '{"properties": {"a": {"type": "strong"}}}'
+    broken = pb.OutputOptions(response_format=pb.ResponseFormat(json_schema=schema))
+    error = await refusal(whole(generate(stub, output=broken)))
+    assert fields_of(error) == ["output.response_format.json_schema"]
+    assert "$.properties.a.type" in error.message
+
+
+async def test_the_oldest_turns_are_dropped_if_they_may_be(stub):
+    turns = [
+        pb.ChatMessage(role=role, parts=[pb.ContentPart(text=f"{number} " * 30)])
+        for number in range(6)
+        for role in (pb.ROLE_USER, pb.ROLE_ASSISTANT)
+    ]
+    last = pb.ChatMessage(role=pb.ROLE_USER, parts=[pb.ContentPart(text="last")])
+    chat = pb.ChatInput(messages=[*turns, last])
+    assert isinstance(await refusal(whole(generate(stub, chat=chat))), errors.ContextLengthExceeded)
+    response = await whole(generate(stub, chat=chat, truncation=pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS))
+    dropped = response.accepted.dropped_messages
+    assert 0 < dropped < 12
+    assert dropped % 2 == 0
+    rest = pb.ChatInput(messages=[*turns[dropped:], last])
+    count = worker_pb2.CountTokensRequest(request=pb.CountTokensRequest(model="tiny-llama", chat=rest))
+    counted = (await stub.CountTokens(count)).response.tokens
+    assert counted == response.accepted.prompt_tokens == response.receipt.usage.prompt_tokens
+
+
+async def test_nothing_stops_before_the_fewest_tokens(stub):
+    plain = await whole(generate(stub, output=pb.OutputOptions(token_ids=True)))
+    stop = plain.choices[0].token_ids[1]
+    stopping = pb.StoppingOptions(max_tokens=8, min_tokens=5, stop_token_ids=[stop])
+    held = await whole(generate(stub, stopping=stopping, output=pb.OutputOptions(token_ids=True)))
+    assert len(held.choices[0].token_ids) >= 5
+    assert stop not in list(held.choices[0].token_ids)
 
 
 async def test_a_generation_from_accepted_to_receipt(stub):
@@ -179,7 +311,6 @@ async def test_counts_are_those_of_the_receipt(stub, given):
 # --------------------------------------------------------------------------------------- refusals
 
 IMAGE = pb.ContentPart(image=pb.Image(data=b"\x89PNG", media_type="image/png"))
-CALLS = pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[pb.ToolCall(id="1", name="add")])
 
 
 @pytest.mark.parametrize(
@@ -209,12 +340,8 @@ CALLS = pb.ChatMessage(role=pb.ROLE_ASSISTANT, tool_calls=[pb.ToolCall(id="1", n
             errors.UnsupportedFeature,
             ["chat.messages[0].parts[1].image"],
         ),
-        (
-            {"chat": pb.ChatInput(messages=[CALLS])},
-            errors.UnsupportedFeature,
-            ["chat.messages[0].tool_calls"],
-        ),
-        ({"output": pb.OutputOptions(n=2)}, errors.UnsupportedFeature, ["output.n"]),
+        ({"output": pb.OutputOptions(n=65)}, errors.InvalidRequest, ["output.n"]),
+        ({"output": pb.OutputOptions(echo=True, logprobs=True)}, errors.InvalidRequest, ["output.echo"]),
     ],
 )
 async def test_what_is_refused_and_where(stub, given, kind, fields):

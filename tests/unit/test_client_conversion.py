@@ -159,3 +159,33 @@ def test_numbers_of_a_newer_server_are_unspecified():
 def test_an_answer_without_a_choice_is_a_defect():
     with pytest.raises(errors.InternalError):
         conversion.generation(pb.GenerateResponse())
+
+
+@pytest.mark.parametrize(
+    ("options", "form"),
+    [
+        ({"json": True}, pb.ResponseFormat(json=pb.JsonFormat())),
+        ({"json": False}, None),
+        ({"json_schema": {"type": "null"}}, pb.ResponseFormat(json_schema='{"type": "null"}')),
+        ({"json_schema": "true"}, pb.ResponseFormat(json_schema="true")),
+        ({"regex": "a+"}, pb.ResponseFormat(regex="a+")),
+        ({"grammar": "start: A"}, pb.ResponseFormat(grammar="start: A")),
+    ],
+)
+def test_formats(options, form):
+    output = conversion.generate_request("hi", options).output
+    assert output.HasField("response_format") == (form is not None)
+    if form is not None:
+        assert output.response_format == form
+
+
+def test_two_formats_are_refused():
+    with pytest.raises(errors.InvalidRequest) as raised:
+        conversion.generate_request("hi", {"regex": "a", "json": True})
+    assert [violation.field for violation in raised.value.violations] == ["regex"]
+
+
+def test_truncate():
+    assert conversion.generate_request("hi", {"truncate": True}).truncation == (
+        pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS
+    )

@@ -17,6 +17,7 @@ CODES = {
     errors.InvalidCatalogue: ("FAILED_PRECONDITION", 500),
     errors.ModelNotFound: ("NOT_FOUND", 404),
     errors.UnsupportedModel: ("FAILED_PRECONDITION", 422),
+    errors.LicenceNotAccepted: ("FAILED_PRECONDITION", 422),
     errors.ResourceExhausted: ("RESOURCE_EXHAUSTED", 429),
     errors.QueueFull: ("RESOURCE_EXHAUSTED", 429),
     errors.MessageTooLarge: ("RESOURCE_EXHAUSTED", 413),

@@ -9,6 +9,7 @@ poll_without_event_engine()  # before the imports below bring in grpc
 import asyncio
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.telemetry import LogFormat, configure_logging
 from workers.onnx_worker.footprint import converting, predict
 from workers.onnx_worker.prepare import GgufToOnnx
+from workers.onnx_worker.terms_prompt import agreed
 from workers.runtime.catalogue import Catalogue, ModelEntry, overlay_paths
 from workers.runtime.catalogue.watch import CatalogueFiles
 from workers.runtime.engine.memory import available_bytes
@@ -65,6 +67,15 @@ Home = Annotated[
 Overlays = Annotated[
     str, typer.Option("--catalogue", envvar="DIPLEX_MODELS", help="Further catalogue files, as in PATH.")
 ]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept-licence",
+        envvar="DIPLEX_ACCEPT_LICENCE",
+        metavar="NAME",
+        help="Agree to a model's terms, as gemma, without being asked; may be repeated.",
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME[/PROFILE]", help="A model of the catalogue.")]
 
 
@@ -76,11 +87,18 @@ class _Models:
     store: Store
 
     @classmethod
-    def open(cls, home: Path | None, overlays: str) -> _Models:
-        return cls(Catalogue.load(overlay_paths(overlays)), Store(home or default_home(os.environ)))
+    def open(cls, home: Path | None, overlays: str, accepted: Collection[str] | None) -> _Models:
+        store = Store(home or default_home(os.environ), accepted or ())
+        return cls(Catalogue.load(overlay_paths(overlays)), store)
 
     def prepare(self, entry: ModelEntry, profile: str | None, report: Report) -> PreparedArtefact:
         return self.store.ensure(entry, BACKEND, profile, GgufToOnnx(), report)
+
+    def ask(self, entry: ModelEntry, console: Console) -> None:
+        """Asks whoever is at the terminal to agree to what must be agreed to before a download."""
+        terms = self.store.open_terms(entry, BACKEND)
+        if terms is not None and agreed(console, terms, entry.name):
+            self.store.agree(terms)
 
 
 @app.command()
@@ -95,6 +113,7 @@ def serve(
     ] = None,
     home: Home = None,
     catalogue: Overlays = "",
+    accept_licence: Accept = None,
     pin: Annotated[
         list[str] | None,
         typer.Option(
@@ -250,21 +269,24 @@ def serve(
 
     async def run() -> None:
         settings = SupervisorConfig(BACKEND, _module("engine"), engine, messages_per_second, serving)
-        supervisor = Supervisor(settings, files.load(), _artefacts(home))
+        supervisor = Supervisor(settings, files.load(), _artefacts(home, accept_licence))
         await serve_worker(WorkerConfig(server, named, files, name), supervisor)
 
     asyncio.run(run())
 
 
 @app.command()
-def pull(name: Name, home: Home = None, catalogue: Overlays = "") -> None:
+def pull(name: Name, home: Home = None, catalogue: Overlays = "", accept_licence: Accept = None) -> None:
     """Download a model and convert it, as far as that isn't done yet.
+
+    Where a model has terms that must be agreed to, they are shown and asked for before the first download.
 
     Example: python -m workers.onnx_worker pull SmolLM2-135M-Instruct
     """
     console = Console(stderr=True)
-    models = _Models.open(home, catalogue)
+    models = _Models.open(home, catalogue, accept_licence)
     match = models.catalogue.find(name)
+    models.ask(match.entry, console)
     with displayed(console) as report:
         artefact = models.prepare(match.entry, match.profile, report)
     manifest = artefact.manifest
@@ -280,6 +302,7 @@ def verify(
     name: Name,
     home: Home = None,
     catalogue: Overlays = "",
+    accept_licence: Accept = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,  # noqa: FBT002  # a flag
 ) -> None:
     """Check a model's files, and measure again how close they are to the float32 weights.
@@ -292,8 +315,9 @@ def verify(
     from workers.onnx_worker.convert.certification import certify  # noqa: PLC0415  # heavy, and only for this
 
     console = Console(stderr=True)
-    models = _Models.open(home, catalogue)
+    models = _Models.open(home, catalogue, accept_licence)
     match = models.catalogue.find(name)
+    models.ask(match.entry, console)
     with displayed(console) as report:
         artefact = models.prepare(match.entry, match.profile, report)
         models.store.verify(artefact, report)
@@ -305,9 +329,9 @@ def verify(
     raise typer.Exit(0 if verdict.holds else 1)
 
 
-def _artefacts(home: Path | None) -> StoredArtefacts:
+def _artefacts(home: Path | None, accepted: Collection[str] | None) -> StoredArtefacts:
     return StoredArtefacts(
-        Store(home or default_home(os.environ)),
+        Store(home or default_home(os.environ), accepted or ()),
         BACKEND,
         version=GgufToOnnx.version,
         command=_module("preparation"),

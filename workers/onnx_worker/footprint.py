@@ -11,6 +11,7 @@ from typing import Final
 
 from workers.runtime.artefact import (
     MODEL_FILE,
+    PACKED_STAGE,
     STAGE_FILES,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
@@ -41,7 +42,8 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
     """What an engine will take.
 
     The weights are copied as they are laid out for the processor. The embedding is read from the mapped file,
-    row by row, so it hardly counts; unless the head uses it too, which copies it and touches all of it.
+    row by row, so it hardly counts; unless the head uses it too, which copies it and touches all of it, and
+    once more in a stage that lays its weights out.
 
     Args:
         folder: The prepared artefact.
@@ -50,11 +52,12 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
     """
     weights = _size(folder / WEIGHTS_FILE)
     embedding = description.vocab_size * description.hidden_size
-    if description.precision == "fp32":
-        separate = _HEAD in (folder / MODEL_FILE).read_bytes()
-        mapped = -_FLOAT * embedding if separate else _FLOAT * embedding
+    element = _FLOAT if description.precision == "fp32" else 1
+    if _HEAD in (folder / MODEL_FILE).read_bytes():
+        mapped = -element * embedding
     else:
-        mapped = -embedding
+        copies = len(list(folder.glob(f"*{PACKED_STAGE}")))
+        mapped = element * embedding * (1 + copies)
     logits = config.slots * description.vocab_size * _FLOAT
     loaded = _PROCESS + _TOKENIZER * _size(folder / TOKENIZER_FILE) + _SESSION + logits
     return Needs(loaded + max(weights + mapped, 0), _working(folder, weights, description, config))

@@ -5,6 +5,7 @@ A prepared artefact is a folder::
     model.onnx        the graph; its inputs and outputs are described in workers.onnx_worker.convert.graph
     model.onnx.data   its weights
     stage-NN.onnx     the graph again, cut behind every few layers, over the same weights
+                      (stage-NN-packed.onnx: a copy of its weights is to be laid out for the processor)
     tokenizer.json    a Hugging Face ``tokenizers`` file; adds no token by itself (see ``add_bos``)
     model.json        a ModelDescription
 
@@ -28,6 +29,8 @@ MODEL_FILE: Final = "model.onnx"
 WEIGHTS_FILE: Final = "model.onnx.data"
 STAGE_FILES: Final = "stage-*.onnx"
 """Pattern of their names, which sort in the order of the stages."""
+PACKED_STAGE: Final = "-packed.onnx"
+"""How the name of a stage ends whose weights must be laid out for the processor before they are used."""
 TOKENIZER_FILE: Final = "tokenizer.json"
 DESCRIPTION_FILE: Final = "model.json"
 
@@ -70,6 +73,11 @@ class ModelDescription:
     """Bytes of key and value buffers that one token of one sequence takes, over all layers."""
     format_version: int = FORMAT_VERSION
     """Version of this layout, :data:`FORMAT_VERSION` when written."""
+
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """Tokens that must stand before a plain prompt."""
+        return (self.bos_token_id,) if self.add_bos and self.bos_token_id is not None else ()
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` into ``folder``, the same bytes for the same description."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from workers.runtime.sampling import SamplingParams
+from workers.runtime.structured.response_format import ResponseFormat
+from workers.runtime.tools.definitions import Tool, ToolUse
 
 
 class Priority(IntEnum):
@@ -24,6 +26,7 @@ class FinishReason(Enum):
     STOP = "stop"
     MAX_TOKENS = "max_tokens"
     CONTEXT_LENGTH = "context_length"
+    TOOL_CALLS = "tool_calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,9 @@ class Chat:
     """A conversation, to be put through the model's chat template."""
 
     messages: Sequence[Mapping[str, object]]
-    """As a chat template expects them: ``role`` and ``content``."""
+    """As a chat template expects them: ``role``, ``content``, and ``tool_calls`` where there were some."""
+    tools: tuple[Tool, ...] = ()
+    """Those that the template tells the model of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,28 @@ class Stopping:
 
     max_tokens: int | None = None
     """Most tokens to generate; ``None`` for as many as the context holds."""
+    min_tokens: int = 0
+    """Tokens before which nothing ends the text: no end-of-sequence or stop token is chosen, and a stop
+    string counts only if it begins behind them."""
     stop: tuple[str, ...] = ()
     """Strings that end the text; not part of it."""
     stop_token_ids: tuple[int, ...] = ()
     """Tokens that end the text; not part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is given back."""
+
+    choices: int = 1
+    """Continuations of the input, each with random numbers of its own."""
+    logprobs: int | None = None
+    """Of how many likeliest tokens to tell the log probabilities beside each token's own; ``None`` for no
+    log probabilities."""
+    echo: bool = False
+    """Whether the input's text is told too."""
+    format: ResponseFormat | None = None
+    """What the text is held to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +98,11 @@ class Generation:
     """Who it is for; clients get even shares of the work."""
     deadline: float | None = None
     """When it has to be done, in seconds of CLOCK_MONOTONIC; ``None`` for no limit."""
+    output: Output = field(default_factory=Output)
+    truncate: bool = False
+    """Whether the oldest turns of a conversation that is too long may be dropped."""
+    tools: ToolUse | None = None
+    """What may be called; ``None`` for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +115,16 @@ class Timings:
     """From there to the first token."""
     decode: float
     """From the first token to the last."""
+
+    @property
+    def until_first(self) -> float:
+        """From arrival to the first token."""
+        return self.queue + self.prefill
+
+    @property
+    def until_last(self) -> float:
+        """From arrival to the last token."""
+        return self.until_first + self.decode
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,35 +45,26 @@ class WorkerServicer:
             raise UnsupportedFeature.of_field("prior", "not served yet by this version")
         model = self._find(request.model, request.precision)
         generation = wire.generation(message, model.entry, call.timeout)
+        told = wire.Told(generation.output.choices, with_ids=request.output.token_ids)
+        accepted = public.Accepted()
         if request.output.progress:
             async with aclosing(model.loading()) as loading:
                 async for progress in loading:
-                    yield public.GenerateStreamResponse(progress=wire.load_progress(progress))
-        with_ids = request.output.token_ids
-        accepted, sequence, untold = public.Accepted(), 1, 0
+                    yield told.progress(progress)
         async with aclosing(model.generate(generation, whole=message.whole)) as events:
             async for event in events:
                 if isinstance(event, Admitted):
                     accepted = self._accepted(message.request_id or call.request_id, model, event, request)
-                    yield public.GenerateStreamResponse(sequence=sequence, accepted=accepted)
+                    yield told.accepted(accepted)
+                    for response in told.echo(event.text):
+                        yield response
                     continue
-                untold += len(event.token_ids)
-                if event.text or (event.token_ids and with_ids):
-                    delta = wire.delta(event, tokens=untold, with_ids=with_ids)
-                    sequence, untold = sequence + 1, 0
-                    yield public.GenerateStreamResponse(sequence=sequence, delta=delta)
-                if event.finish is not None:
-                    yield public.GenerateStreamResponse(
-                        sequence=sequence + 1, finished=wire.finished(event.finish)
-                    )
-                    receipt = wire.receipt(
-                        accepted,
-                        model,
-                        event.finish,
-                        seed=generation.sampling.seed,
-                        attempt=message.attempt,
-                    )
-                    yield public.GenerateStreamResponse(sequence=sequence + 2, receipt=receipt)
+                for response in told.piece(event):
+                    yield response
+        receipt = wire.receipt(
+            accepted, model, told.finishes, seed=generation.sampling.seed, attempt=message.attempt
+        )
+        yield told.receipt(receipt)
 
     async def watch(
         self, message: worker_pb2.WatchRequest, _: Call

@@ -37,9 +37,12 @@ def test_the_embedding_counts_by_how_it_is_used(tmp_path):
     artefact(tmp_path, graph=b"... lm_head.weight ...")
     separate, int8 = predicted(tmp_path, "fp32").loaded, predicted(tmp_path, "int8").loaded
     artefact(tmp_path, graph=b"...")
-    tied = predicted(tmp_path, "fp32").loaded
+    tied, blocks = predicted(tmp_path, "fp32").loaded, predicted(tmp_path, "int8").loaded
     assert tied - separate == 2 * 4 * EMBEDDING
     assert int8 - separate == 3 * EMBEDDING
+    assert blocks - int8 == 2 * EMBEDDING
+    (tmp_path / "stage-03-packed.onnx").write_bytes(b"")
+    assert predicted(tmp_path, "int8").loaded - blocks == EMBEDDING
 
 
 def test_slots_and_weights_add_up(tmp_path):

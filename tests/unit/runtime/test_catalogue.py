@@ -15,6 +15,7 @@ from workers.runtime.catalogue import (
     DiskSource,
     HubSource,
     IndexSource,
+    PartsSource,
     ServingWishes,
     overlay_paths,
 )
@@ -204,7 +205,7 @@ BROKEN = [
     (
         SOURCES,
         "sources = [{ unverified = true }]",
-        r"sources\[0\]: must have exactly one of the keys pypi, hf, file",
+        r"sources\[0\]: must have exactly one of the keys pypi, parts, hf, file",
     ),
     (SOURCES, 'sources = [{ file = "x", hf = "a/b" }]', "must have exactly one of the keys"),
     (SOURCES, 'sources = [{ pypi = "tiny", member = "x" }]', r"sources\[0\]\.pypi: must be a pinned package"),
@@ -225,6 +226,33 @@ BROKEN = [
         r"revision: must be a full commit id",
     ),
 ]
+
+
+class TestTerms:
+    TERMS = """
+[model.terms]
+name = "tiny"
+title = "Tiny Terms"
+url = "https://example.org"
+file = "tiny.txt"
+"""
+
+    def test_their_text_lies_beside_the_catalogue(self, tmp_path):
+        (tmp_path / "tiny.txt").write_text("You may.")
+        terms = load(tmp_path, VALID + self.TERMS).find("tiny").entry.terms
+        assert (terms.name, terms.title, terms.text) == ("tiny", "Tiny Terms", "You may.")
+
+    def test_a_missing_text_is_an_error(self, tmp_path):
+        with pytest.raises(InvalidCatalogue, match=r"terms\.file: can.t be read"):
+            load(tmp_path, VALID + self.TERMS)
+
+    def test_gemmas_are_there(self):
+        entry = Catalogue.load().find("google/gemma-3-270m").entry
+        assert entry.terms.name == entry.licence == "gemma"
+        assert entry.terms.text.startswith("Gemma Terms of Use")
+        parts = entry.backend("onnx").artefact.sources[0]
+        assert isinstance(parts, PartsSource)
+        assert len(parts.parts) == 4
 
 
 class TestBrokenFiles:

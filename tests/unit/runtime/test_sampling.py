@@ -6,7 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diplex.errors import InternalError, InvalidRequest
-from workers.runtime.sampling import Sampler, SamplingParams, SamplingRow, TokenCounts, fresh_seed, uniforms
+from workers.runtime.sampling import (
+    Banned,
+    LogitBias,
+    Sampler,
+    SamplingParams,
+    SamplingRow,
+    TokenCounts,
+    distributions,
+    fresh_seed,
+    uniforms,
+)
 from workers.runtime.sampling.candidates import largest, nucleus
 
 
@@ -274,3 +284,49 @@ def test_fresh_seeds_differ_and_fit_a_double():
     seeds = {fresh_seed() for _ in range(100)}
     assert len(seeds) == 100
     assert all(0 <= seed < 2**53 for seed in seeds)
+
+
+def test_bias_comes_before_penalties_and_bans_behind_them():
+    logits = normal_logits(1, 50)
+    counts = TokenCounts([], 50)
+    counts.add(7)
+    params = SamplingParams(temperature=0, presence_penalty=2.0, logit_bias=((7, 51.0), (9, 50.0)))
+    row = SamplingRow(params, 0, tokens=counts, bias=LogitBias(dict(params.logit_bias)))
+    [first] = Sampler().sample(logits.copy(), [row])
+    expected = 7 if logits[0, 7] + 49 > logits[0, 9] + 50 else 9
+    assert first == expected
+    banned = SamplingRow(params, 0, tokens=counts, bias=row.bias, banned=Banned([7, 9]))
+    [second] = Sampler().sample(logits.copy(), [banned])
+    assert second not in (7, 9)
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_what_is_banned_is_never_drawn(temperature):
+    logits = np.zeros((40, 8), np.float32)
+    params = SamplingParams(temperature=temperature, seed=1, top_p=0.9)
+    rows = [SamplingRow(params, i, banned=Banned(range(6))) for i in range(40)]
+    assert set(Sampler().sample(logits, rows).tolist()) <= {6, 7}
+
+
+def test_biases_out_of_range_are_refused():
+    with pytest.raises(InvalidRequest) as raised:
+        SamplingParams(logit_bias=((3, 100.5), (4, math.nan), (5, -100)))
+    fields = [violation.field for violation in raised.value.violations]
+    assert fields == ["sampling.logit_bias[3]", "sampling.logit_bias[4]"]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 20), st.floats(0.1, 30))
+def test_log_probabilities_against_a_softmax(seed, most, scale):
+    logits = normal_logits(3, 700, seed=seed, scale=scale)
+    found = distributions(logits, {0: most, 2: 0}, {2})
+    kept = logits.copy()
+    logits[2] = 0
+    for row, count in ((0, most), (2, 0)):
+        exact = kept[row].astype(np.float64)
+        exact = exact - exact.max() - np.log(np.exp(exact - exact.max()).sum())
+        told = found[row].of(5)
+        assert told.logprob == pytest.approx(exact[5], rel=1e-5, abs=1e-4)
+        order = np.lexsort((np.arange(700), -kept[row]))[:count]
+        assert [token_id for token_id, _ in told.top] == order.tolist()
+        np.testing.assert_allclose([value for _, value in told.top], exact[order], rtol=1e-5, atol=1e-4)

@@ -6,6 +6,7 @@ holds for text that it has not seen.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -14,28 +15,31 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from workers.runtime.fidelity.reference import LlamaReference
+from workers.runtime.fidelity.reference import Reference
 
 Doubles = npt.NDArray[Any]
 
 _MOST_TOKENS: Final = 1024
 
 
+def calibration_tokens(tokenizer: Tokenizer, begin: Sequence[int], context: int) -> list[int]:
+    """Return the ids of the calibration text, within ``context``; ``begin`` stands before it."""
+    text = files(__package__).joinpath("calibration.txt").read_text(encoding="utf-8")
+    ids = [*begin, *tokenizer.encode(text, add_special_tokens=False).ids]
+    return ids[: min(_MOST_TOKENS, context)]
+
+
 class Calibration:
-    """Inputs of the matrices of one Llama model, of one layer at a time.
+    """Inputs of the matrices of one model, of one layer at a time, computed when asked for.
 
     Args:
         path: The GGUF file.
-        tokenizer: The model's.
-        context: Tokens that the model can take at most.
+        token_ids: What it goes over.
     """
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, context: int) -> None:
-        text = files(__package__).joinpath("calibration.txt").read_text(encoding="utf-8")
-        token_ids = tokenizer.encode(text, add_special_tokens=False).ids[: min(_MOST_TOKENS, context)]
+    def __init__(self, path: Path, token_ids: Sequence[int]) -> None:
         self._inputs: dict[str, Doubles] = {}  # matrix of the latest layer -> what it reads
-        reference = LlamaReference(path, dtype=np.float64, observe=self._inputs.__setitem__)
-        self._layers = reference.layers(token_ids)
+        self._layers = self._walk(path, token_ids)
 
     def inputs(self, name: str) -> Doubles:
         """Return what matrix ``name`` reads, float64 ``[tokens, columns]``.
@@ -47,3 +51,7 @@ class Calibration:
             if next(self._layers, None) is None:
                 raise KeyError(name)
         return self._inputs[name]
+
+    def _walk(self, path: Path, token_ids: Sequence[int]) -> Iterator[Doubles]:
+        reference = Reference(path, dtype=np.float64, observe=self._inputs.__setitem__)
+        yield from reference.layers(token_ids)

@@ -14,7 +14,7 @@ from workers.onnx_worker.kv_cache import KVCache
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, ModelDescription
 from workers.runtime.fidelity.certificate import Certificate, compare
-from workers.runtime.fidelity.reference import LlamaReference
+from workers.runtime.fidelity.reference import Reference
 from workers.runtime.fidelity.text import fixed_text
 from workers.runtime.progress import Phase, Progress, Report
 
@@ -43,8 +43,8 @@ def certify(folder: Path, gguf: Path, report: Report) -> Certificate:
     encoding = Tokenizer.from_file(str(folder / TOKENIZER_FILE)).encode(
         text.content, add_special_tokens=False
     )
-    token_ids = encoding.ids[: description.context_length]
-    reference = LlamaReference(gguf).logits(token_ids, chunk=CHUNK)
+    token_ids = [*description.begin, *encoding.ids][: description.context_length]
+    reference = Reference(gguf).logits(token_ids, chunk=CHUNK)
     candidate = _reported(artefact_logits(folder, description, token_ids), len(token_ids), report)
     return compare(reference, candidate, token_ids, text_sha256=text.sha256)
 

@@ -9,19 +9,24 @@ from typing import Final
 from tokenizers import Tokenizer
 
 from diplex.errors import UnsupportedModel
+from workers.onnx_worker.convert.calibration import Calibration, calibration_tokens
+from workers.onnx_worker.convert.checkpoint import Checkpoint
 from workers.onnx_worker.convert.float32 import Float32
 from workers.onnx_worker.convert.gguf_file import GgufFile
-from workers.onnx_worker.convert.graph import LlamaGraph
-from workers.onnx_worker.convert.int8 import Int8
-from workers.onnx_worker.convert.llama import LlamaShape, read_shape, tensor_shapes
+from workers.onnx_worker.convert.graph import DecoderGraph
+from workers.onnx_worker.convert.int8_blocks import Int8Blocks
+from workers.onnx_worker.convert.int8_rows import Int8Rows
+from workers.onnx_worker.convert.layout import tensor_shapes
+from workers.onnx_worker.convert.metadata import read_shape
 from workers.onnx_worker.convert.precision import Precision
+from workers.onnx_worker.convert.shape import ModelShape
 from workers.onnx_worker.convert.stages import stage_name, stages
 from workers.onnx_worker.convert.tokenizer import adds_bos, build_tokenizer
 from workers.onnx_worker.convert.weights import WeightFile
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelDescription
 from workers.runtime.progress import Phase, Progress, Report
 
-PRECISIONS: Final[dict[str, type[Int8 | Float32]]] = {"int8": Int8, "fp32": Float32}
+PRECISIONS: Final = ("int8", "fp32")
 
 _FLOAT32_BYTES: Final = 4
 _BEGIN_KEY: Final = "tokenizer.ggml.bos_token_id"
@@ -39,7 +44,7 @@ def convert_gguf(source: Path, target: Path, *, precision: str, report: Report) 
     Args:
         source: The GGUF file.
         target: An existing, empty folder.
-        precision: A key of ``PRECISIONS``.
+        precision: One of ``PRECISIONS``.
         report: Told of every tensor, in tensors.
 
     Returns:
@@ -49,31 +54,38 @@ def convert_gguf(source: Path, target: Path, *, precision: str, report: Report) 
         UnsupportedModel: The file, its model or the precision can't be converted; the message says what can.
         OSError: A file can't be read or written.
     """
-    matrices = _find_precision(precision)
+    _check_precision(precision)
     file = GgufFile(source)
     shape = read_shape(file)
+    matrices = _find_precision(precision, shape)
     tokenizer = build_tokenizer(file)
     _check_vocabulary(file, shape, tokenizer)
     tokenizer.save(str(target / TOKENIZER_FILE), pretty=False)
-    tensors, built = matrices.source(file, shape, tokenizer)
+    description = _describe(file, shape, tokenizer, precision)
+    text = calibration_tokens(tokenizer, description.begin, shape.context)
+    tensors, built = matrices.source(Checkpoint(file, shape), shape, Calibration(source, text))
     with WeightFile(target / WEIGHTS_FILE) as weights:
-        model = LlamaGraph(tensors, built, matrices, weights, _counter(built, report)).build()
+        model = DecoderGraph(tensors, built, matrices, weights, _counter(built, report)).build()
     (target / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
     for number, stage in enumerate(stages(model, built)):
-        (target / stage_name(number)).write_bytes(stage.SerializeToString(deterministic=True))
-    description = _describe(file, shape, tokenizer, precision)
+        (target / stage_name(number, stage)).write_bytes(stage.SerializeToString(deterministic=True))
     description.save(target)
     return description
 
 
-def _find_precision(name: str) -> Precision:
+def _check_precision(name: str) -> None:
     if name not in PRECISIONS:
         message = f"precision {name!r} is unknown; supported are {', '.join(PRECISIONS)}"
         raise UnsupportedModel(message)
-    return PRECISIONS[name]()
 
 
-def _check_vocabulary(file: GgufFile, shape: LlamaShape, tokenizer: Tokenizer) -> None:
+def _find_precision(name: str, shape: ModelShape) -> Precision:
+    if name == "fp32":
+        return Float32()
+    return Int8Blocks() if shape.family.post_norms else Int8Rows()
+
+
+def _check_vocabulary(file: GgufFile, shape: ModelShape, tokenizer: Tokenizer) -> None:
     known = tokenizer.get_vocab_size(with_added_tokens=True)
     if known > shape.vocab:
         message = f"{file.path.name}: {known} tokens, but an embedding for {shape.vocab}"
@@ -85,7 +97,7 @@ def _check_vocabulary(file: GgufFile, shape: LlamaShape, tokenizer: Tokenizer) -
             raise UnsupportedModel(message)
 
 
-def _counter(shape: LlamaShape, report: Report) -> Callable[[str], None]:
+def _counter(shape: ModelShape, report: Report) -> Callable[[str], None]:
     total, names = len(tensor_shapes(shape)), set[str]()
 
     def seen(name: str) -> None:
@@ -95,12 +107,12 @@ def _counter(shape: LlamaShape, report: Report) -> Callable[[str], None]:
     return seen
 
 
-def _describe(file: GgufFile, shape: LlamaShape, tokenizer: Tokenizer, precision: str) -> ModelDescription:
+def _describe(file: GgufFile, shape: ModelShape, tokenizer: Tokenizer, precision: str) -> ModelDescription:
     bos = file.get(_BEGIN_KEY, int)
     ends = _end_tokens(file, tokenizer)
     return ModelDescription(
         name=file.get("general.name", str) or file.path.stem,
-        architecture="llama",
+        architecture=shape.family.name,
         precision=precision,
         vocab_size=shape.vocab,
         context_length=shape.context,

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from tokenizers import Tokenizer
 
-from workers.onnx_worker.convert.gguf_file import GgufFile
-from workers.onnx_worker.convert.llama import LlamaShape
+from workers.onnx_worker.convert.calibration import Calibration
+from workers.onnx_worker.convert.checkpoint import Checkpoint
 from workers.onnx_worker.convert.matrix import Matrix
 from workers.onnx_worker.convert.nodes import Nodes
 from workers.onnx_worker.convert.precision import EMBEDDING, HEAD, LOGITS
+from workers.onnx_worker.convert.shape import ModelShape
 from workers.onnx_worker.convert.tensors import Tensors
 
 
 class Float32:
     """See the module; a :class:`~workers.onnx_worker.convert.precision.Precision`."""
 
-    def source(self, file: GgufFile, shape: LlamaShape, tokenizer: Tokenizer) -> tuple[Tensors, LlamaShape]:  # noqa: ARG002  # a protocol's
+    def source(
+        self,
+        checkpoint: Checkpoint,
+        shape: ModelShape,
+        calibration: Calibration,  # noqa: ARG002  # a protocol's
+    ) -> tuple[Tensors, ModelShape]:
         """Return the file's own model."""
-        return file, shape
+        return checkpoint, shape
 
     def linear(self, nodes: Nodes, name: str, states: str, parts: Sequence[Matrix]) -> str:
         """See :class:`~workers.onnx_worker.convert.precision.Precision`."""

@@ -105,21 +105,25 @@ class GgufFile:
         """Return the shape of tensor ``name`` in numpy's order: rows (outputs) first."""
         return tuple(int(size) for size in reversed(self._find(name).shape))
 
-    def floats(self, name: str) -> npt.NDArray[np.float32]:
+    def floats(self, name: str, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
         """Return tensor ``name`` dequantised to float32, in its :meth:`shape`.
+
+        Args:
+            name: The tensor.
+            rows: Those wanted.
 
         Raises:
             UnsupportedModel: There is no such tensor, or nothing can dequantise its type.
         """
         tensor = self._find(name)
         try:
-            values = dequantize(tensor.data, tensor.tensor_type)
+            values = dequantize(tensor.data[rows], tensor.tensor_type)
         except NotImplementedError as error:
             message = (
                 f"{self.path.name}: nothing dequantises {tensor.tensor_type.name}, the type of tensor {name}"
             )
             raise UnsupportedModel(message) from error
-        return np.ascontiguousarray(values, dtype=np.float32).reshape(self.shape(name))
+        return np.ascontiguousarray(values, dtype=np.float32).reshape(-1, *self.shape(name)[1:])
 
     def _find(self, name: str) -> gguf.ReaderTensor:
         try:

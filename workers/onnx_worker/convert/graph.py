@@ -54,10 +54,10 @@ What holds for it, seen with ONNX Runtime 1.32 on the CPU:
   a row's tokens, give it its length (the position behind the last token is overwritten, and not counted).
 - A length over ``max_length`` is refused by ONNX Runtime, since present would outgrow its buffer.
 
-A layer is eleven nodes, and twice as many where rows are rounded before they are multiplied (int8). In the
-last layer only the wanted positions go on behind the attention, so a part of a prompt that needs no logits
-skips that layer's other matrices and the head. Fusing gate and up into one matrix and splitting the product
-afterwards was measured to be no faster, whether for one stream or in batch.
+A layer of a Llama model is eleven nodes, and twice as many where rows are rounded before they are multiplied.
+In the last layer only the wanted positions go on behind the attention, so a part of a prompt that needs no
+logits skips that layer's other matrices and the head. Fusing gate and up into one matrix and splitting the
+product afterwards was measured to be no faster, whether for one stream or in batch.
 """
 
 from __future__ import annotations
@@ -70,10 +70,11 @@ import numpy.typing as npt
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from workers.onnx_worker.convert import rotary
-from workers.onnx_worker.convert.llama import LlamaShape
+from workers.onnx_worker.convert.family import Activation
 from workers.onnx_worker.convert.matrix import Matrix
 from workers.onnx_worker.convert.nodes import CONTRIB, Nodes
 from workers.onnx_worker.convert.precision import Precision
+from workers.onnx_worker.convert.shape import ModelShape, Rotary, Window
 from workers.onnx_worker.convert.tensors import Tensors
 from workers.onnx_worker.convert.weights import WeightFile
 
@@ -81,8 +82,8 @@ OPSET: Final = 21
 IR_VERSION: Final = 10
 
 
-class LlamaGraph:
-    """Builds the graph of one Llama model, layer by layer.
+class DecoderGraph:
+    """Builds the graph of one model, layer by layer.
 
     Args:
         file: Where the weights come from.
@@ -95,7 +96,7 @@ class LlamaGraph:
     def __init__(
         self,
         file: Tensors,
-        shape: LlamaShape,
+        shape: ModelShape,
         precision: Precision,
         weights: WeightFile,
         seen: Callable[[str], None],
@@ -109,8 +110,10 @@ class LlamaGraph:
     def build(self) -> ModelProto:
         """Write all weights and return the graph, which refers to them by the name of the weight file."""
         nodes, shape = self._nodes, self._shape
-        self._rotary_tables()
-        residual = self._precision.embed(nodes, "input_ids", self._matrix("token_embd.weight"))
+        self._rotary_tables(shape.rotary, *_caches(None))
+        if shape.window is not None and shape.window.rotary != shape.rotary:
+            self._rotary_tables(shape.window.rotary, *_caches(shape.window))
+        residual = self._embedding()
         states = nodes.add(
             "SimplifiedLayerNormalization", layer_input(0)[0],
             [residual, self._norm("blk.0.attn_norm.weight")], axis=-1, epsilon=shape.rms_epsilon,
@@ -123,9 +126,11 @@ class LlamaGraph:
             projected = self._linear(
                 f"{prefix}.attention_output", attended, f"blk.{layer}.attn_output.weight"
             )
+            projected = self._post_norm(projected, f"blk.{layer}.post_attention_norm.weight")
             names = (f"{prefix}.ffn_input", f"{prefix}.ffn_input.residual")
             states, residual = self._add_and_norm(names, projected, residual, f"blk.{layer}.ffn_norm.weight")
             states = self._feed_forward(layer, states)
+            states = self._post_norm(states, f"blk.{layer}.post_ffw_norm.weight")
             last = layer == shape.layers - 1
             norm = "output_norm.weight" if last else f"blk.{layer + 1}.attn_norm.weight"
             names = ("head_input", "head_input.residual") if last else layer_input(layer + 1)
@@ -135,34 +140,81 @@ class LlamaGraph:
         self._precision.head(nodes, states, None if shape.tied else self._matrix("output.weight"))
         return self._model()
 
+    def _embedding(self) -> str:
+        """Look the tokens up."""
+        nodes, shape = self._nodes, self._shape
+        found = self._precision.embed(nodes, "input_ids", self._matrix("token_embd.weight"))
+        if not shape.family.embedding_scaled:
+            return found
+        scale = nodes.weights.add("token_embedding.scale", np.array(np.sqrt(shape.hidden), np.float32))
+        return nodes.add("Mul", "token_embedding.scaled", [found, scale])
+
     def _attention(self, layer: int, states: str) -> str:
-        shape, prefix = self._shape, f"layers.{layer}"
-        queries = rotary.half_split_order(shape.heads, shape.head_dim)
-        keys = rotary.half_split_order(shape.kv_heads, shape.head_dim)
-        parts = [
-            self._matrix(f"blk.{layer}.attn_q.weight", queries),
-            self._matrix(f"blk.{layer}.attn_k.weight", keys),
-            self._matrix(f"blk.{layer}.attn_v.weight"),
-        ]
-        packed = self._precision.linear(self._nodes, f"{prefix}.qkv", states, parts)
+        shape, nodes, prefix = self._shape, self._nodes, f"layers.{layer}"
+        parts = [self._matrix(f"blk.{layer}.attn_{part}.weight") for part in "qkv"]
+        packed = self._precision.linear(nodes, f"{prefix}.qkv", states, parts)
+        if shape.family.qkv_bias:
+            biases = [self._vector(f"blk.{layer}.attn_{part}.bias") for part in "qkv"]
+            bias = nodes.weights.add(f"{prefix}.qkv.bias", np.concatenate(biases))
+            packed = nodes.add("Add", f"{prefix}.qkv.biased", [packed, bias])
+        rows = self._normed_heads(layer, packed) if shape.family.qk_norm else [packed, "", ""]
         past, present = (
             [f"{kind}.{layer}.{half}" for half in ("key", "value")] for kind in ("past_key_values", "present")
         )
+        window = shape.window_of(layer)
+        further: dict[str, int | float] = {}
+        if window is not None:
+            further["local_window_size"] = window.tokens
+        if shape.attention_scale is not None:
+            further["scale"] = shape.attention_scale
+        caches = _caches(window if window is not None and window.rotary != shape.rotary else None)
         attended = f"{prefix}.attended"
-        self._nodes.add_many(
+        nodes.add_many(
             "GroupQueryAttention", [attended, *present],
-            [packed, "", "", *past, "seqlens_k", "total_sequence_length", "cos_cache", "sin_cache"],
-            num_heads=shape.heads, kv_num_heads=shape.kv_heads, do_rotary=1, rotary_interleaved=0,
+            [*rows, *past, "seqlens_k", "total_sequence_length", *caches],
+            num_heads=shape.heads, kv_num_heads=shape.kv_heads, do_rotary=1, rotary_interleaved=0, **further,
         )  # fmt: skip
         return attended
+
+    def _normed_heads(self, layer: int, packed: str) -> list[str]:
+        """Queries, keys and values apart, each head's query and key normalised."""
+        nodes, shape, prefix = self._nodes, self._shape, f"layers.{layer}"
+        queries, keys, values = (f"{prefix}.{part}" for part in ("queries", "keys", "values"))
+        sizes = nodes.constant("qkv.sizes", [shape.queries, shape.keys, shape.keys], np.int64)
+        nodes.add_many("Split", [queries, keys, values], [packed, sizes], axis=-1)
+        heads = nodes.constant("heads.shape", [0, -1, shape.head_dim], np.int64)
+        normed = []
+        for part, width in ((queries, shape.queries), (keys, shape.keys)):
+            letter = part.removeprefix(f"{prefix}.")[0]
+            rows = nodes.add("Reshape", f"{part}.heads", [part, heads])
+            rows = nodes.add(
+                "SimplifiedLayerNormalization", f"{part}.heads.normed",
+                [rows, self._norm(f"blk.{layer}.attn_{letter}_norm.weight")],
+                axis=-1, epsilon=shape.rms_epsilon,
+            )  # fmt: skip
+            whole = nodes.constant(f"heads.{width}.whole", [0, -1, width], np.int64)
+            normed.append(nodes.add("Reshape", f"{part}.normed", [rows, whole]))
+        return [*normed, values]
 
     def _feed_forward(self, layer: int, states: str) -> str:
         prefix = f"layers.{layer}"
         gate = self._linear(f"{prefix}.gate", states, f"blk.{layer}.ffn_gate.weight")
         up = self._linear(f"{prefix}.up", states, f"blk.{layer}.ffn_up.weight")
-        active = self._nodes.add("QuickGelu", f"{prefix}.active", [gate], alpha=1.0)  # x * sigmoid(x)
+        match self._shape.family.activation:
+            case Activation.SILU:  # x * sigmoid(x)
+                active = self._nodes.add("QuickGelu", f"{prefix}.active", [gate], alpha=1.0)
+            case Activation.GELU:
+                active = self._nodes.add("FastGelu", f"{prefix}.active", [gate])
         gated = self._nodes.add("Mul", f"{prefix}.gated", [active, up])
         return self._linear(f"{prefix}.down", gated, f"blk.{layer}.ffn_down.weight")
+
+    def _post_norm(self, states: str, norm: str) -> str:
+        if not self._shape.family.post_norms:
+            return states
+        return self._nodes.add(
+            "SimplifiedLayerNormalization", f"{states}.normed", [states, self._norm(norm)],
+            axis=-1, epsilon=self._shape.rms_epsilon,
+        )  # fmt: skip
 
     def _wanted_rows(self, attended: str, residual: str) -> tuple[str, str]:
         nodes, shape, wanted = self._nodes, self._shape, []
@@ -183,21 +235,21 @@ class LlamaGraph:
     def _linear(self, name: str, states: str, tensor: str) -> str:
         return self._precision.linear(self._nodes, name, states, [self._matrix(tensor)])
 
-    def _matrix(self, tensor: str, order: npt.NDArray[np.intp] | None = None) -> Matrix:
-        return Matrix(self._file, tensor, self._seen, order)
+    def _matrix(self, tensor: str) -> Matrix:
+        return Matrix(self._file, tensor, self._seen)
+
+    def _vector(self, tensor: str) -> npt.NDArray[np.float32]:
+        self._seen(tensor)
+        return self._file.floats(tensor)
 
     def _norm(self, tensor: str) -> str:
-        self._seen(tensor)
-        return self._nodes.weights.add(tensor, self._file.floats(tensor))
+        return self._nodes.weights.add(tensor, self._vector(tensor))
 
-    def _rotary_tables(self) -> None:
-        shape, factors = self._shape, None
-        if shape.rope_factors:
-            self._seen("rope_freqs.weight")
-            factors = self._file.floats("rope_freqs.weight")
-        cosines, sines = rotary.tables(shape.context, shape.head_dim, shape.rope_base, factors)
-        self._nodes.weights.add("cos_cache", cosines)
-        self._nodes.weights.add("sin_cache", sines)
+    def _rotary_tables(self, how: Rotary, cosines: str, sines: str) -> None:
+        factors = None if how.factors is None else self._vector(how.factors)
+        tables = rotary.tables(self._shape.context, self._shape.head_dim, how, factors)
+        for name, values in zip((cosines, sines), tables, strict=True):
+            self._nodes.weights.add(name, values)
 
     def _model(self) -> ModelProto:
         shape = self._shape
@@ -215,7 +267,7 @@ class LlamaGraph:
             *(_value(f"present.{half}", TensorProto.FLOAT, cache) for half in halves),
         ]
         graph = helper.make_graph(
-            self._nodes.all, "llama", inputs, outputs, initializer=self._nodes.weights.initializers
+            self._nodes.all, shape.family.name, inputs, outputs, initializer=self._nodes.weights.initializers
         )
         return helper.make_model(
             graph,
@@ -231,6 +283,12 @@ def layer_input(layer: int) -> tuple[str, str]:
     The first layer's residual has another name.
     """
     return f"layers.{layer}.attention_input", f"layers.{layer}.attention_input.residual"
+
+
+def _caches(window: Window | None) -> tuple[str, str]:
+    """Names of the rotary tables of layers with or without a window that turns positions in its own way."""
+    kind = "" if window is None else "local_"
+    return f"{kind}cos_cache", f"{kind}sin_cache"
 
 
 def _value(name: str, kind: int, shape: tuple[int | str, ...]) -> ValueInfoProto:

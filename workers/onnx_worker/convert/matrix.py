@@ -13,14 +13,12 @@ from workers.onnx_worker.convert.tensors import Tensors
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A tensor of two axes, with its rows put in another order if need be."""
+    """A tensor of two axes."""
 
     file: Tensors
     name: str
     seen: Callable[[str], None]
     """Called with the tensor's name whenever it is read."""
-    order: npt.NDArray[np.intp] | None = None
-    """Row i of the matrix is row ``order[i]`` of the tensor; ``None`` for as it is."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -31,5 +29,4 @@ class Matrix:
     def floats(self) -> npt.NDArray[np.float32]:
         """Read the matrix as float32 ``[rows, columns]``."""
         self.seen(self.name)
-        rows = self.file.floats(self.name)
-        return rows if self.order is None else rows[self.order]
+        return self.file.floats(self.name)

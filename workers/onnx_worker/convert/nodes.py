@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 from onnx import NodeProto, helper
 
 from workers.onnx_worker.convert.weights import WeightFile
@@ -12,8 +14,8 @@ CONTRIB: Final = "com.microsoft"
 """Domain of ONNX Runtime's own operators."""
 
 _CONTRIB_OPERATORS: Final = frozenset({
-    "GatherBlockQuantized", "GroupQueryAttention", "MatMulIntegerToFloat", "MatMulNBits", "QuickGelu",
-    "SkipSimplifiedLayerNormalization",
+    "FastGelu", "GatherBlockQuantized", "GroupQueryAttention", "MatMulIntegerToFloat", "MatMulNBits",
+    "QuickGelu", "SkipSimplifiedLayerNormalization",
 })  # fmt: skip
 
 
@@ -36,3 +38,7 @@ class Nodes:
             operator, inputs, outputs, name=f"{outputs[0]}/{operator}", domain=domain, **attributes
         )
         self.all.append(node)
+
+    def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
+        """Return the name of a constant, which is stored when it is first asked for."""
+        return name if name in self.weights else self.weights.add(name, np.asarray(value, dtype))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from tokenizers import Tokenizer
-
-from workers.onnx_worker.convert.gguf_file import GgufFile
-from workers.onnx_worker.convert.llama import LlamaShape
+from workers.onnx_worker.convert.calibration import Calibration
+from workers.onnx_worker.convert.checkpoint import Checkpoint
 from workers.onnx_worker.convert.matrix import Matrix
 from workers.onnx_worker.convert.nodes import Nodes
+from workers.onnx_worker.convert.shape import ModelShape
 from workers.onnx_worker.convert.tensors import Tensors
 
 HEAD: Final = "lm_head"
@@ -24,7 +23,9 @@ class Precision(Protocol):
     Every method that adds nodes returns the name of its result.
     """
 
-    def source(self, file: GgufFile, shape: LlamaShape, tokenizer: Tokenizer) -> tuple[Tensors, LlamaShape]:
+    def source(
+        self, checkpoint: Checkpoint, shape: ModelShape, calibration: Calibration
+    ) -> tuple[Tensors, ModelShape]:
         """Return the model to build: that of the file, or an equivalent one that can be held better."""
         ...
 

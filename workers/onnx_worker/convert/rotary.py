@@ -9,24 +9,27 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from workers.onnx_worker.convert.shape import Rotary
+
 Floats = npt.NDArray[np.float32]
 
 
-def tables(context: int, head_dim: int, base: float, factors: Floats | None) -> tuple[Floats, Floats]:
+def tables(context: int, head_dim: int, how: Rotary, factors: Floats | None) -> tuple[Floats, Floats]:
     """Return cosines and sines, each float32 ``[context, head_dim / 2]``.
 
     Args:
         context: Positions in the tables.
         head_dim: Width of a head, even.
-        base: Theta; pair i turns by ``base ** (-2 i / head_dim)`` a position.
-        factors: What each pair's frequency is divided by, ``[head_dim / 2]`` (``rope_freqs.weight``: Llama
-            3.1's scaling, worked out when the file was made).
+        how: Pair i turns by ``base ** (-2 i / head_dim) / stretch`` a position.
+        factors: What each pair's frequency is also divided by, ``[head_dim / 2]`` (``rope_freqs.weight``:
+            Llama 3.1's scaling, worked out when the file was made; LongRoPE's factors).
     """
-    frequencies = base ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    frequencies = how.base ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     if factors is not None:
         frequencies /= factors
-    angles = np.outer(np.arange(context, dtype=np.float64), frequencies)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    angles = np.outer(np.arange(context, dtype=np.float64), frequencies / how.stretch)
+    cosines, sines = (how.magnitude * part(angles) for part in (np.cos, np.sin))
+    return cosines.astype(np.float32), sines.astype(np.float32)
 
 
 def half_split_order(heads: int, head_dim: int) -> npt.NDArray[np.intp]:

@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.onnx_worker.convert.calibration import Calibration
-from workers.onnx_worker.convert.gguf_file import GgufFile
-from workers.onnx_worker.convert.llama import LlamaShape
+from workers.onnx_worker.convert.checkpoint import Checkpoint
+from workers.onnx_worker.convert.shape import ModelShape
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -50,20 +50,21 @@ EMBEDDING: Final = "token_embd.weight"
 
 
 class RotatedModel:
-    """The tensors of a Llama model after rotation; a :class:`~workers.onnx_worker.convert.tensors.Tensors`.
+    """The tensors of a model after rotation; a :class:`~workers.onnx_worker.convert.tensors.Tensors`.
 
     The output head is a matrix of its own even where the file ties it to the embedding, since it takes in the
     last norm's weights. All norms' weights are ones.
 
     Args:
-        file: The model as it is.
+        checkpoint: The model as it is.
         shape: Its sizes.
         calibration: What its matrices read.
     """
 
-    def __init__(self, file: GgufFile, shape: LlamaShape, calibration: Calibration) -> None:
-        self.path: Path = file.path
-        self._file = file
+    def __init__(self, checkpoint: Checkpoint, shape: ModelShape, calibration: Calibration) -> None:
+        self.path: Path = checkpoint.path
+        self._checkpoint = checkpoint
+        self._tied = shape.tied
         self._calibration = calibration
         self._turn = random_rotation(shape.hidden)
         self._head_turn = random_rotation(shape.head_dim)
@@ -73,7 +74,7 @@ class RotatedModel:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of tensor ``name``, rows first."""
-        return self._file.shape(self._stored(name))
+        return self._checkpoint.shape(self._stored(name))
 
     def floats(self, name: str) -> Floats:
         """Return tensor ``name`` of the equivalent model, computed in float64."""
@@ -96,7 +97,7 @@ class RotatedModel:
         return inputs
 
     def _turned(self, name: str) -> Doubles:
-        values = self._file.floats(self._stored(name)).astype(np.float64)
+        values = self._checkpoint.floats(self._stored(name)).astype(np.float64)
         if (norm := self._norm_before(name)) is not None:
             values = (values * norm) @ self._turn
         match name.split("."):
@@ -104,8 +105,10 @@ class RotatedModel:
                 values = values @ self._turn
             case [*_, "attn_norm" | "ffn_norm" | "output_norm", _]:
                 values = np.ones_like(values)
-            case [_, _, "attn_v", _]:
+            case [_, _, "attn_v", "weight"]:
                 values = _turn_parts(values.T, self._head_turn).T
+            case [_, _, "attn_v", "bias"]:
+                values = _turn_parts(values[None], self._head_turn)[0]
             case [_, _, "attn_output", _]:
                 values = self._turn.T @ _turn_parts(values, self._head_turn)
             case [_, layer, "ffn_up", _]:
@@ -115,20 +118,22 @@ class RotatedModel:
         return values
 
     def _stored(self, name: str) -> str:
-        return EMBEDDING if name == HEAD and HEAD not in self._file.tensor_names else name
+        return EMBEDDING if name == HEAD and self._tied else name
 
     def _norm_before(self, name: str) -> Doubles | None:
         """The weights of the norm that matrix ``name`` reads from, float64 ``[hidden]``."""
         if name == HEAD:
-            return self._file.floats("output_norm.weight").astype(np.float64)
+            return self._checkpoint.floats("output_norm.weight").astype(np.float64)
         block, _, rest = name.rpartition("blk.")[2].partition(".")
         norm = _NORM_BEFORE.get(rest.removesuffix(".weight"))
-        return None if norm is None else self._file.floats(f"blk.{block}.{norm}.weight").astype(np.float64)
+        return (
+            None if norm is None else self._checkpoint.floats(f"blk.{block}.{norm}.weight").astype(np.float64)
+        )
 
     def _gain(self, layer: int) -> Doubles:
         if layer not in self._gains:
             down = f"blk.{layer}.ffn_down.weight"
-            self._gains[layer] = evening_gains(self._calibration.inputs(down), self._file.floats(down))
+            self._gains[layer] = evening_gains(self._calibration.inputs(down), self._checkpoint.floats(down))
         return self._gains[layer]
 
 

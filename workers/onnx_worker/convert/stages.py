@@ -12,17 +12,19 @@ from typing import Final
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from workers.onnx_worker.convert.graph import layer_input
-from workers.onnx_worker.convert.llama import LlamaShape
+from workers.onnx_worker.convert.precision import LOGITS
+from workers.onnx_worker.convert.shape import ModelShape
+from workers.runtime.artefact import PACKED_STAGE
 
 _STAGES: Final = 10
 """Stages at most. More would only be finer than what a step's own time varies by."""
 
 
-def stages(model: ModelProto, shape: LlamaShape) -> Iterator[ModelProto]:
+def stages(model: ModelProto, shape: ModelShape) -> Iterator[ModelProto]:
     """The stages in their order, of as many layers each, but for the last; none if there is one layer only.
 
     Args:
-        model: The whole graph, with the names that :class:`~workers.onnx_worker.convert.graph.LlamaGraph`
+        model: The whole graph, with the names that :class:`~workers.onnx_worker.convert.graph.DecoderGraph`
             gives.
         shape: Its sizes.
     """
@@ -35,9 +37,14 @@ def stages(model: ModelProto, shape: LlamaShape) -> Iterator[ModelProto]:
         yield _stage(model, nodes, between)
 
 
-def stage_name(number: int) -> str:
-    """File name of a stage, counted from 0."""
-    return f"stage-{number:02}.onnx"
+def stage_name(number: int, stage: ModelProto) -> str:
+    """File name of a stage, counted from 0; says whether its weights must be laid out for the processor.
+
+    Without that, ONNX Runtime makes floats of all blocks of a matrix for each product. A layer's cost
+    little beside a prompt; for the head of a large vocabulary it is most of a second and a gigabyte.
+    """
+    head = any(node.op_type == "MatMulNBits" and LOGITS in node.output for node in stage.graph.node)
+    return f"stage-{number:02}{PACKED_STAGE if head else '.onnx'}"
 
 
 def _cut(nodes: Sequence[NodeProto], behind: Sequence[str]) -> Iterator[list[NodeProto]]:
@@ -68,5 +75,5 @@ def _stage(model: ModelProto, nodes: list[NodeProto], between: dict[str, ValueIn
     )
 
 
-def _states(name: str, shape: LlamaShape) -> ValueInfoProto:
+def _states(name: str, shape: ModelShape) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", "sequence", shape.hidden))

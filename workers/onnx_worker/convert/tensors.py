@@ -1,4 +1,4 @@
-"""Where a graph's tensors come from: a GGUF file, or a model that is equivalent to it."""
+"""Where a graph's tensors come from: a model file, or a model that is equivalent to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 class Tensors(Protocol):
-    """Named tensors, as :class:`~workers.onnx_worker.convert.gguf_file.GgufFile` has them."""
+    """Named tensors, as :func:`~workers.onnx_worker.convert.layout.tensor_shapes` lists them."""
 
     @property
     def path(self) -> Path:

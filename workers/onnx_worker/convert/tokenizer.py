@@ -1,7 +1,9 @@
 """The tokenizer that a GGUF file carries, as a Hugging Face ``tokenizers`` object.
 
-Byte-level BPE only (``tokenizer.ggml.model = gpt2``). Which rule cuts a text into words before the merges is
-named by ``tokenizer.ggml.pre``; each rule below is the one of that model family's own published tokenizer.
+Byte-level BPE (``tokenizer.ggml.model = gpt2``), or pieces with scores (``llama``:
+:mod:`~workers.onnx_worker.convert.sentence_pieces`). Which rule cuts a text into words before byte-level
+merges is named by ``tokenizer.ggml.pre``; each rule below is the one of that model family's own published
+tokenizer.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from diplex.errors import UnsupportedModel
 from workers.onnx_worker.convert.gguf_file import GgufFile
+from workers.onnx_worker.convert.sentence_pieces import sentence_pieces
 
 _WORDS: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS"
@@ -64,17 +67,42 @@ def build_tokenizer(file: GgufFile) -> Tokenizer:
     Raises:
         UnsupportedModel: The vocabulary is of another kind, or inconsistent.
     """
-    rule = _find_rule(file)
+    kind = file.require("tokenizer.ggml.model", str)
     tokens: list[str] = file.require("tokenizer.ggml.tokens", list)
-    merges: list[str] = file.require("tokenizer.ggml.merges", list)
     kinds: list[int] = file.require("tokenizer.ggml.token_type", list)
     vocabulary = {token: number for number, token in enumerate(tokens)}
+    if len(vocabulary) != len(tokens) or len(kinds) != len(tokens):
+        raise UnsupportedModel(f"{file.path.name}: the tokenizer has repeated tokens, or types for others")
+    match kind:
+        case "gpt2":
+            tokenizer = _byte_level(file, vocabulary)
+        case "llama":
+            tokenizer = sentence_pieces(file, vocabulary, kinds)
+        case _:
+            message = (
+                f"{file.path.name} has a tokenizer of kind {kind!r}, which can't be converted; supported are "
+                "byte-level BPE (tokenizer.ggml.model = gpt2) and SentencePiece with scores (llama)"
+            )
+            raise UnsupportedModel(message)
+    tokenizer.add_special_tokens(_added(tokens, kinds, gguf.TokenType.CONTROL))
+    tokenizer.add_tokens(_added(tokens, kinds, gguf.TokenType.USER_DEFINED))
+    return tokenizer
+
+
+def adds_bos(file: GgufFile) -> bool:
+    """Return whether a plain prompt must start with the begin-of-sequence token."""
+    stated = file.get("tokenizer.ggml.add_bos_token", bool)
+    if stated is not None:
+        return stated
+    return file.get("tokenizer.ggml.model", str) == "llama" or _find_rule(file).adds_bos
+
+
+def _byte_level(file: GgufFile, vocabulary: dict[str, int]) -> Tokenizer:
+    rule = _find_rule(file)
+    merges: list[str] = file.require("tokenizer.ggml.merges", list)
     pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
-    if len(vocabulary) != len(tokens) or len(kinds) != len(tokens) or any(" " in right for _, right in pairs):
-        message = (
-            f"{file.path.name}: the tokenizer has repeated tokens, malformed merges or types for other tokens"
-        )
-        raise UnsupportedModel(message)
+    if any(" " in right for _, right in pairs):
+        raise UnsupportedModel(f"{file.path.name}: the tokenizer has malformed merges")
     try:
         model = models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=rule.whole_words)
     except Exception as error:  # the library raises bare Exception
@@ -85,25 +113,10 @@ def build_tokenizer(file: GgufFile) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     if rule.compose:
         tokenizer.normalizer = normalizers.NFC()
-    tokenizer.add_special_tokens(_added(tokens, kinds, gguf.TokenType.CONTROL))
-    tokenizer.add_tokens(_added(tokens, kinds, gguf.TokenType.USER_DEFINED))
     return tokenizer
 
 
-def adds_bos(file: GgufFile) -> bool:
-    """Return whether a plain prompt must start with the begin-of-sequence token."""
-    stated = file.get("tokenizer.ggml.add_bos_token", bool)
-    return _find_rule(file).adds_bos if stated is None else stated
-
-
 def _find_rule(file: GgufFile) -> _Rule:
-    kind = file.require("tokenizer.ggml.model", str)
-    if kind != "gpt2":
-        message = (
-            f"{file.path.name} has a tokenizer of kind {kind!r}, which can't be converted; "
-            "supported is byte-level BPE (tokenizer.ggml.model = gpt2)"
-        )
-        raise UnsupportedModel(message)
     name = file.require("tokenizer.ggml.pre", str)
     if name not in RULES:
         message = (

@@ -54,6 +54,16 @@ class WeightFile:
         self._refer(name, helper.np_dtype_to_tensor_dtype(values.dtype), values.shape, self._regions[name])
         return name
 
+    def alias(self, name: str, original: str, shape: tuple[int, ...]) -> str:
+        """Add the initializer ``name``: the bytes of ``original``, not written again, in another shape."""
+        source = next(entry for entry in self.initializers if entry.name == original)
+        if original in self._regions:
+            self._refer(name, source.data_type, shape, self._regions[original])
+        else:
+            values = numpy_helper.to_array(source).reshape(shape)
+            self.initializers.append(numpy_helper.from_array(values, name))
+        return name
+
     def __contains__(self, name: str) -> bool:
         """Whether there is an initializer ``name``."""
         return any(tensor.name == name for tensor in self.initializers)

@@ -8,11 +8,13 @@ from workers.runtime.catalogue.entries import (
     HubSource,
     IndexSource,
     ModelEntry,
+    PartsSource,
     Profile,
     SamplingDefaults,
     ServingWishes,
     Source,
     SourceArtefact,
+    Terms,
 )
 
 __all__ = [
@@ -25,10 +27,12 @@ __all__ = [
     "IndexSource",
     "Match",
     "ModelEntry",
+    "PartsSource",
     "Profile",
     "SamplingDefaults",
     "ServingWishes",
     "Source",
     "SourceArtefact",
+    "Terms",
     "overlay_paths",
 ]

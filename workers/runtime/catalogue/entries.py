@@ -101,7 +101,36 @@ class DiskSource:
         return f"file:{self.path}"
 
 
-Source = IndexSource | HubSource | DiskSource
+@dataclass(frozen=True, slots=True)
+class PartsSource:
+    """A file that was cut into parts to be published: joined in their order, they are the file."""
+
+    parts: tuple[IndexSource, ...]
+    """At least one."""
+    unverified: bool = False
+    """Nobody has compared this source with the artefact's digest."""
+
+    @property
+    def location(self) -> str:
+        """The source as messages and manifests name it."""
+        return " + ".join(part.location for part in self.parts)
+
+
+Source = IndexSource | PartsSource | HubSource | DiskSource
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What has to be agreed to before a model is downloaded for the first time."""
+
+    name: str
+    """What agreeing is by: models under the same terms have the same name here."""
+    title: str
+    """For people."""
+    url: str
+    """Where the terms are published."""
+    text: str
+    """The terms themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +210,8 @@ class ModelEntry:
     """At least one, each backend once."""
     origin: Path
     """The catalogue file that holds this entry."""
+    terms: Terms | None = None
+    """What must be agreed to before the first download; ``None`` if nothing."""
     serving: ServingWishes = field(default_factory=ServingWishes)
     """How it is to be served."""
 

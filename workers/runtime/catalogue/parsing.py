@@ -16,11 +16,13 @@ from workers.runtime.catalogue.entries import (
     HubSource,
     IndexSource,
     ModelEntry,
+    PartsSource,
     Profile,
     SamplingDefaults,
     ServingWishes,
     Source,
     SourceArtefact,
+    Terms,
 )
 from workers.runtime.catalogue.table import Table
 from workers.runtime.fidelity.certificate import Certificate
@@ -75,6 +77,7 @@ def _entry(table: Table, number: int) -> ModelEntry:
         sampling=_sampling(table.table("sampling")),
         backends=_backends(table, number),
         origin=table.file,
+        terms=_terms(table.table("terms")),
         serving=_serving(table.table("serving")),
     )
     table.close()
@@ -104,6 +107,23 @@ def _sampling(table: Table | None) -> SamplingDefaults:
     )
     table.close()
     return sampling
+
+
+def _terms(table: Table | None) -> Terms | None:
+    if table is None:
+        return None
+    name, title, url = (
+        table.require_text("name", NAME),
+        table.require_text("title"),
+        table.require_text("url"),
+    )
+    file = table.file.parent / table.require_text("file")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise table.error("file", f"can't be read: {error}") from error
+    table.close()
+    return Terms(name, title, url, text)
 
 
 def _serving(table: Table | None) -> ServingWishes:
@@ -218,6 +238,16 @@ def _hub_source(table: Table) -> HubSource:
     return source
 
 
+def _parts_source(table: Table) -> PartsSource:
+    return PartsSource(tuple(_part(part) for part in table.tables("parts")), table.flag("unverified"))
+
+
+def _part(table: Table) -> IndexSource:
+    part = _index_source(table)
+    table.close()
+    return part
+
+
 def _disk_source(table: Table) -> DiskSource:
     text = table.require_text("file")
     path = Path(url2pathname(urlsplit(text).path)) if text.startswith("file://") else Path(text).expanduser()
@@ -226,6 +256,7 @@ def _disk_source(table: Table) -> DiskSource:
 
 _SOURCES: dict[str, Callable[[Table], Source]] = {
     "pypi": _index_source,
+    "parts": _parts_source,
     "hf": _hub_source,
     "file": _disk_source,
 }

@@ -1,18 +1,23 @@
-"""One sequence's output: from tokens to text that is final, and to how it ended."""
+"""One choice's output: from tokens to text that is final, and to how it ended."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workers.runtime.engine.intake import Encoded
-from workers.runtime.engine.messages import Piece
+from workers.runtime.engine.constraint import Constraint
+from workers.runtime.engine.intake import Encoded, ModelText
+from workers.runtime.engine.messages import Logprob, Piece
 from workers.runtime.generation import Finish, FinishReason, Timings
-from workers.runtime.sampling import SamplingRow, TokenCounts
+from workers.runtime.sampling import Banned, LogitBias, SamplingRow, TokenCounts, TokenLogprob
 from workers.runtime.text.detokenizer import Detokenizer
 from workers.runtime.text.stopping import StopMatcher
 from workers.runtime.text.tokenizer import Tokenizer
+from workers.runtime.tools.reading import ToolCallPiece
 
+_LAST_PART = 4
+"""One in so many tokens, the last ones, is for closing the JSON that is open."""
 _ENDED_BY_TOKEN = frozenset({FinishReason.END_OF_SEQUENCE, FinishReason.STOP})
 
 
@@ -33,14 +38,21 @@ class Clocked:
 
 @dataclass(slots=True)
 class Answer:
-    """The output side of a running sequence."""
+    """The output side of a running sequence: one choice of a request."""
 
     request: Encoded
+    choice: int
+    tokenizer: Tokenizer
     detokenizer: Detokenizer
     stops: StopMatcher
     clocked: Clocked
     counts: TokenCounts | None
     """Kept only when a penalty needs it."""
+    bias: LogitBias | None
+    early: Banned | None
+    """What can't be chosen before the fewest tokens are there."""
+    constraint: Constraint | None
+    """What says which tokens may come, if there are rules for it."""
     clock: Callable[[], float]
     generated: int = 0
     cached: int = 0
@@ -49,31 +61,66 @@ class Answer:
     """Tokens that speculation had guessed."""
 
     @classmethod
-    def begin(
-        cls, request: Encoded, tokenizer: Tokenizer, vocab_size: int, clock: Callable[[], float]
-    ) -> Answer:
+    def begin(cls, request: Encoded, choice: int, text: ModelText, clock: Callable[[], float]) -> Answer:
         """The empty answer to a request."""
-        generation = request.generation
-        penalises = generation.sampling.penalises
+        sampling, stopping = request.generation.sampling, request.generation.stopping
+        description = text.description
+        ends = (*description.eos_token_ids, *stopping.stop_token_ids)
         return cls(
             request,
-            Detokenizer(tokenizer),
-            StopMatcher(generation.stopping.stop),
+            choice,
+            text.tokenizer,
+            Detokenizer(text.tokenizer),
+            StopMatcher(stopping.stop),
             Clocked(request.arrived_at),
-            TokenCounts(request.prompt_ids, vocab_size) if penalises else None,
+            TokenCounts(request.prompt_ids, description.vocab_size) if sampling.penalises else None,
+            LogitBias(dict(sampling.logit_bias)) if sampling.logit_bias else None,
+            Banned(token for token in ends if token < description.vocab_size)
+            if stopping.min_tokens
+            else None,
+            Constraint(request.grammar, request.generation.tools, text.tokenizer, request.closing)
+            if request.grammar
+            else None,
             clock,
         )
 
     def row(self, ahead: int = 0) -> SamplingRow:
         """What the sampler has to know for the next token, or for one some tokens ``ahead`` of it."""
-        return SamplingRow(self.request.generation.sampling, self.generated + ahead, tokens=self.counts)
+        position = self.generated + ahead
+        return SamplingRow(
+            self.request.generation.sampling,
+            position,
+            self.choice,
+            self.counts,
+            self.bias,
+            self.early if position < self.request.generation.stopping.min_tokens else None,
+        )
+
+    @property
+    def forced(self) -> deque[int] | None:
+        """The next tokens, where there is no choice."""
+        return self.constraint.forced if self.constraint else None
+
+    def little_room(self, max_length: int) -> bool:
+        """Whether the last part of the tokens has begun that it may have, in sequences of ``max_length``."""
+        most = max_length - len(self.request.prompt_ids)
+        if (limit := self.request.generation.stopping.max_tokens) is not None:
+            most = min(most, limit)
+        return self.generated >= most - most // _LAST_PART
 
     def start(self) -> None:
         """Marks the first step that works on the sequence."""
         if self.clocked.started is None:
             self.clocked.started = self.clock()
 
-    def push(self, token: int, finish: FinishReason | None, *, guessed: bool = False) -> Piece:
+    def push(
+        self,
+        token: int,
+        finish: FinishReason | None,
+        *,
+        guessed: bool = False,
+        logprob: TokenLogprob | None = None,
+    ) -> Piece:
         """Takes the next token and, if the scheduler ended the sequence with it, why.
 
         A token that ends the sequence by itself is not part of the output. The piece has a ``finish`` when
@@ -83,10 +130,29 @@ class Answer:
         self.guessed += guessed
         if finish in _ENDED_BY_TOKEN:
             return self._piece("", (), finish, match=token, at_end=True)
-        text, stop = self.stops.push(self.detokenizer.push((token,)))
+        text = self.detokenizer.push((token,))
+        calls: tuple[ToolCallPiece, ...] = ()
+        if self.constraint is not None:
+            self.constraint.accept(token)
+            text, calls = self.constraint.read(text)
+            finish = self.constraint.over or finish
+        text, stop = self._stopped(text)
         if stop is not None:
-            return self._piece(text, (token,), FinishReason.STOP, match=stop)
-        return self._piece(text, (token,), finish, at_end=finish is not None)
+            finish = FinishReason.STOP
+        piece = self._piece(text, (token,), finish, match=stop, at_end=finish is not None and stop is None)
+        logprobs = (self._told(logprob),) if logprob else ()
+        return piece._replace(logprobs=logprobs, calls=calls) if logprobs or calls else piece
+
+    def _stopped(self, text: str) -> tuple[str, str | None]:
+        """What may go out of new text, and the stop string that it completes."""
+        if self.generated < self.request.generation.stopping.min_tokens:
+            return text, None
+        return self.stops.push(text)
+
+    def _told(self, logprob: TokenLogprob) -> Logprob:
+        bytes_of = self.tokenizer.token_bytes
+        top = tuple(Logprob(token, bytes_of(token), value) for token, value in logprob.top)
+        return Logprob(logprob.token_id, bytes_of(logprob.token_id), logprob.logprob, top)
 
     def _piece(
         self,
@@ -98,14 +164,17 @@ class Answer:
         at_end: bool = False,
     ) -> Piece:
         if at_end:
-            held, stop = self.stops.push(self.detokenizer.flush())
+            held, stop = self._stopped(self.detokenizer.flush() + self._unopened())
             text += held
             if stop is not None:
                 reason, match = FinishReason.STOP, stop
             else:
                 text += self.stops.flush()
         finish = None if reason is None else self._finish(reason, match)
-        return Piece(self.request.id, text, token_ids, finish)
+        return Piece(self.request.id, text, token_ids, finish, self.choice)
+
+    def _unopened(self) -> str:
+        return self.constraint.flush() if self.constraint else ""
 
     def _count(self, token: int) -> None:
         if self.generated == 0:

@@ -7,6 +7,8 @@ cancellation that overtakes the encoding still find its request.
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +25,13 @@ from diplex.errors import (
 )
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import Cancel, Count, Counted, FromEngine, Refused, Submit, ToEngine
-from workers.runtime.generation import Chat, Generation, ModelInput, Prompt, TokenIds
+from workers.runtime.generation import Chat, Generation, ModelInput, Prompt, Stopping, TokenIds
+from workers.runtime.structured import Closing, Grammar, GrammarCompiler, JsonFormat, JsonSchema
 from workers.runtime.text.template import ChatTemplate
 from workers.runtime.text.tokenizer import Tokenizer
+from workers.runtime.text.truncation import fitted
+from workers.runtime.tools.definitions import as_functions, call_schema, schema_field
+from workers.runtime.tools.reading import writes_calls
 
 _POOL_THREADS = 2
 
@@ -46,6 +52,12 @@ class Encoded:
     prompt_ids: tuple[int, ...]
     arrived_at: float
     """When it reached this process, in seconds of the monotonic clock."""
+    dropped: int = 0
+    """Messages of the conversation that had no room."""
+    grammar: Grammar | None = None
+    """What the output is held to."""
+    closing: Closing | None = None
+    """What closes the output when little room is left, if it is JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,39 @@ class ModelText:
             if description.chat_template
             else None
         )
+        self._compiling = threading.Lock()
+        # Made when the first one asks, since that takes a while.
+        self._compiler: GrammarCompiler | None = None
+        self._closing: Closing | None = None
+
+    def grammar(self, generation: Generation) -> tuple[Grammar | None, Closing | None]:
+        """What a request's output is held to, compiled, and what closes it if it is JSON.
+
+        Raises:
+            InvalidRequest: The format is broken.
+            UnsupportedFeature: No output can be held to it.
+        """
+        form = generation.output.format
+        if form is None and generation.tools is None:
+            return None, None
+        with self._compiling:
+            if self._compiler is None:
+                description = self.description
+                self._compiler = GrammarCompiler(
+                    self.tokenizer, description.vocab_size, description.eos_token_ids
+                )
+                self._closing = Closing(
+                    self.tokenizer.token_bytes, description.vocab_size, description.eos_token_ids
+                )
+        if form is not None:
+            is_json = isinstance(form, JsonFormat | JsonSchema)
+            return self._compiler.compile(form), self._closing if is_json else None
+        assert generation.tools is not None  # noqa: S101  # one of the two
+        tools = generation.tools.tools
+        for index, tool in enumerate(tools):  # each by itself too, so that an error names it
+            schema = json.dumps(tool.schema(schema_field(index)))
+            self._compiler.compile(JsonSchema(schema), schema_field(index))
+        return self._compiler.compile(JsonSchema(call_schema(tools)), "tools"), self._closing
 
     def encode(self, model_input: ModelInput) -> tuple[int, ...]:
         """Token ids of an input, exactly as the model will get them.
@@ -88,20 +133,38 @@ class ModelText:
             UnsupportedFeature: Messages for a model without a chat template.
         """
         match model_input:
-            case Chat(messages):
+            case Chat(messages, tools):
                 if self._template is None:
                     raise UnsupportedFeature.of_field(
                         "chat", "the model has no chat template; send `prompt` instead"
                     )
                 trusted = self.tokenizer.control.break_in_all(messages)
-                return tuple(self.tokenizer.encode(self._template.render(trusted)))
+                functions = self.tokenizer.control.break_in_all(as_functions(tools)) if tools else None
+                return tuple(self.tokenizer.encode(self._template.render(trusted, tools=functions)))
             case Prompt(text):
-                bos = self.description.bos_token_id
-                opening = (bos,) if self.description.add_bos and bos is not None else ()
-                return (*opening, *self.tokenizer.encode(text))
+                return (*self.description.begin, *self.tokenizer.encode(text))
             case TokenIds(ids):
                 self._check_vocabulary(ids)
                 return ids
+
+    def check(self, generation: Generation) -> None:
+        """Refuses what the model's vocabulary and template can't have.
+
+        Raises:
+            InvalidRequest: A token that is to be biased isn't in the vocabulary.
+            UnsupportedFeature: Nobody knows how the model writes calls.
+        """
+        tools = generation.tools
+        if tools and tools.own_format and not writes_calls(self.description.chat_template):
+            raise UnsupportedFeature.of_field(
+                "tools", "the form in which this model calls tools is unknown; set tool_choice.constrained"
+            )
+        size = self.description.vocab_size
+        for token, _ in generation.sampling.logit_bias:
+            if token >= size:
+                raise InvalidRequest.of_field(
+                    f"sampling.logit_bias[{token}]", f"is not in the vocabulary of {size} tokens"
+                )
 
     def _check_vocabulary(self, ids: tuple[int, ...]) -> None:
         size = self.description.vocab_size
@@ -142,12 +205,25 @@ class Intake:
 
     def _encode(self, submit: Submit, arrived_at: float) -> None:
         try:
-            ids = self._text.encode(submit.generation.input)
-            check_length(len(ids), submit.generation.stopping.max_tokens, self._max_length)
+            self._text.check(submit.generation)
+            ids, dropped = self._fitting(submit.generation)
+            check_length(len(ids), submit.generation.stopping, self._max_length)
+            grammar, closing = self._text.grammar(submit.generation)
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             self.inbox.put(Unencodable(submit.id, _explained(error)))
             return
-        self.inbox.put(Encoded(submit.id, submit.generation, ids, arrived_at))
+        self.inbox.put(Encoded(submit.id, submit.generation, ids, arrived_at, dropped, grammar, closing))
+
+    def _fitting(self, generation: Generation) -> tuple[tuple[int, ...], int]:
+        """The prompt's token ids, and how many messages were dropped for it to fit, if any may be."""
+        given = generation.input
+        if not generation.truncate or not isinstance(given, Chat):
+            return self._text.encode(given), 0
+        room = self._max_length - _least_output(generation.stopping)[1]
+        messages, dropped = fitted(
+            given.messages, lambda messages: len(self._text.encode(Chat(messages, given.tools))) <= room
+        )
+        return self._text.encode(Chat(messages, given.tools)), dropped
 
     def _count(self, count: Count) -> None:
         try:
@@ -156,17 +232,17 @@ class Intake:
             self._send(Refused(count.id, _explained(error)))
 
 
-def check_length(prompt_tokens: int, max_tokens: int | None, max_length: int) -> None:
+def check_length(prompt_tokens: int, stopping: Stopping, max_length: int) -> None:
     """Refuses what can't fit before any work is done.
 
     Raises:
         InvalidRequest: The prompt comes to no tokens.
-        ContextLengthExceeded: The prompt leaves no room, or not as much as ``max_tokens``.
+        ContextLengthExceeded: The prompt leaves no room, or not as much as ``max_tokens`` or ``min_tokens``.
     """
     if prompt_tokens == 0:
         raise InvalidRequest("the input comes to no tokens at all")
-    wanted = prompt_tokens + (max_tokens if max_tokens is not None else 1)
-    if wanted <= max_length:
+    name, most = _least_output(stopping)
+    if prompt_tokens + most <= max_length:
         return
     metadata = {"prompt_tokens": str(prompt_tokens), "context_length": str(max_length)}
     if prompt_tokens >= max_length:
@@ -174,9 +250,16 @@ def check_length(prompt_tokens: int, max_tokens: int | None, max_length: int) ->
         violation = FieldViolation("input", f"shorten it by {prompt_tokens - max_length + 1} tokens or more")
     else:
         room = max_length - prompt_tokens
-        text = f"{prompt_tokens} prompt tokens and max_tokens {max_tokens} exceed the context of {max_length}"
-        violation = FieldViolation("stopping.max_tokens", f"at most {room} here; or leave it unset")
+        text = f"{prompt_tokens} prompt tokens and {name} {most} exceed the context of {max_length}"
+        violation = FieldViolation(f"stopping.{name}", f"at most {room} here; or leave it unset")
     raise ContextLengthExceeded(text, violations=[violation], metadata=metadata)
+
+
+def _least_output(stopping: Stopping) -> tuple[str, int]:
+    """The field that says how many tokens of output there must be room for, and how many."""
+    if stopping.max_tokens is not None:
+        return "max_tokens", stopping.max_tokens
+    return "min_tokens", max(stopping.min_tokens, 1)
 
 
 def _explained(error: Exception) -> DiplexError:

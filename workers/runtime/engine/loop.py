@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count, islice
 from queue import Empty, SimpleQueue
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diplex.errors import InternalError, QueueFull
+from diplex.errors import DiplexError, InternalError, QueueFull
 from workers.runtime.engine.answer import Answer
 from workers.runtime.engine.backend import Backend, StepResult
 from workers.runtime.engine.budget import Allowance, PrefillBudget
@@ -25,14 +26,21 @@ from workers.runtime.engine.messages import (
     Piece,
     Refused,
     Stepped,
+    joined,
 )
 from workers.runtime.engine.plan import StepPlan
 from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.rates import Rate
 from workers.runtime.engine.scheduler import Committed, Limits, Scheduler
 from workers.runtime.engine.sequence import Sequence
+from workers.runtime.engine.slots import NOBODY
 from workers.runtime.engine.speculation import Speculation
-from workers.runtime.sampling import Sampler
+from workers.runtime.generation import Prompt
+from workers.runtime.sampling import Sampler, SamplingRow, TokenLogprob, distributions
+from workers.runtime.structured.masks import apply_mask, mask_words
+
+Logprobs = dict[int, list[TokenLogprob]]
+"""Sequence -> log probabilities of the tokens that a step chose for it, if it wants them."""
 
 _PATIENCE: Final = 60.0
 """Seconds after its arrival in which a request without a deadline, or with a later one, is due."""
@@ -76,7 +84,10 @@ class Engine:
         )
         self._speculation = Speculation() if config.speculation else None
         self._sampler = Sampler()
-        self._answers: dict[int, Answer] = {}  # id -> answer of a waiting or running sequence
+        self._mask = np.empty(mask_words(text.description.vocab_size), np.int32)
+        self._answers: dict[int, Answer] = {}  # sequence -> its answer, while it waits or runs
+        self._choices: dict[int, set[int]] = {}  # request -> its sequences among those
+        self._further = count(NOBODY - 1, -1)  # of further choices; the first has the request's id
         self._encoding: dict[int, bool] = {}  # id of a request being encoded -> whether it was cancelled
         self._prefill_rate, self._decode_rate = Rate(), Rate()
         self._reported: Load | None = None
@@ -94,29 +105,78 @@ class Engine:
         for sequence in plan.sequences:
             self._answers[sequence].start()
         result = self._backend.forward(plan)
-        committed = self._scheduler.commit(plan, self._sample(plan, result.logits))
+        tokens, logprobs = self._sample(plan, result.logits)
+        committed = self._scheduler.commit(plan, tokens)
         self._measure(plan, result, committed)
-        self._push(committed)
+        self._push(committed, logprobs)
 
-    def _sample(self, plan: StepPlan, logits: NDArray[np.float32]) -> list[int]:
-        """The next token for every row of logits; a sequence with broken ones is refused."""
+    def _sample(self, plan: StepPlan, logits: NDArray[np.float32]) -> tuple[list[int], Logprobs]:
+        """The next token for every row of logits; a request with broken ones is refused."""
         ahead: Counter[int] = Counter()  # sequence -> rows before
         rows = []
         for sequence in plan.sampled:
             rows.append(self._answers[sequence].row(ahead[sequence]))
             ahead[sequence] += 1
         try:
-            return _listed(self._sampler.sample(logits, rows))
+            return self._chosen(plan, logits, rows)
         except InternalError as error:
             broken = [int(row) for row in error.metadata["rows"].split(",")]
-            for sequence in {plan.sampled[row] for row in broken}:
+            sequences = {plan.sampled[row] for row in broken} & self._answers.keys()
+            for sequence in sequences:
                 self._scheduler.discard(sequence)
-                del self._answers[sequence]
-                self._send(Refused(sequence, error))
+            for sequence in sequences:
+                self._refuse(sequence, error)
             logits[broken] = 0.0
-            return _listed(self._sampler.sample(logits, rows))
+            return self._chosen(plan, logits, rows)
 
-    def _push(self, committed: list[Committed]) -> None:
+    def _chosen(
+        self, plan: StepPlan, logits: NDArray[np.float32], rows: list[SamplingRow]
+    ) -> tuple[list[int], Logprobs]:
+        wanted = {
+            row: answer.request.generation.output.logprobs
+            for row, sequence in enumerate(plan.sampled)
+            if (answer := self._answers.get(sequence))
+            and answer.request.generation.output.logprobs is not None
+        }
+        constrained = self._constrained(plan)
+        changing = {row for row in wanted if rows[row].adjusted or row in constrained}
+        told = distributions(logits, wanted, changing)
+        for row, answer in constrained.items():
+            self._hold(plan.sampled[row], answer, logits[row])
+        tokens: list[int] = self._sampler.sample(logits, rows).tolist()
+        for row, answer in constrained.items():
+            if answer.forced:
+                tokens[row] = answer.forced[0]
+        logprobs: Logprobs = {}
+        for row, distribution in told.items():
+            logprobs.setdefault(plan.sampled[row], []).append(distribution.of(tokens[row]))
+        return tokens, logprobs
+
+    def _constrained(self, plan: StepPlan) -> dict[int, Answer]:
+        """The answers that are held to a grammar, by row. They are never speculated on: one row each."""
+        answers = {row: self._answers.get(sequence) for row, sequence in enumerate(plan.sampled)}
+        return {row: answer for row, answer in answers.items() if answer and answer.constraint}
+
+    def _hold(self, sequence: int, answer: Answer, logits: NDArray[np.float32]) -> None:
+        """Leaves the tokens that the grammar allows; a request that can't go on is refused."""
+        constraint = answer.constraint
+        if answer.forced or constraint is None:
+            return
+        try:
+            held = constraint.fill(self._mask, little_room=answer.little_room(self._scheduler.max_length))
+        except DiplexError as error:
+            self._refuse(sequence, error)
+            return
+        if held:
+            apply_mask(logits, self._mask)
+
+    def _refuse(self, sequence: int, error: DiplexError) -> None:
+        """Ends a request, one of whose choices can't go on."""
+        if answer := self._answers.get(sequence):  # else another choice of it had ended it
+            self._cancel(answer.request.id)
+            self._send(Refused(answer.request.id, error))
+
+    def _push(self, committed: list[Committed], logprobs: Logprobs) -> None:
         """Sends what a step gave. Of a sequence that a stop string has ended, nothing more is taken."""
         pieces: dict[int, list[Piece]] = {}  # sequence -> pieces
         for token in committed:
@@ -124,12 +184,40 @@ class Engine:
             if answer is None:
                 continue
             answer.cached = token.cached
-            piece = answer.push(token.token, token.finish, guessed=token.guessed)
-            pieces.setdefault(token.sequence, []).append(piece)
-            if piece.finish is not None:
-                self._scheduler.remove(token.sequence)
-                del self._answers[token.sequence]
-        self._report(tuple(_joined(of_one) for of_one in pieces.values()))
+            before = pieces.setdefault(token.sequence, [])
+            told = logprobs.get(token.sequence)
+            logprob = told[len(before)] if told else None
+            before += self._pushed(answer, token, logprob)
+            if self._scheduler.busy == 1 and logprob is None:
+                before += self._jumped(token.sequence)
+        self._report(tuple(joined(of_one) for of_one in pieces.values() if of_one))
+
+    def _pushed(
+        self, answer: Answer, token: Committed, logprob: TokenLogprob | None = None
+    ) -> tuple[Piece, ...]:
+        """The piece that a token comes to; none if its request can't go on."""
+        try:
+            piece = answer.push(token.token, token.finish, guessed=token.guessed, logprob=logprob)
+        except DiplexError as error:  # of a grammar
+            self._refuse(token.sequence, error)
+            return ()
+        if piece.finish is not None:
+            self._scheduler.remove(token.sequence)
+            self._forget(token.sequence)
+        return (piece,)
+
+    def _jumped(self, sequence: int) -> Iterator[Piece]:
+        """Gives a sequence all the tokens that its grammar forces, to be taken in by one run."""
+        answer = self._answers.get(sequence)
+        while answer and answer.forced and sequence in self._answers:
+            yield from self._pushed(answer, self._scheduler.append(sequence, answer.forced[0]))
+
+    def _forget(self, sequence: int) -> None:
+        """Lets go of the answer of a sequence that is gone."""
+        request_id = self._answers.pop(sequence).request.id
+        self._choices[request_id].discard(sequence)
+        if not self._choices[request_id]:
+            del self._choices[request_id]
 
     # ------------------------------------------------------------------------------------- inbox
 
@@ -174,24 +262,39 @@ class Engine:
 
     def _admit(self, request: Encoded) -> None:
         # Counted against the slots too: of requests that come in one step, some will find one free.
-        if len(self._answers) >= self._most_requests:
+        choices = request.generation.output.choices
+        if len(self._answers) + choices > max(self._most_requests, choices if not self._answers else 0):
             self._send(Refused(request.id, self._queue_full()))
             return
-        self._send(Admitted(request.id, request.prompt_ids))
-        description = self._text.description
-        self._answers[request.id] = Answer.begin(
-            request, self._text.tokenizer, description.vocab_size, self._clock
-        )
-        self._scheduler.add(self._sequence(request))
+        self._send(Admitted(request.id, request.prompt_ids, self._echoed(request), request.dropped))
+        numbers = [request.id, *islice(self._further, choices - 1)]
+        self._choices[request.id] = set(numbers)
+        for choice, number in enumerate(numbers):
+            self._answers[number] = Answer.begin(request, choice, self._text, self._clock)
+            self._scheduler.add(self._sequence(number, request))
+        if request.grammar is not None and request.generation.output.logprobs is None:
+            jumped = [pieces for number in numbers if (pieces := tuple(self._jumped(number)))]
+            self._report(tuple(joined(pieces) for pieces in jumped))
 
-    def _sequence(self, request: Encoded) -> Sequence:
-        """A request as the scheduler sees it."""
+    def _echoed(self, request: Encoded) -> str:
+        if not request.generation.output.echo:
+            return ""
+        match request.generation.input:
+            case Prompt(text):
+                return text
+            case _:
+                return self._text.tokenizer.decode(request.prompt_ids, skip_special_tokens=False)
+
+    def _sequence(self, number: int, request: Encoded) -> Sequence:
+        """A choice as the scheduler sees it."""
         generation, stopping = request.generation, request.generation.stopping
         patience = request.arrived_at + _PATIENCE
         # Penalties change with every token, also with one that a guess only supposes.
-        speculated = self._speculation is not None and not generation.sampling.penalises
+        # So does a grammar's state.
+        changing = generation.sampling.penalises or request.grammar is not None
+        speculated = self._speculation is not None and not changing
         return Sequence(
-            request.id,
+            number,
             request.prompt_ids,
             stopping.max_tokens,
             frozenset(self._text.description.eos_token_ids),
@@ -212,10 +315,12 @@ class Engine:
     def _cancel(self, request_id: int) -> None:
         if request_id in self._encoding:
             self._encoding[request_id] = True
-        elif self._scheduler.remove(request_id):
-            del self._answers[request_id]
-            if not self._answers:
-                self._report(())
+            return
+        for sequence in tuple(self._choices.get(request_id, ())):
+            self._scheduler.remove(sequence)
+            self._forget(sequence)
+        if not self._answers:
+            self._report(())
 
     # ------------------------------------------------------------------------------------ report
 
@@ -242,17 +347,3 @@ class Engine:
         if pieces or load != self._reported:
             self._reported = load
             self._send(Stepped(pieces, load))
-
-
-def _listed(tokens: NDArray[np.int64]) -> list[int]:
-    listed: list[int] = tokens.tolist()
-    return listed
-
-
-def _joined(pieces: list[Piece]) -> Piece:
-    """What one step added to one sequence, in one piece."""
-    if len(pieces) == 1:
-        return pieces[0]
-    text = "".join(piece.text for piece in pieces)
-    tokens = tuple(token for piece in pieces for token in piece.token_ids)
-    return Piece(pieces[0].id, text, tokens, pieces[-1].finish)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from diplex.errors import DiplexError
 from workers.runtime.generation import Finish, Generation, ModelInput
+from workers.runtime.tools.reading import ToolCallPiece
 
 DEFAULT_PREFILL_CHUNK: Final = 512
 DEFAULT_SHARED_PREFILL_CHUNK: Final = 512
@@ -117,6 +119,10 @@ class Admitted:
 
     id: int
     prompt_ids: tuple[int, ...]
+    text: str = ""
+    """The prompt's, if it is to be told."""
+    dropped: int = 0
+    """Messages of the conversation that had no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +141,30 @@ class Counted:
     ids: tuple[int, ...]
 
 
+class Logprob(NamedTuple):
+    """The log probability of one token at one position."""
+
+    token_id: int
+    token: bytes
+    """What it stands for."""
+    logprob: float
+    top: tuple[Logprob, ...] = ()
+    """The likeliest tokens at the position, best first."""
+
+
 class Piece(NamedTuple):
-    """What one step added to one sequence."""
+    """What one step added to one choice of a request."""
 
     id: int
     text: str
     """Whole characters, without anything that could become a stop string."""
     token_ids: tuple[int, ...]
     finish: Finish | None = None
+    choice: int = 0
+    logprobs: tuple[Logprob, ...] = ()
+    """Of the token ids, if they are wanted."""
+    calls: tuple[ToolCallPiece, ...] = ()
+    """What was added to the call of a tool."""
 
 
 class Load(NamedTuple):
@@ -163,6 +185,22 @@ class Stepped(NamedTuple):
 
     pieces: tuple[Piece, ...]
     load: Load
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """One piece in the place of several of the same choice, the last of which may end it."""
+    if len(pieces) == 1:
+        return pieces[0]
+    last = pieces[-1]
+    return Piece(
+        last.id,
+        "".join(piece.text for piece in pieces),
+        tuple(token for piece in pieces for token in piece.token_ids),
+        last.finish,
+        last.choice,
+        tuple(logprob for piece in pieces for logprob in piece.logprobs),
+        tuple(call for piece in pieces for call in piece.calls),
+    )
 
 
 FromEngine = Ready | Failed | Admitted | Refused | Counted | Stepped

@@ -87,10 +87,19 @@ class Scheduler:
             self._table.free(self._leave(sequence))
         return True
 
+    def append(self, sequence_id: int, token: int) -> Committed:
+        """Gives a sequence a token without a step; its slot takes it in with those that are missing."""
+        return self._append(self._by_id[sequence_id], token)
+
     def discard(self, sequence_id: int) -> None:
         """Ends a running sequence whose keys and values can't be trusted: nobody may build on them."""
         sequence = self._by_id.pop(sequence_id)
         self._table.discard(self._leave(sequence))
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a sequence, prompt and output."""
+        return self._limits.max_length
 
     @property
     def busy(self) -> int:

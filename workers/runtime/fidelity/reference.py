@@ -1,13 +1,15 @@
-"""What a Llama GGUF file says, worked out again in plain numpy floats.
+"""What a GGUF file says, worked out again in plain numpy floats.
 
 This is the yardstick for converted models, so it shares no code with any converter: it reads the file itself,
-keeps query and key rows in the file's own order (rotating neighbouring elements instead of halves of a head),
-and spells every formula out. It is checked against transformers by ``tools/check_reference.py``.
+keeps query and key rows in the file's own order (rotating neighbouring elements of Llama's heads), and spells
+every formula out. What a layer consists of is seen by the tensors that it has; what can't be seen by them,
+:mod:`workers.runtime.fidelity.traits` says. ``tools/check_reference.py`` checks it against transformers.
 
 Formulas: Touvron et al., "LLaMA", 2023, https://arxiv.org/abs/2302.13971 (the architecture); Zhang and
 Sennrich, "Root Mean Square Layer Normalization", 2019, https://arxiv.org/abs/1910.07467; Su et al.,
 "RoFormer", 2021, https://arxiv.org/abs/2104.09864; Shazeer, "GLU Variants Improve Transformer", 2020,
-https://arxiv.org/abs/2002.05202.
+https://arxiv.org/abs/2002.05202; Gemma Team, "Gemma 3", 2025, https://arxiv.org/abs/2503.19786 (norms around
+each part, layers with a window); Ding et al., "LongRoPE", 2024, https://arxiv.org/abs/2402.13753.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import numpy.typing as npt
 from gguf.quants import dequantize
 
 from diplex.errors import UnsupportedModel
+from workers.runtime.fidelity.traits import TRAITS, Gate, Pairs
 
 Floats = npt.NDArray[Any]
 
@@ -29,8 +32,8 @@ CHUNK: Final = 256
 """Positions handled at once: rows of attention scores, and rows of logits unless told otherwise."""
 
 
-class LlamaReference:
-    """One Llama model, evaluated over a whole sequence, layer after layer.
+class Reference:
+    """One model, evaluated over a whole sequence, layer after layer.
 
     A layer's weights are dequantised when it is their turn and dropped afterwards, so memory is one layer in
     float32, the embedding, and a few buffers as long as the sequence.
@@ -42,7 +45,7 @@ class LlamaReference:
             left as they are.
 
     Raises:
-        UnsupportedModel: It can't be read, holds no Llama model, or one with scaled rotary embedding.
+        UnsupportedModel: It can't be read, or holds a model of a kind that this reference doesn't know.
     """
 
     def __init__(
@@ -60,18 +63,18 @@ class LlamaReference:
             message = f"{path.name} is no GGUF file that can be read: {error}"
             raise UnsupportedModel(message) from error
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
-        self._settings = {
-            key: field for key, field in reader.fields.items() if key.startswith(("general.", "llama."))
-        }
+        self._settings = reader.fields
+        self._architecture = str(self._settings["general.architecture"].contents())
         scaling = self._setting("rope.scaling.type", "none")
-        if self._settings["general.architecture"].contents() != "llama" or scaling != "none":
-            message = f"{path.name} is no Llama model that this reference knows"
+        if self._architecture not in TRAITS or scaling not in {"none", "linear", "longrope"}:
+            message = f"{path.name} is no model that this reference knows"
             raise UnsupportedModel(message)
+        self._traits = TRAITS[self._architecture]
         self._heads = int(self._setting("attention.head_count"))
         self._kv_heads = int(self._setting("attention.head_count_kv", self._heads))
-        self._width = int(
-            self._setting("attention.key_length", int(self._setting("embedding_length")) // self._heads)
-        )
+        self._hidden = int(self._setting("embedding_length"))
+        self._width = int(self._setting("attention.key_length", self._hidden // self._heads))
+        self._layers = int(self._setting("block_count"))
         self._epsilon = dtype(self._setting("attention.layer_norm_rms_epsilon"))
 
     def logits(self, token_ids: Sequence[int], *, chunk: int = CHUNK) -> Iterator[Floats]:
@@ -94,49 +97,74 @@ class LlamaReference:
         Args:
             token_ids: As for :meth:`logits`.
         """
-        states: Floats = self._weight("token_embd")[np.asarray(token_ids)]
-        turns = self._turns(len(token_ids))
-        for layer in range(int(self._setting("block_count"))):
-            states = states + self._attention(layer, self._norm(states, f"blk.{layer}.attn_norm"), turns)
-            states += self._feed_forward(layer, self._norm(states, f"blk.{layer}.ffn_norm"))
+        states: Floats = self._weight("token_embd", np.asarray(token_ids))
+        if self._traits.scaled_embedding:
+            states = states * np.sqrt(self._dtype(self._hidden))
+        for layer in range(self._layers):
+            mixed = self._attention(layer, self._norm(states, f"blk.{layer}.attn_norm"))
+            states = states + self._norm_if_any(mixed, f"blk.{layer}.post_attention_norm")
+            forwarded = self._feed_forward(layer, self._norm(states, f"blk.{layer}.ffn_norm"))
+            states += self._norm_if_any(forwarded, f"blk.{layer}.post_ffw_norm")
             yield states
         states = self._norm(states, "output_norm")
         self._tell(states, "output")
         yield states
 
-    def _attention(self, layer: int, states: Floats, turns: npt.NDArray[Any]) -> Floats:
+    def _attention(self, layer: int, states: Floats) -> Floats:
         """Causal grouped-query attention: ``softmax(q k^T / sqrt(width)) v``, mixed by the output matrix."""
         self._tell(states, *(f"blk.{layer}.attn_{part}" for part in "qkv"))
         queries, keys, values = (
-            (states @ self._weight(f"blk.{layer}.attn_{part}").T).reshape(len(states), -1, self._width)
-            for part in "qkv"
+            part.reshape(len(states), -1, self._width) for part in self._projections(layer, states)
         )
-        queries, keys = _rotate(queries, turns), _rotate(keys, turns)
+        queries = self._norm_if_any(queries, f"blk.{layer}.attn_q_norm")
+        keys = self._norm_if_any(keys, f"blk.{layer}.attn_k_norm")
+        window = self._window(layer)
+        turns = self._turns(len(states), local=window is not None)
+        queries, keys = (_rotate(heads, turns, self._traits.pairs) for heads in (queries, keys))
         mixed = np.empty_like(queries)
         for head in range(self._heads):
             shared = head * self._kv_heads // self._heads
             for start in range(0, len(states), CHUNK):
                 seen = slice(0, start + CHUNK)  # no position here looks further than the end of its chunk
                 scores = queries[start : start + CHUNK, head] @ keys[seen, shared].T
-                scores /= np.sqrt(self._dtype(self._width))
-                mixed[start : start + CHUNK, head] = _causal_softmax(scores, start) @ values[seen, shared]
-        mixed = mixed.reshape(len(states), -1)
-        self._tell(mixed, f"blk.{layer}.attn_output")
-        return mixed @ self._weight(f"blk.{layer}.attn_output").T
+                scores /= self._divisor()
+                weights = _causal_softmax(scores, start, window or len(states))
+                mixed[start : start + CHUNK, head] = weights @ values[seen, shared]
+        joined: Floats = mixed.reshape(len(states), -1)
+        self._tell(joined, f"blk.{layer}.attn_output")
+        return joined @ self._weight(f"blk.{layer}.attn_output").T
+
+    def _projections(self, layer: int, states: Floats) -> list[Floats]:
+        """Queries, keys and values: ``x W^T + b``, from three matrices or from one."""
+        if f"blk.{layer}.attn_qkv.weight" in self._tensors:
+            queries, keys = self._heads * self._width, self._kv_heads * self._width
+            together = states @ self._weight(f"blk.{layer}.attn_qkv").T
+            return list(np.split(together, [queries, queries + keys], axis=1))
+        names = [f"blk.{layer}.attn_{part}" for part in "qkv"]
+        products = [states @ self._weight(name).T for name in names]
+        if f"{names[0]}.bias" in self._tensors:
+            biases = [self._dequantised(f"{name}.bias") for name in names]
+            return [product + bias for product, bias in zip(products, biases, strict=True)]
+        return products
 
     def _feed_forward(self, layer: int, states: Floats) -> Floats:
-        """SwiGLU: ``(silu(x G^T) * x U^T) D^T`` with ``silu(x) = x / (1 + exp(-x))``."""
+        """``(f(x G^T) * x U^T) D^T`` with ``f`` as :class:`Gate` says."""
         self._tell(states, f"blk.{layer}.ffn_gate", f"blk.{layer}.ffn_up")
-        gate: Floats = states @ self._weight(f"blk.{layer}.ffn_gate").T
-        with np.errstate(over="ignore"):  # exp of a large number is infinite, and x / infinity the 0 wanted
-            gate /= 1 + np.exp(-gate)
-        gate *= states @ self._weight(f"blk.{layer}.ffn_up").T
+        up: Floats = states @ self._weight(f"blk.{layer}.ffn_up").T
+        if f"blk.{layer}.ffn_gate.weight" in self._tensors:
+            gate = states @ self._weight(f"blk.{layer}.ffn_gate").T
+        else:  # one matrix holds both, gate first
+            gate, up = np.split(up, 2, axis=1)
+        gate = _activated(gate, self._traits.gate) * up
         self._tell(gate, f"blk.{layer}.ffn_down")
         return gate @ self._weight(f"blk.{layer}.ffn_down").T
 
+    def _norm_if_any(self, states: Floats, name: str) -> Floats:
+        return self._norm(states, name) if f"{name}.weight" in self._tensors else states
+
     def _norm(self, states: Floats, name: str) -> Floats:
         """RMSNorm: ``x / sqrt(mean(x^2) + epsilon) * weight``."""
-        square = np.square(states).mean(axis=1, keepdims=True)
+        square = np.square(states).mean(axis=-1, keepdims=True)
         normed: Floats = states / np.sqrt(square + self._epsilon)
         return normed * self._weight(name)
 
@@ -145,40 +173,78 @@ class LlamaReference:
             for name in names:
                 self._observe(f"{name}.weight", inputs)
 
-    def _turns(self, length: int) -> npt.NDArray[Any]:
-        """Return the unit complex number by which pair i turns at position p: ``[length, width / 2]``."""
-        base = float(self._setting("rope.freq_base", 10000.0))
-        speeds = base ** (-np.arange(self._width // 2, dtype=np.float64) * 2 / self._width)
-        if "rope_freqs.weight" in self._tensors:
-            speeds /= self._weight("rope_freqs")
+    def _divisor(self) -> Any:
+        if self._layers == self._traits.layers_of_wide_scale:
+            return np.sqrt(self._dtype(self._hidden / self._heads))
+        return np.sqrt(self._dtype(self._width))
+
+    def _window(self, layer: int) -> int | None:
+        """How many tokens a layer's queries see; ``None`` for all."""
+        window = int(self._setting("attention.sliding_window", 0))
+        period = int(self._setting("attention.sliding_window_pattern", self._traits.period))
+        return window or None if period == 0 or layer % period < period - 1 else None
+
+    def _turns(self, length: int, *, local: bool) -> npt.NDArray[Any]:
+        """Return the complex number by which pair i turns at position p: ``[length, width / 2]``."""
+        base, stretch = float(self._setting("rope.freq_base", 10000.0)), 1.0
+        if self._setting("rope.scaling.type", "none") == "linear":
+            stretch = float(self._setting("rope.scaling.factor"))
+        if local and self._traits.local_base is not None:
+            base, stretch = float(self._setting("rope.freq_base_swa", self._traits.local_base)), 1.0
+        speeds = base ** (-np.arange(self._width // 2, dtype=np.float64) * 2 / self._width) / stretch
+        for name in ("rope_freqs", "rope_factors_short"):
+            if f"{name}.weight" in self._tensors:
+                speeds /= self._weight(name)
         turns = np.exp(1j * np.arange(length)[:, None] * speeds)
+        turns *= float(self._setting("rope.scaling.attn_factor", 1.0))
         rounded: npt.NDArray[Any] = turns.astype(np.result_type(self._dtype, np.complex64))
         return rounded
 
-    def _weight(self, name: str) -> Floats:
-        tensor = self._tensors[f"{name}.weight"]
-        return np.asarray(dequantize(tensor.data, tensor.tensor_type), dtype=self._dtype)
+    def _weight(self, name: str, rows: Any = slice(None)) -> Floats:
+        return self._dequantised(f"{name}.weight", rows)
+
+    def _dequantised(self, name: str, rows: Any = slice(None)) -> Floats:
+        tensor = self._tensors[name]
+        return np.asarray(dequantize(tensor.data[rows], tensor.tensor_type), dtype=self._dtype)
 
     def _setting(self, key: str, default: Any = None) -> Any:
-        field = self._settings.get(f"llama.{key}")
+        field = self._settings.get(f"{self._architecture}.{key}")
         if field is None and default is None:
-            message = f"the GGUF file lacks llama.{key}"
+            message = f"the GGUF file lacks {self._architecture}.{key}"
             raise UnsupportedModel(message)
         return default if field is None else field.contents()
 
 
-def _causal_softmax(scores: Floats, start: int) -> Floats:
-    """Normalise ``scores[i, j]`` of query ``start + i`` over the keys j up to it, in place."""
+def _activated(gate: Floats, how: Gate) -> Floats:
+    match how:
+        case Gate.SILU:
+            with np.errstate(
+                over="ignore"
+            ):  # exp of a large number is infinite, and x / infinity the 0 wanted
+                silu: Floats = gate / (1 + np.exp(-gate))
+            return silu
+        case Gate.GELU:
+            inner = np.sqrt(gate.dtype.type(2 / np.pi)) * (gate + gate.dtype.type(0.044715) * gate**3)
+            gelu: Floats = gate.dtype.type(0.5) * gate * (1 + np.tanh(inner))
+            return gelu
+
+
+def _causal_softmax(scores: Floats, start: int, window: int) -> Floats:
+    """Normalise ``scores[i, j]`` of query ``start + i`` over the last ``window`` keys up to it, in place."""
     queries, keys = np.arange(len(scores))[:, None] + start, np.arange(scores.shape[1])
-    scores[queries < keys] = -np.inf
+    scores[(queries < keys) | (keys <= queries - window)] = -np.inf
     scores -= scores.max(axis=1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=1, keepdims=True)
     return scores
 
 
-def _rotate(heads: Floats, turns: npt.NDArray[Any]) -> Floats:
-    """Turn each pair of neighbouring elements as a complex number. ``heads``: ``[length, heads, width]``."""
-    pairs = np.ascontiguousarray(heads).view(turns.dtype)
-    turned: Floats = (pairs * turns[:, None, :]).view(heads.dtype)
-    return turned
+def _rotate(heads: Floats, turns: npt.NDArray[Any], pairs: Pairs) -> Floats:
+    """Turn each pair of a head's elements as a complex number. ``heads``: ``[length, heads, width]``."""
+    if pairs is Pairs.NEIGHBOURS:
+        neighbours = np.ascontiguousarray(heads).view(turns.dtype)
+        turned: Floats = (neighbours * turns[:, None, :]).view(heads.dtype)
+        return turned
+    first, second = np.split(heads, 2, axis=-1)
+    apart = (first + turns.dtype.type(1j) * second) * turns[:, None, :]
+    return np.concatenate([apart.real, apart.imag], axis=-1)

@@ -19,6 +19,7 @@ _CLOSED = {
     "frequency_penalty": (-2, 2),
 }
 _POSITIVE = {"top_p": 1, "repetition_penalty": 10}
+_MOST_BIAS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class SamplingParams:
     """Subtracted from the logits of tokens in the output; -2 to 2."""
     frequency_penalty: float = 0.0
     """Subtracted from a token's logit for each time it is in the output; -2 to 2."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids and what is added to their logits, -100 to 100 each."""
     seed: int = 0
     """Key of the random numbers, any integer, taken modulo 2**64. Unset ones come from ``fresh_seed``."""
 
@@ -56,6 +59,9 @@ class SamplingParams:
         for name, (low, high) in _CLOSED.items():
             if not low <= getattr(self, name) <= high:
                 yield name, f"must be from {low} to {high}"
+        for token_id, bias in self.logit_bias:
+            if not -_MOST_BIAS <= bias <= _MOST_BIAS:
+                yield f"logit_bias[{token_id}]", f"must be from {-_MOST_BIAS} to {_MOST_BIAS}"
         for name, high in _POSITIVE.items():
             if not 0 < getattr(self, name) <= high:
                 yield name, f"must be more than 0 and at most {high}"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diplex.errors import InternalError
+from workers.runtime.sampling.bias import Banned, LogitBias
 from workers.runtime.sampling.candidates import Ids, largest, nucleus
 from workers.runtime.sampling.params import SamplingParams
 from workers.runtime.sampling.penalties import TokenCounts, penalise
@@ -32,6 +33,13 @@ class SamplingRow:
     """Index of the choice in its request, which gives each choice random numbers of its own."""
     tokens: TokenCounts | None = None
     """The tokens so far; needed if ``params.penalises``."""
+    bias: LogitBias | None = None
+    banned: Banned | None = None
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether its logits are changed before a token is chosen."""
+        return self.params.penalises or self.bias is not None or self.banned is not None
 
 
 class Sampler:
@@ -39,9 +47,9 @@ class Sampler:
 
     Not for several threads at once.
 
-    The order is: penalties, temperature, top_k, top_p over what top_k left (renormalised), min_p, and a
-    draw. It is that of transformers' ``generate``. vLLM applies min_p before top_k and top_p, which differs
-    only where min_p changes the mass that top_p refers to.
+    The order is: bias, penalties, bans, temperature, top_k, top_p over what top_k left (renormalised),
+    min_p, and a draw. It is that of transformers' ``generate``. vLLM applies min_p before top_k and top_p,
+    which differs only where min_p changes the mass that top_p refers to.
 
     The draw inverts the distribution function at one uniform number. The function is summed in a fixed order
     of tokens rather than by probability: there, two nearly equal logits that swap places under rounding
@@ -55,7 +63,7 @@ class Sampler:
         """Choose a token for every row.
 
         Args:
-            logits: float32, [rows, vocab], the model's output. Penalties are applied in place.
+            logits: float32, [rows, vocab], the model's output. Rows that are ``adjusted`` change in place.
             rows: One for each row of logits.
 
         Returns:
@@ -72,8 +80,8 @@ class Sampler:
         best = logits.argmax(axis=1)
         _check(logits, best)
         for index, row in enumerate(rows):
-            if row.params.penalises:
-                best[index] = _penalised_best(logits[index], row)
+            if row.adjusted:
+                best[index] = _adjusted_best(logits[index], row)
         drawn = [index for index, row in enumerate(rows) if not row.params.greedy]
         if drawn:
             self._draw(logits, rows, drawn, best)
@@ -133,11 +141,16 @@ def _check(logits: Logits, best: npt.NDArray[np.intp]) -> None:
         raise InternalError(f"the model's logits are not finite in rows {listed}", metadata={"rows": listed})
 
 
-def _penalised_best(logits: Logits, row: SamplingRow) -> int:
-    """Apply a row's penalties in place; its likeliest token afterwards."""
-    if row.tokens is None:
-        raise ValueError("a row with penalties has no token counts")
-    penalise(logits, row.params, row.tokens)
+def _adjusted_best(logits: Logits, row: SamplingRow) -> int:
+    """Change a row's logits in place, as it asks for; its likeliest token afterwards."""
+    if row.bias is not None:
+        row.bias.apply(logits)
+    if row.params.penalises:
+        if row.tokens is None:
+            raise ValueError("a row with penalties has no token counts")
+        penalise(logits, row.params, row.tokens)
+    if row.banned is not None:
+        row.banned.apply(logits)
     return int(logits.argmax())
 
 

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diplex.errors import DigestMismatch, SourceUnavailable
-from workers.runtime.catalogue import DiskSource, HubSource, IndexSource, Source, SourceArtefact
+from workers.runtime.catalogue import (
+    DiskSource,
+    HubSource,
+    IndexSource,
+    PartsSource,
+    Source,
+    SourceArtefact,
+)
 from workers.runtime.progress import Phase, Report
 from workers.runtime.store import manifest as manifests
 from workers.runtime.store import space
@@ -18,7 +25,7 @@ from workers.runtime.store.hashing import chunks, file_sha256
 from workers.runtime.store.home import Home
 from workers.runtime.store.manifest import FileRecord, Manifest, SourceRecord
 from workers.runtime.store.publication import locked, published
-from workers.runtime.store.sources import disk, hub, index
+from workers.runtime.store.sources import disk, hub, index, parts
 from workers.runtime.store.sources.delivery import Delivery, SourceFailed, WrongBytes
 
 
@@ -129,6 +136,8 @@ def _deliver(
     match source:
         case IndexSource():
             return index.deliver(source, artefact, partial, report)
+        case PartsSource():
+            return parts.deliver(source, artefact, partial, report)
         case HubSource():
             return hub.deliver(source, artefact, partial, report)
         case DiskSource():

@@ -32,6 +32,7 @@ class Home:
         blobs/sha256-<digest>/          a source artefact and its manifest.json
         partial/sha256-<digest>/        what is kept of an unfinished download, to go on from
         prepared/<model>/<backend>-<profile>/   the converted files and their manifest.json
+        agreements/<terms>.json         when, and to which words of them, somebody agreed to a model's terms
         locks/                          one empty file for each of these, locked while it is made
 
     Args:
@@ -52,6 +53,10 @@ class Home:
     def prepared(self, model: str, backend: str, profile: str) -> Path:
         """The folder of a prepared artefact."""
         return self.root / "prepared" / model / f"{backend}-{profile}"
+
+    def agreement(self, terms: str) -> Path:
+        """The file that says when some terms have been agreed to."""
+        return self.root / "agreements" / f"{terms.lower()}.json"
 
     def lock(self, folder: Path) -> Path:
         """The lock file that guards one of the folders above."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from diplex.errors import DigestMismatch, InternalError
-from workers.runtime.catalogue import BackendEntry, DiskSource, ModelEntry, Profile, SourceArtefact
+from workers.runtime.catalogue import BackendEntry, DiskSource, ModelEntry, Profile, SourceArtefact, Terms
 from workers.runtime.progress import Phase, Report, silent
 from workers.runtime.store import manifest as manifests
 from workers.runtime.store import space
+from workers.runtime.store.agreements import Agreements
 from workers.runtime.store.blobs import Blob, Blobs
 from workers.runtime.store.hashing import file_sha256
 from workers.runtime.store.home import Home
@@ -39,12 +41,16 @@ class Store:
 
     Args:
         home: The store's folder; made when something is stored.
+        accepted: Names of terms of models that whoever runs this process agrees to.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, accepted: Collection[str] = ()) -> None:
         self.home = home
+        self.accepted = frozenset(accepted)
+        """Names of terms that this process agrees to."""
         self._home = Home(home)
         self._blobs = Blobs(self._home)
+        self._agreements = Agreements(self._home, accepted)
 
     def find(
         self, entry: ModelEntry, backend: str, profile: str | None = None, *, version: str | None = None
@@ -73,6 +79,7 @@ class Store:
         Raises:
             UnsupportedModel: The catalogue has nothing for that backend, or the source can't be converted.
             ModelNotFound: The backend has no such profile.
+            LicenceNotAccepted: It isn't there, and nobody has agreed to its terms.
             SourceUnavailable: No source could deliver; the message has each one's reason.
             DigestMismatch: What was delivered is not what the catalogue names.
             InsufficientStorage: The disk is full; nothing half-made is left.
@@ -88,7 +95,7 @@ class Store:
             remove_leftovers(target.folder)
             found = _find(target, prepare.version)  # another process may have made it while this one waited
             if found is None:
-                blob = self._blobs.ensure(target.section.artefact, report)
+                blob = self._fetch(entry, backend, report)
                 found = _prepare(target, blob, prepare, report)
         return found
 
@@ -97,11 +104,22 @@ class Store:
 
         Raises:
             UnsupportedModel: The catalogue has nothing for that backend.
+            LicenceNotAccepted: It isn't there, and nobody has agreed to its terms.
             SourceUnavailable: No source could deliver; the message has each one's reason.
             DigestMismatch: What was delivered is not what the catalogue names.
             InsufficientStorage: The disk is full.
         """
-        return self._blobs.ensure(entry.backend(backend).artefact, report).path
+        return self._fetch(entry, backend, report).path
+
+    def open_terms(self, entry: ModelEntry, backend: str) -> Terms | None:
+        """What must be agreed to before the source artefact can be downloaded; ``None`` if nothing."""
+        if entry.terms is None or self._blobs.find(entry.backend(backend).artefact) is not None:
+            return None
+        return None if self._agreements.holds(entry.terms) else entry.terms
+
+    def agree(self, terms: Terms) -> None:
+        """Remember that somebody has agreed to the terms."""
+        self._agreements.record(terms)
 
     def verify(self, artefact: PreparedArtefact, report: Report = silent) -> None:
         """Read every file of a prepared artefact and compare it with the manifest.
@@ -120,6 +138,11 @@ class Store:
                 f"remove the folder {artefact.folder} and the model is prepared again when it is next used",
                 metadata={"digest": artefact.digest},
             )
+
+    def _fetch(self, entry: ModelEntry, backend: str, report: Report) -> Blob:
+        if (terms := self.open_terms(entry, backend)) is not None:
+            self._agreements.require(terms, entry.name)
+        return self._blobs.ensure(entry.backend(backend).artefact, report)
 
     def _target(self, entry: ModelEntry, backend: str, profile: str | None) -> _Target:
         section = entry.backend(backend)

@@ -79,7 +79,7 @@ class StoredArtefacts:
 
     async def prepare(self, entry: ModelEntry, profile: str, report: Report) -> PreparedArtefact:
         """See :class:`Artefacts`."""
-        order = Order(self._store.home, entry, profile)
+        order = Order(self._store.home, entry, profile, self._store.accepted)
         return self.find(entry, profile) or await prepared_by(self._command, order, report)
 
     def preparing_bytes(self, entry: ModelEntry, profile: str) -> int:

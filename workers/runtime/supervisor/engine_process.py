@@ -107,7 +107,7 @@ class EngineProcess:
     async def generate(
         self, generation: Generation, *, whole: bool = False
     ) -> AsyncGenerator[Admitted | Piece]:
-        """Runs a request: first ``Admitted``, then pieces, the last with a ``finish``.
+        """Runs a request: first ``Admitted``, then pieces, each choice's last with a ``finish``.
 
         Leaving the iteration early cancels the request; its slot is free at the engine's next step.
 
@@ -121,17 +121,17 @@ class EngineProcess:
         """
         request_id = next(self._ids)
         mailbox = self._open(Submit(request_id, generation), Mailbox(whole=whole))
-        finished = False
+        unfinished = generation.output.choices
         try:
-            while not finished:
+            while unfinished:
                 mail = await mailbox.get()
                 assert isinstance(mail, Admitted | Piece)  # noqa: S101  # what a Submit is answered with
-                finished = isinstance(mail, Piece) and mail.finish is not None
+                unfinished -= isinstance(mail, Piece) and mail.finish is not None
                 yield mail
         finally:
             del self._mailboxes[request_id]
             self._beat.leave(mailbox)
-            if not finished:
+            if unfinished:
                 self._send(Cancel(request_id))
 
     async def count(self, model_input: ModelInput) -> tuple[int, ...]:

@@ -6,13 +6,13 @@ import asyncio
 from collections import deque
 
 from diplex.errors import DiplexError
-from workers.runtime.engine.messages import Admitted, Counted, Piece
+from workers.runtime.engine.messages import Admitted, Counted, Piece, joined
 
 Mail = Admitted | Piece | Counted
 
 
 class Mailbox:
-    """A queue in which pieces that wait are merged into one, so a slow reader gets fewer, larger ones.
+    """A queue in which pieces that wait are merged, a choice each, so a slow reader gets fewer, larger ones.
 
     Args:
         whole: Pieces wait for the last one.
@@ -22,7 +22,7 @@ class Mailbox:
         self.whole = whole
         self.begun = False
         """Whether a piece has come."""
-        self._mail: deque[Admitted | Counted | DiplexError | list[Piece]] = deque()
+        self._mail: deque[Admitted | Counted | DiplexError | dict[int, list[Piece]]] = deque()
         self._ready = 0  # mail in front that the reader may have; what is behind is held
         self._released = asyncio.Event()  # set while there is such mail
 
@@ -37,10 +37,11 @@ class Mailbox:
     def hold(self, piece: Piece) -> None:
         """Adds a piece that waits for the next :meth:`put` or :meth:`release`."""
         self.begun = True
-        if self._mail and isinstance(waiting := self._mail[-1], list):
-            waiting.append(piece)
-        else:
-            self._mail.append([piece])
+        if not self._mail or not isinstance(self._mail[-1], dict):
+            self._mail.append({})
+        waiting = self._mail[-1]
+        assert isinstance(waiting, dict)  # noqa: S101  # made above
+        waiting.setdefault(piece.choice, []).append(piece)
 
     def release(self) -> None:
         """Lets the reader have what is held, if there is anything."""
@@ -55,23 +56,13 @@ class Mailbox:
             DiplexError: The engine refused the request, or died.
         """
         await self._released.wait()
-        mail = self._mail.popleft()
-        self._ready -= 1
-        if not self._ready:
-            self._released.clear()
-        if isinstance(mail, DiplexError):
-            raise mail
-        return _merged(mail) if isinstance(mail, list) else mail
-
-
-def _merged(pieces: list[Piece]) -> Piece:
-    """One piece in the place of several of the same request, the last of which may end it."""
-    if len(pieces) == 1:
-        return pieces[0]
-    last = pieces[-1]
-    return Piece(
-        last.id,
-        "".join(piece.text for piece in pieces),
-        tuple(token for piece in pieces for token in piece.token_ids),
-        last.finish,
-    )
+        mail = self._mail[0]
+        found = joined(mail.pop(next(iter(mail)))) if isinstance(mail, dict) else mail
+        if not isinstance(mail, dict) or not mail:
+            self._mail.popleft()
+            self._ready -= 1
+            if not self._ready:
+                self._released.clear()
+        if isinstance(found, DiplexError):
+            raise found
+        return found

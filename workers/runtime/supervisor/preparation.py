@@ -30,6 +30,8 @@ class Order:
     """The store."""
     entry: ModelEntry
     profile: str
+    accepted: frozenset[str] = frozenset()
+    """Names of models' terms that the worker agrees to."""
 
 
 News = Progress | PreparedArtefact | DiplexError

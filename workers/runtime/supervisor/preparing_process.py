@@ -39,7 +39,7 @@ def main(backend: str, converter: Prepare) -> None:
         say(progress)
 
     try:
-        say(Store(order.home).ensure(order.entry, backend, order.profile, converter, report))
+        say(Store(order.home, order.accepted).ensure(order.entry, backend, order.profile, converter, report))
     except DiplexError as error:
         say(error)
     except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor must hear of it

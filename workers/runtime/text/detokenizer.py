@@ -18,17 +18,15 @@ There are two ways, by what the vocabulary is made of:
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from workers.runtime.text.tokenizer import Decoding, Tokenizer
+from workers.runtime.text.tokenizer import FALLBACK_BYTE, Decoding, Tokenizer
 
 _CONTEXT: Final = 4
 """Tokens of context in a window. One is enough for the decoders known; more costs next to nothing."""
 _HELD_MOST: Final = 4
 """Tokens held back for a text that ends in U+FFFD: no UTF-8 character is longer than four bytes."""
-_FALLBACK_BYTE: Final = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class Detokenizer:
@@ -74,11 +72,7 @@ class _Bytes:
     def _bytes_of(self, token_id: int) -> bytes:
         if token_id in self._tokenizer.special_ids:
             return b""
-        token = self._tokenizer.token(token_id) or ""
-        try:
-            return bytes([_BYTE_OF[character] for character in token])
-        except KeyError:  # An added token, spelt as it reads.
-            return token.encode()
+        return self._tokenizer.token_bytes(token_id)
 
 
 class _Window:
@@ -97,7 +91,7 @@ class _Window:
         if not visible:
             return ""
         self._held += [token_id for token_id, _ in visible]
-        if self._tokenizer.decoding is Decoding.FALLBACK and _FALLBACK_BYTE.fullmatch(visible[-1][1]):
+        if self._tokenizer.decoding is Decoding.FALLBACK and FALLBACK_BYTE.fullmatch(visible[-1][1]):
             return ""
         return self._advance(may_hold=True)
 
@@ -113,13 +107,3 @@ class _Window:
         self._context = (self._context + self._held)[-_CONTEXT:]
         self._held = []
         return text[len(before) :]
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's spelling of bytes: printable Latin-1 stands for itself, the others count up from U+0100."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
-
-
-_BYTE_OF: Final = _byte_alphabet()

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 import tokenizers
 
 from diplex.errors import InvalidRequest, UnsupportedModel
 from workers.runtime.text.control import BREAK, ControlText
+
+_SPACE: Final = "\u2581"
+"""How SentencePiece spells a space."""
+FALLBACK_BYTE: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+"""How it spells a byte that no token has."""
 
 
 class Decoding(Enum):
@@ -86,9 +93,25 @@ class Tokenizer:
         """The text of a whole sequence. ``Detokenizer`` does it piecewise."""
         return str(self._backend.decode(token_ids, skip_special_tokens=skip_special_tokens))
 
+    def to_json(self) -> str:
+        """The whole tokenizer, as a ``tokenizer.json`` holds it."""
+        return str(self._backend.to_str())
+
     def id_of(self, token: str) -> int | None:
         """The id of a token by its spelling in the vocabulary; ``None`` if there is none."""
         return self._backend.token_to_id(token)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for, which need not be whole characters; none for an unknown id."""
+        token = self.token(token_id) or ""
+        if self.decoding is Decoding.BYTES:
+            try:
+                return bytes([BYTE_OF[character] for character in token])
+            except KeyError:  # An added token, spelt as it reads.
+                return token.encode()
+        if fallback := FALLBACK_BYTE.fullmatch(token):
+            return bytes([int(fallback[1], 16)])
+        return token.replace(_SPACE, " ").encode()
 
     def token(self, token_id: int) -> str | None:
         """A token's spelling in the vocabulary; ``None`` for ids that the vocabulary doesn't have."""
@@ -110,3 +133,13 @@ def _kinds(decoder: dict[str, object] | None) -> list[object]:
     if not isinstance(members, list):
         return [decoder["type"]]
     return [kind for member in members for kind in _kinds(member)]
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's spelling of bytes: printable Latin-1 stands for itself, the others count up from U+0100."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+BYTE_OF: Final = _byte_alphabet()

@@ -6,7 +6,7 @@ import pytest
 from tests.fixtures.prepared_rows import PreparedRows
 from tests.fixtures.tiny_llama import HEAD_DIM, write_tiny_llama
 from workers.onnx_worker.convert import convert_gguf
-from workers.runtime.fidelity.reference import LlamaReference
+from workers.runtime.fidelity.reference import Reference
 from workers.runtime.progress import silent
 
 TOLERANCE = 2e-4  # of logits up to 40, float32 summed in another order
@@ -33,12 +33,13 @@ def converted(folder, **options):
         {"quantization": "Q4_1"},
         {"quantization": "Q5_0"},
         {"settings": {"llama.rope.freq_base": 500.0, "llama.attention.layer_norm_rms_epsilon": 0.01}},
+        {"settings": {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}},
         {"tensors": {"rope_freqs.weight": np.linspace(1, 8, HEAD_DIM // 2, dtype=np.float32)}},
     ],
 )
 def test_fp32_agrees_with_the_reference(tmp_path, options):
     source = converted(tmp_path, **options)
-    expected = np.concatenate(list(LlamaReference(source).logits(TOKENS[0])))
+    expected = np.concatenate(list(Reference(source).logits(TOKENS[0])))
     assert largest_difference(PreparedRows(tmp_path).prefill(TOKENS[0]), expected) < TOLERANCE
 
 
@@ -51,13 +52,13 @@ def test_a_head_may_be_wider_than_its_share(tmp_path):
     widths = ("attention.key_length", "attention.value_length", "rope.dimension_count")
     settings = {f"llama.{key}": 32 for key in widths}
     source = converted(tmp_path, tensors=tensors, settings=settings)
-    expected = np.concatenate(list(LlamaReference(source).logits(TOKENS[0])))
+    expected = np.concatenate(list(Reference(source).logits(TOKENS[0])))
     assert largest_difference(PreparedRows(tmp_path).prefill(TOKENS[0]), expected) < TOLERANCE
 
 
 def test_int8_is_near_the_reference(tmp_path, tiny_gguf):
     convert_gguf(tiny_gguf, tmp_path, precision="int8", report=silent)
-    expected = np.concatenate(list(LlamaReference(tiny_gguf).logits(TOKENS[0])))
+    expected = np.concatenate(list(Reference(tiny_gguf).logits(TOKENS[0])))
     found = PreparedRows(tmp_path).prefill(TOKENS[0])
     assert np.abs(found - expected).mean() < 0.1 * np.abs(expected).mean()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diplex.errors import UnsupportedModel
+from tests.fixtures.tiny_family import write_tiny
 from tests.fixtures.tiny_llama import HEAD_DIM, HIDDEN, write_tiny_llama
 from workers.onnx_worker.convert import convert_gguf
 from workers.runtime.artefact import DESCRIPTION_FILE
@@ -25,10 +26,10 @@ def refusal(source, target, precision="fp32"):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"general.architecture": "qwen3"}, ["'qwen3'", "supported are"]),
+        ({"general.architecture": "mamba"}, ["'mamba'", "supported are", "qwen3"]),
         ({"llama.expert_count": 8}, ["mixture of 8 experts"]),
         ({"llama.rope.scaling.type": "yarn"}, ["'yarn'", "rope_freqs.weight"]),
-        ({"llama.rope.scaling.type": "linear"}, ["'linear'"]),
+        ({"llama.rope.scaling.type": "linear"}, ["rope.scaling.factor"]),
         ({"llama.logit_scale": 2.0}, ["llama.logit_scale"]),
         ({"llama.rope.dimension_count": HEAD_DIM // 2}, ["rotary over 8 of 16"]),
         ({"llama.attention.value_length": 8}, ["values of 8"]),
@@ -39,7 +40,8 @@ def refusal(source, target, precision="fp32"):
         ({"llama.block_count": 4}, ["blk.3.", "lacks"]),
         ({"llama.block_count": 2**31}, ["layers in"]),
         ({"llama.block_count": "three"}, ["of type int"]),
-        ({"tokenizer.ggml.model": "llama"}, ["'llama'", "byte-level BPE"]),
+        ({"tokenizer.ggml.model": "bert"}, ["'bert'", "byte-level BPE"]),
+        ({"tokenizer.ggml.model": "llama"}, ["tokenizer.ggml.scores"]),
         ({"tokenizer.ggml.pre": "tekken"}, ["'tekken'", "smollm"]),
         ({"tokenizer.ggml.eos_token_id": 5000}, ["5000"]),
     ],
@@ -126,3 +128,19 @@ def test_a_missing_tokenizer(tmp_path):
     writer.write_tensors_to_file()
     writer.close()
     assert "lacks llama." in refusal(tmp_path / "model.gguf", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "words"),
+    [
+        ("gemma3", {"gemma3.final_logit_softcapping": 30.0}, ["gemma3.final_logit_softcapping"]),
+        ("gemma3", {"gemma3.rope.scaling.type": "yarn"}, ["'yarn'"]),
+        ("qwen2", {"qwen2.expert_count": 4}, ["mixture of 4 experts"]),
+        ("phi3", {"phi3.rope.dimension_count": 8}, ["rotary over 8 of 16"]),
+        ("phi3", {"phi3.attention.head_count_kv": 2}, ["blk.0.attn_qkv.weight has shape"]),
+    ],
+)
+def test_settings_of_other_families(tmp_path, family, settings, words):
+    source = write_tiny(tmp_path / "model.gguf", family, further=settings)
+    message = refusal(source, tmp_path / "out")
+    assert all(word in message for word in words), message

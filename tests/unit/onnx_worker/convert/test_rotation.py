@@ -8,22 +8,27 @@ import pytest
 from tests.fixtures.prepared_rows import PreparedRows
 from tests.fixtures.tiny_llama import HIDDEN, write_tiny_llama
 from workers.onnx_worker.convert import convert_gguf
-from workers.onnx_worker.convert.calibration import Calibration
+from workers.onnx_worker.convert.calibration import Calibration, calibration_tokens
+from workers.onnx_worker.convert.checkpoint import Checkpoint
 from workers.onnx_worker.convert.float32 import Float32
 from workers.onnx_worker.convert.gguf_file import GgufFile
-from workers.onnx_worker.convert.llama import read_shape
+from workers.onnx_worker.convert.metadata import read_shape
 from workers.onnx_worker.convert.rotation import RotatedModel, evening_gains, random_rotation
 from workers.onnx_worker.convert.tokenizer import build_tokenizer
-from workers.runtime.fidelity.reference import LlamaReference
+from workers.runtime.fidelity.reference import Reference
 from workers.runtime.progress import silent
 
 TOKENS = np.random.default_rng(4).integers(0, 294, 80).tolist()
 
 
+def calibration(path):
+    return Calibration(path, calibration_tokens(build_tokenizer(GgufFile(path)), (), 512))
+
+
 def rotated(path):
     file = GgufFile(path)
     shape = read_shape(file)
-    return RotatedModel(file, shape, Calibration(path, build_tokenizer(file), shape.context))
+    return RotatedModel(Checkpoint(file, shape), shape, calibration(path))
 
 
 def whole_mixing(mixing, width):
@@ -35,8 +40,8 @@ def whole_mixing(mixing, width):
 def test_it_computes_what_the_model_computes(tmp_path, monkeypatch, tied):
     source = write_tiny_llama(tmp_path / "tiny.gguf", tied=tied)
 
-    def turned(self, file, shape, tokenizer):
-        self.model = rotated(file.path)
+    def turned(self, checkpoint, shape, calibration):
+        self.model = rotated(checkpoint.path)
         return self.model, replace(shape, tied=False)
 
     def mixing_linear(self, nodes, name, states, parts):
@@ -50,7 +55,7 @@ def test_it_computes_what_the_model_computes(tmp_path, monkeypatch, tied):
     monkeypatch.setattr(Float32, "linear", mixing_linear)
     (tmp_path / "turned").mkdir()
     convert_gguf(source, tmp_path / "turned", precision="fp32", report=silent)
-    expected = np.concatenate(list(LlamaReference(source).logits(TOKENS)))
+    expected = np.concatenate(list(Reference(source).logits(TOKENS)))
     found = PreparedRows(tmp_path / "turned").prefill(TOKENS)
     assert np.abs(found - expected).max() < 5e-4  # of logits up to 40, float32
 
@@ -59,12 +64,12 @@ def test_what_its_matrices_read_fits_their_weights(tiny_gguf):
     """Turned inputs times turned weights are the original's products."""
     file = GgufFile(tiny_gguf)
     shape = read_shape(file)
-    original = Calibration(tiny_gguf, build_tokenizer(file), shape.context)
+    original, checkpoint = calibration(tiny_gguf), Checkpoint(file, shape)
     model = rotated(tiny_gguf)
     for layer in range(shape.layers):
         for part in ("attn_q", "ffn_gate"):
             name = f"blk.{layer}.{part}.weight"
-            expected = original.inputs(name) @ file.floats(name).T.astype(np.float64)
+            expected = original.inputs(name) @ checkpoint.floats(name).T.astype(np.float64)
             found = model.inputs(name) @ model.floats(name).T.astype(np.float64)
             assert np.allclose(found, expected, atol=1e-4), name
 
@@ -75,12 +80,11 @@ def test_behind_a_norm_values_are_spread_evenly(tiny_gguf):
 
 
 def test_calibration_goes_one_way(tiny_gguf):
-    file = GgufFile(tiny_gguf)
-    calibration = Calibration(tiny_gguf, build_tokenizer(file), 512)
-    assert calibration.inputs("blk.0.attn_q.weight").dtype == np.float64
-    calibration.inputs("output.weight")
+    inputs_of = calibration(tiny_gguf).inputs
+    assert inputs_of("blk.0.attn_q.weight").dtype == np.float64
+    inputs_of("output.weight")
     with pytest.raises(KeyError):
-        calibration.inputs("blk.0.attn_q.weight")
+        inputs_of("blk.0.attn_q.weight")
 
 
 def test_a_rotation_keeps_lengths():

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fake_backend import VOCABULARY, byte_tokenizer
+from tests.fake_backend import byte_tokenizer, fake_description
 from workers.runtime.engine.answer import Answer, Clocked
-from workers.runtime.engine.intake import Encoded
+from workers.runtime.engine.intake import Encoded, ModelText
+from workers.runtime.engine.messages import Logprob
 from workers.runtime.generation import FinishReason, Generation, Prompt, Stopping, Timings
-from workers.runtime.sampling import SamplingParams
+from workers.runtime.sampling import SamplingParams, TokenLogprob
 
 TOKENIZER = byte_tokenizer()
 
 
-def answer(*stop, sampling=None, clock=lambda: 5.0):
-    generation = Generation(Prompt("Hi"), sampling or SamplingParams(), Stopping(stop=stop))
-    return Answer.begin(Encoded(1, generation, (4, 5), 1.0), TOKENIZER, VOCABULARY, clock)
+def answer(*stop, sampling=None, clock=lambda: 5.0, choice=0, **stopping):
+    generation = Generation(Prompt("Hi"), sampling or SamplingParams(), Stopping(stop=stop, **stopping))
+    text = ModelText(TOKENIZER, fake_description())
+    return Answer.begin(Encoded(1, generation, (4, 5), 1.0), choice, text, clock)
 
 
 def ids(text):
@@ -29,6 +31,27 @@ def test_rows_count_their_positions():
         positions.append(under_test.row().position)
         under_test.push(token, None)
     assert positions == [0, 1, 2]
+
+
+def test_nothing_ends_before_the_fewest_tokens():
+    under_test = answer("b", min_tokens=3, stop_token_ids=(7,))
+    ended = []
+    for token in ids("bab"):
+        ended.append(under_test.row().banned is None)
+        piece = under_test.push(token, None)
+    assert ended == [False, False, False]
+    assert under_test.row().banned is None
+    assert (piece.text, piece.finish.reason) == ("", FinishReason.STOP)
+    assert piece.finish.completion_tokens == 3
+
+
+def test_log_probabilities_go_with_their_tokens():
+    under_test = answer(choice=2)
+    (token, other) = ids("ab")
+    piece = under_test.push(token, None, logprob=TokenLogprob(token, -0.5, ((token, -0.5), (other, -2.0))))
+    top = (Logprob(token, b"a", -0.5), Logprob(other, b"b", -2.0))
+    assert piece.logprobs == (Logprob(token, b"a", -0.5, top),)
+    assert piece.choice == under_test.row().choice == 2
 
 
 def test_tokens_are_counted_only_for_penalties():

@@ -83,7 +83,8 @@ def test_token_ids_out_of_the_vocabulary_are_refused(wrong):
 
 @pytest.mark.parametrize(("prompt", "most"), [(1, None), (9, None), (9, 1), (1, 9), (5, 5)])
 def test_what_fits(prompt, most):
-    check_length(prompt, most, 10)
+    check_length(prompt, Stopping(max_tokens=most), 10)
+    check_length(prompt, Stopping(min_tokens=most or 0), 10)
 
 
 @pytest.mark.parametrize(
@@ -97,14 +98,27 @@ def test_what_fits(prompt, most):
 )
 def test_what_does_not_fit(prompt, most, field, told):
     with pytest.raises(errors.ContextLengthExceeded) as raised:
-        check_length(prompt, most, 10)
+        check_length(prompt, Stopping(max_tokens=most), 10)
     assert raised.value.violations == (errors.FieldViolation(field, told),)
     assert raised.value.metadata == {"prompt_tokens": str(prompt), "context_length": "10"}
 
 
 def test_an_input_of_no_tokens_is_refused():
     with pytest.raises(errors.InvalidRequest, match="no tokens"):
-        check_length(0, None, 10)
+        check_length(0, Stopping(), 10)
+
+
+def test_so_many_tokens_at_least_must_fit():
+    with pytest.raises(errors.ContextLengthExceeded) as raised:
+        check_length(4, Stopping(min_tokens=7), 10)
+    assert raised.value.violations[0].field == "stopping.min_tokens"
+
+
+def test_a_bias_out_of_the_vocabulary_is_refused():
+    generation = Generation(Prompt("Hi"), SamplingParams(logit_bias=((5, 1.0), (10**6, 2.0))))
+    with pytest.raises(errors.InvalidRequest) as raised:
+        text().check(generation)
+    assert [violation.field for violation in raised.value.violations] == ["sampling.logit_bias[1000000]"]
 
 
 # ----------------------------------------------------------------------------------------- intake

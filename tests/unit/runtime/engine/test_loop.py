@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
 import threading
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diplex.errors import InternalError, InvalidRequest, QueueFull
-from tests.engine_run import TOKENIZER, Run, ids_of, request
-from tests.fake_backend import FakeBackend
+from tests.engine_run import GREEDY, TOKENIZER, Run, ids_of, request
+from tests.fake_backend import VOCABULARY, FakeBackend
 from workers.runtime.engine import loop
 from workers.runtime.engine.intake import Arrived, Closed, Unencodable
 from workers.runtime.engine.messages import Admitted, Cancel, EngineConfig, Stepped
 from workers.runtime.generation import FinishReason, Priority
 from workers.runtime.sampling import SamplingParams
+from workers.runtime.structured import GrammarCompiler, JsonSchema, Regex
+from workers.runtime.tools.definitions import Tool, ToolUse, call_schema
 
 END = TOKENIZER.id_of("<|im_end|>")
 
@@ -378,3 +384,203 @@ def test_what_is_not_needed_is_given_back_in_idle_time(monkeypatch):
     finally:
         run.inbox.put(Closed())
         running.join()
+
+
+# ----------------------------------------------------------------------------------------- choices
+
+
+def test_choices_are_those_that_seeds_of_their_own_give():
+    hot = SamplingParams(temperature=1.0, seed=3)
+    run = Run(FakeBackend())(
+        request(1, "Hello", sampling=hot, max_tokens=6, choices=3),
+        request(2, "World", sampling=hot, max_tokens=6),
+    )
+    texts = [run.text_of(1, choice) for choice in range(3)]
+    assert len(set(texts)) == 3
+    assert texts[0] == alone(request(1, "Hello", sampling=hot, max_tokens=6)).text_of(1)
+    again = Run(FakeBackend(), limits=None)(request(1, "Hello", sampling=hot, max_tokens=6, choices=3))
+    assert [again.text_of(1, choice) for choice in range(3)] == texts
+    for choice in range(3):
+        assert run.pieces(1, choice)[-1].finish.completion_tokens == 6
+
+
+def test_choices_share_one_prefill():
+    run = Run(FakeBackend(slots=8))
+    run(request(1, "A prompt of many tokens to share", max_tokens=3, choices=4))
+    computed = sum(len(chunk.tokens) for plan in run.backend.plans for chunk in plan.chunks)
+    assert computed < 2 * len(ids_of("A prompt of many tokens to share"))
+    assert len({run.text_of(1, choice) for choice in range(4)}) == 1  # greedy
+
+
+def test_a_request_is_cancelled_with_all_its_choices():
+    run = Run(FakeBackend(), at_step={3: [Cancel(1)]})
+    run(request(1, "Hello", max_tokens=40, choices=3), request(2, "World", max_tokens=8))
+    assert len(run.tokens(2)) == 8
+    assert run.engine._choices == {}
+    assert run.loads()[-1] == (0, 0)
+
+
+def test_broken_logits_of_one_choice_refuse_the_request_once():
+    broken = (*ids_of("Hi"),)
+    run = Run(FakeBackend(broken_at=frozenset({broken})))
+    run(request(1, "Hi", max_tokens=4, choices=3), request(2, "World", max_tokens=4))
+    assert isinstance(run.refusal(1), InternalError)
+    assert len(run.tokens(2)) == 4
+
+
+def test_more_choices_than_the_queue_holds_are_refused_while_others_run():
+    run = Run(FakeBackend(), config=EngineConfig(Path(), slots=2, max_queue=1))
+    run(request(1, "Hi", max_tokens=4), request(2, "Ho", max_tokens=4, choices=3))
+    assert isinstance(run.refusal(2), QueueFull)
+    assert len(Run(FakeBackend(), config=run.config)(request(1, max_tokens=2, choices=5)).tokens(1, 4)) == 2
+
+
+# ---------------------------------------------------------------------------------- what is told
+
+
+def test_log_probabilities_are_the_models_own():
+    biased = SamplingParams(temperature=0, logit_bias=((40, 100.0),))
+    for sampling in (GREEDY, biased):
+        run = Run(FakeBackend())(request(1, "Hi", sampling=sampling, max_tokens=3, logprobs=2))
+        told = [logprob for piece in run.pieces(1) for logprob in piece.logprobs]
+        held = list(ids_of("Hi"))
+        for token, logprob in zip(run.tokens(1), told, strict=True):
+            backend = FakeBackend()
+            backend._memory[0, : len(held)] = held
+            logits = backend._logits(0, len(held)).astype(np.float64)
+            expected = logits - np.log(np.exp(logits).sum())
+            assert logprob.token_id == token
+            assert logprob.logprob == pytest.approx(expected[token], abs=1e-5)
+            best = np.argsort(-expected)[:2]
+            assert [(t.token_id, pytest.approx(expected[t.token_id], abs=1e-5)) for t in logprob.top] == [
+                (token_id, t.logprob) for token_id, t in zip(best, logprob.top, strict=True)
+            ]
+            held.append(token)
+    assert run.tokens(1) == [40, 40, 40]
+
+
+def test_the_input_is_echoed():
+    run = Run(FakeBackend())(request(1, "Hello", max_tokens=2, echo=True), request(2, max_tokens=2))
+    told = {m.id: m.text for m in run.sent if isinstance(m, Admitted)}
+    assert told == {1: "Hello", 2: ""}
+
+
+def test_nothing_ends_before_the_fewest_tokens():
+    run = Run(rote("Hi", END))(request(1, "Hi", max_tokens=8, min_tokens=4))
+    assert len(run.tokens(1)) >= 4
+    assert END not in run.tokens(1)
+
+
+# ----------------------------------------------------------------------------------------- grammars
+
+COMPILER = GrammarCompiler(TOKENIZER, VOCABULARY, (END,))
+HOT = SamplingParams(temperature=1.0, seed=3)
+POINT = '{"type": "object", "properties": {"x": {"enum": [1, 22]}, "long name": {"type": "boolean"}}, '
+POINT += '"required": ["x", "long name"], "additionalProperties": false}'
+
+
+def held(number, form, prompt="Hi", **more):
+    """A request whose output is held to a format."""
+    item = request(number, prompt, sampling=more.pop("sampling", HOT), **more)
+    output = dataclasses.replace(item.generation.output, format=form)
+    generation = dataclasses.replace(item.generation, output=output)
+    return dataclasses.replace(item, generation=generation, grammar=COMPILER.compile(form))
+
+
+def test_an_output_is_held_to_a_schema():
+    run = Run(FakeBackend(max_length=128))(*(held(n, JsonSchema(POINT), "Hi" * n) for n in range(1, 4)))
+    for number in range(1, 4):
+        point = json.loads(run.text_of(number))
+        assert point.keys() == {"x", "long name"}
+        assert run.finish(number).reason is FinishReason.END_OF_SEQUENCE
+        assert run.finish(number).completion_tokens == len(run.tokens(number))
+
+
+def test_company_changes_no_text_that_is_held():
+    """Alone, forced tokens are taken in by one run; in a batch one after the other."""
+    wanted = [held(n, JsonSchema(POINT), "Hello"[:n]) for n in range(1, 5)]
+    together = Run(FakeBackend(max_length=128))(*wanted)
+    for item in wanted:
+        single = Run(FakeBackend(max_length=128))(item)
+        assert single.tokens(item.id) == together.tokens(item.id)
+        assert len(single.backend.plans) < len(single.tokens(item.id))
+
+
+def test_choices_are_held_each_for_itself():
+    run = Run(FakeBackend())(held(1, Regex("[ab]{6}"), choices=4))
+    texts = [run.text_of(1, choice) for choice in range(4)]
+    assert all(re.fullmatch("[ab]{6}", text) for text in texts)
+    assert len(set(texts)) > 1
+
+
+def test_the_limit_cuts_what_is_held():
+    run = Run(FakeBackend(max_length=128))(held(1, JsonSchema(POINT), max_tokens=5))
+    assert run.finish(1).reason is FinishReason.MAX_TOKENS
+    assert len(run.tokens(1)) == 5
+
+
+def test_the_fewest_tokens_give_way_to_a_grammar_that_is_over():
+    run = Run(FakeBackend())(held(1, Regex("ab"), min_tokens=9, max_tokens=12))
+    assert run.text_of(1) == "ab"
+
+
+def test_log_probabilities_of_what_is_held():
+    run = Run(FakeBackend())(held(1, Regex("[ab]{3}"), logprobs=1))
+    told = [logprob for piece in run.pieces(1) for logprob in piece.logprobs]
+    assert b"".join(logprob.token for logprob in told).decode() == run.text_of(1)
+
+
+# -------------------------------------------------------------------------------------------- tools
+
+ADD = Tool(
+    "add",
+    "",
+    '{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], '
+    '"additionalProperties": false}',
+)
+CLOCK = Tool("clock", "", '{"type": "object", "additionalProperties": false}')
+
+
+def calling(number, use, prompt="Hi", **more):
+    """A request that may call tools."""
+    item = request(number, prompt, sampling=more.pop("sampling", HOT), **more)
+    generation = dataclasses.replace(item.generation, tools=use)
+    grammar = COMPILER.compile(JsonSchema(call_schema(use.tools)), "tools")
+    return dataclasses.replace(item, generation=generation, grammar=grammar)
+
+
+def call_of(run, number, choice=0):
+    """The call that a choice made: name, arguments; and its identifier."""
+    pieces = [call for piece in run.pieces(number, choice) for call in piece.calls]
+    (named,) = [piece for piece in pieces if piece.name]
+    assert named is pieces[0]
+    return named.name, json.loads("".join(piece.arguments for piece in pieces)), named.id
+
+
+@pytest.mark.parametrize("own_format", [True, False])
+def test_a_required_call_is_made_at_once(own_format):
+    use = ToolUse((ADD, CLOCK), required=True, own_format=own_format)
+    run = Run(FakeBackend(slots=16, max_length=160))(*(calling(n, use, "Hi" * n, choices=2) for n in (1, 2)))
+    calls = [call_of(run, number, choice) for number in (1, 2) for choice in (0, 1)]
+    assert all(
+        (name == "clock" and not arguments) or arguments["a"] in (1, 2) for name, arguments, _ in calls
+    )
+    assert len({identifier for *_, identifier in calls}) == 4
+    assert run.text_of(1) == ""
+    assert run.finish(1).reason is FinishReason.TOOL_CALLS
+
+
+def test_a_call_may_follow_text_and_is_held_to_its_form_from_there():
+    backend = rote("Hi", "Let me see. <tool_call>\n", "nonsense that the grammar forbids")
+    backend.max_length = 160
+    backend.__post_init__()
+    run = Run(backend)(calling(1, ToolUse((ADD,)), sampling=GREEDY))
+    assert run.text_of(1) == "Let me see. "
+    assert call_of(run, 1)[0] == "add"
+    assert run.finish(1).reason is FinishReason.TOOL_CALLS
+
+
+def test_no_call_is_made_where_none_begins():
+    run = Run(rote("Hi", "No <tool_cal", END))(calling(1, ToolUse((ADD,)), sampling=GREEDY))
+    assert run.text_of(1) == "No <tool_cal"
+    assert run.finish(1).reason is FinishReason.END_OF_SEQUENCE

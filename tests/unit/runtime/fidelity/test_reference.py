@@ -6,14 +6,14 @@ import pytest
 from diplex.errors import UnsupportedModel
 from tests.fixtures.tiny_llama import write_tiny_llama
 from workers.runtime.fidelity import reference
-from workers.runtime.fidelity.reference import LlamaReference
+from workers.runtime.fidelity.reference import Reference
 
 TOKENS = np.random.default_rng(3).integers(0, 294, 60).tolist()
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return LlamaReference(write_tiny_llama(tmp_path_factory.mktemp("tiny") / "tiny.gguf"))
+    return Reference(write_tiny_llama(tmp_path_factory.mktemp("tiny") / "tiny.gguf"))
 
 
 def whole(model, tokens):
@@ -49,10 +49,10 @@ def test_positions_matter(model):
 )
 def test_other_models_are_refused(tmp_path, settings):
     with pytest.raises(UnsupportedModel):
-        LlamaReference(write_tiny_llama(tmp_path / "tiny.gguf", settings=settings))
+        Reference(write_tiny_llama(tmp_path / "tiny.gguf", settings=settings))
 
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "tiny.gguf").write_bytes(b"something else")
     with pytest.raises(UnsupportedModel, match="no GGUF file"):
-        LlamaReference(tmp_path / "tiny.gguf")
+        Reference(tmp_path / "tiny.gguf")

@@ -104,3 +104,17 @@ async def test_a_reader_that_was_cancelled_lost_nothing():
     await asyncio.wait([reading])
     mailbox.put(ADMITTED)
     assert await mailbox.get() == ADMITTED
+
+
+async def test_choices_are_merged_each_for_itself():
+    mailbox = Mailbox()
+    for text, choice in (("a", 0), ("x", 1), ("b", 0), ("y", 1)):
+        mailbox.hold(Piece(1, text, (1,), choice=choice))
+    mailbox.put(Piece(1, "c", (3,), FINISH))
+    assert await mailbox.get() == Piece(1, "abc", (1, 1, 3), FINISH)
+    assert await mailbox.get() == Piece(1, "xy", (1, 1), choice=1)
+    reading = asyncio.create_task(mailbox.get())
+    await asyncio.wait([reading], timeout=0)
+    assert not reading.done()
+    mailbox.put(Piece(1, "z", (2,), FINISH, choice=1))
+    assert await asyncio.wait_for(reading, 10) == Piece(1, "z", (2,), FINISH, choice=1)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.runtime.text import vocabularies
-from workers.runtime.text.detokenizer import _BYTE_OF, Detokenizer
-from workers.runtime.text.tokenizer import Decoding
+from workers.runtime.text.detokenizer import Detokenizer
+from workers.runtime.text.tokenizer import BYTE_OF, Decoding
 
 HARD = [
     "👩‍👩‍👧‍👦",
@@ -60,7 +60,7 @@ def byte_pieces(content):
 
 
 def byte_tokens(tokenizer):
-    return {byte: tokenizer.id_of(character) for character, byte in _BYTE_OF.items()}
+    return {byte: tokenizer.id_of(character) for character, byte in BYTE_OF.items()}
 
 
 @settings(deadline=None)  # the machine may be busy

@@ -22,19 +22,16 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
-from tokenizers import Tokenizer
 
-from diplex.errors import UnsupportedModel
 from workers.onnx_worker.convert import blocks
 from workers.onnx_worker.convert.calibration import Calibration
+from workers.onnx_worker.convert.checkpoint import Checkpoint
 from workers.onnx_worker.convert.columns import Rounding
-from workers.onnx_worker.convert.gguf_file import GgufFile
-from workers.onnx_worker.convert.llama import LlamaShape
 from workers.onnx_worker.convert.matrix import Matrix
 from workers.onnx_worker.convert.nodes import Nodes
 from workers.onnx_worker.convert.precision import EMBEDDING, HEAD, LOGITS
 from workers.onnx_worker.convert.rotation import RotatedModel
+from workers.onnx_worker.convert.shape import ModelShape
 from workers.onnx_worker.convert.tensors import Tensors
 
 _STEPS: Final = 127
@@ -49,16 +46,18 @@ _CENTRE: Final = 128
 """What stands for zero: VNNI multiplies unsigned by signed bytes."""
 
 
-class Int8:
+class Int8Rows:
     """See the module; a :class:`~workers.onnx_worker.convert.precision.Precision`."""
 
     def __init__(self) -> None:
         self._rows: dict[str, str] = {}  # states behind a norm -> their rounded rows
         self._roundings: dict[str, Rounding] = {}  # latest rows -> how to round what reads them
 
-    def source(self, file: GgufFile, shape: LlamaShape, tokenizer: Tokenizer) -> tuple[Tensors, LlamaShape]:
+    def source(
+        self, checkpoint: Checkpoint, shape: ModelShape, calibration: Calibration
+    ) -> tuple[Tensors, ModelShape]:
         """Return the rotated model, whose head is always a matrix of its own."""
-        self._model = RotatedModel(file, shape, Calibration(file.path, tokenizer, shape.context))
+        self._model = RotatedModel(checkpoint, shape, calibration)
         return self._model, replace(shape, tied=False)
 
     def linear(self, nodes: Nodes, name: str, states: str, parts: Sequence[Matrix]) -> str:
@@ -72,18 +71,7 @@ class Int8:
 
     def embed(self, nodes: Nodes, ids: str, table: Matrix) -> str:
         """Look up in 8-bit blocks; see :class:`~workers.onnx_worker.convert.precision.Precision`."""
-        if table.shape[1] % blocks.BLOCK:
-            what = f"hidden size {table.shape[1]} is no multiple of {blocks.BLOCK}"
-            raise UnsupportedModel(f"{what}; int8 can't hold it, fp32 can")
-        packed = blocks.quantise(table.floats())
-        values = nodes.weights.add(f"{EMBEDDING}.values", packed.values)
-        scales = nodes.weights.add(f"{EMBEDDING}.scales", packed.scales[:, :, None])
-        found = nodes.add(
-            "GatherBlockQuantized", f"{EMBEDDING}.blocks", [values, ids, scales],
-            gather_axis=0, quantize_axis=2, block_size=blocks.BLOCK, bits=8,
-        )  # fmt: skip
-        flat = nodes.weights.add(f"{EMBEDDING}.shape", np.array([0, 0, table.shape[1]], dtype=np.int64))
-        return nodes.add("Reshape", EMBEDDING, [found, flat])
+        return blocks.look_up(nodes, EMBEDDING, ids, blocks.store_table(nodes, EMBEDDING, table))
 
     def head(self, nodes: Nodes, states: str, separate: Matrix | None) -> str:
         """See :class:`~workers.onnx_worker.convert.precision.Precision`."""
@@ -94,41 +82,41 @@ class Int8:
     def _normalised(
         self, nodes: Nodes, name: str, states: str, parts: Sequence[Matrix], *, output: str | None = None
     ) -> str:
-        step = _constant(nodes, "normalised.step", _NORMALISED_PEAK / _STEPS)
+        step = nodes.constant("normalised.step", _NORMALISED_PEAK / _STEPS)
         if states not in self._rows:  # gate and up read the same
             self._rows[states] = _rounded(nodes, states, step)
         return self._multiply(nodes, name, self._rows[states], step, parts, output=output or name)
 
     def _scaled_by_spread(self, nodes: Nodes, name: str, states: str, parts: Sequence[Matrix]) -> str:
         unit, inverse_spread = f"{states}.unit", f"{states}.inverse_spread"
-        ones = _constant(nodes, "attended.ones", np.ones(parts[0].shape[1]))
+        ones = nodes.constant("attended.ones", np.ones(parts[0].shape[1]))
         nodes.add_many(
             "SimplifiedLayerNormalization", [unit, inverse_spread], [states, ones],
             axis=-1, epsilon=_SMALLEST_PEAK,
         )  # fmt: skip
-        step = _constant(nodes, "attended.step", _ATTENDED_PEAK / _STEPS)
+        step = nodes.constant("attended.step", _ATTENDED_PEAK / _STEPS)
         rows = _rounded(nodes, unit, step)
         product = self._multiply(nodes, name, rows, step, parts, output=f"{name}.unscaled")
         return nodes.add("Div", name, [product, inverse_spread])
 
     def _scaled_by_peak(self, nodes: Nodes, name: str, states: str, parts: Sequence[Matrix]) -> str:
         mixed = self._mixed(nodes, states, parts[0].shape[1])
-        axis = _constant(nodes, "peak.axis", [-1], np.int64)
+        axis = nodes.constant("peak.axis", [-1], np.int64)
         magnitudes = nodes.add("Abs", f"{states}.magnitudes", [mixed])
         highest = nodes.add("ReduceMax", f"{states}.highest", [magnitudes, axis], keepdims=1)
-        smallest = _constant(nodes, "peak.smallest", _SMALLEST_PEAK)
+        smallest = nodes.constant("peak.smallest", _SMALLEST_PEAK)
         peaks = nodes.add("Max", f"{states}.peaks", [highest, smallest])
         unit = nodes.add("Div", f"{states}.unit", [mixed, peaks])
-        step = _constant(nodes, "peak.step", 1 / _STEPS)
+        step = nodes.constant("peak.step", 1 / _STEPS)
         rows = _rounded(nodes, unit, step)
         product = self._multiply(nodes, name, rows, step, parts, output=f"{name}.unscaled")
         return nodes.add("Mul", name, [product, peaks])
 
     def _mixed(self, nodes: Nodes, states: str, width: int) -> str:
         """Mix neighbours; ``[batch, sequence, width]`` in and out."""
-        mixing = _constant(nodes, "mixing", self._model.mixing)
-        groups = _constant(nodes, "mixing.groups", [0, -1, len(self._model.mixing)], np.int64)
-        whole = _constant(nodes, "mixing.whole", [0, -1, width], np.int64)
+        mixing = nodes.constant("mixing", self._model.mixing)
+        groups = nodes.constant("mixing.groups", [0, -1, len(self._model.mixing)], np.int64)
+        whole = nodes.constant("mixing.whole", [0, -1, width], np.int64)
         parted = nodes.add("Reshape", f"{states}.groups", [states, groups])
         turned = nodes.add("MatMul", f"{states}.mixed_groups", [parted, mixing])
         return nodes.add("Reshape", f"{states}.mixed", [turned, whole])
@@ -150,9 +138,4 @@ def _rounded(nodes: Nodes, states: str, step: str) -> str:
 
 
 def _centre(nodes: Nodes) -> str:
-    return _constant(nodes, "row.centre", _CENTRE, np.uint8)
-
-
-def _constant(nodes: Nodes, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-    """Return the name of a constant, which is stored when it is first asked for."""
-    return name if name in nodes.weights else nodes.weights.add(name, np.asarray(value, dtype))
+    return nodes.constant("row.centre", _CENTRE, np.uint8)

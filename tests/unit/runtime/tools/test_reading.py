@@ -1,0 +1,71 @@
+"""Calls read from text that comes in any pieces."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.runtime.tools.reading import OPENING, CallReader, Opening, writes_calls
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def pieces_of(text, cuts):
+    places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
+    return [text[a:b] for a, b in pairwise(places)]
+
+
+@given(
+    st.text(min_size=1, max_size=8),
+    st.dictionaries(st.text(max_size=5), VALUES, max_size=3),
+    st.lists(st.integers(0, 80)),
+    st.sampled_from([None, 1]),
+    st.booleans(),
+)
+def test_any_pieces_of_a_call_join_to_it(name, arguments, cuts, indent, ascii_only):
+    text = json.dumps({"name": name, "arguments": arguments}, indent=indent, ensure_ascii=ascii_only)
+    reader = CallReader()
+    read = [piece for part in pieces_of(text, cuts) for piece in reader.push(part)]
+    assert reader.done
+    assert "".join(piece.name for piece in read) == read[0].name == name
+    assert json.loads("".join(piece.arguments for piece in read)) == arguments
+    assert [bool(piece.id) for piece in read] == [True] + [False] * (len(read) - 1)
+    assert reader.push("}\n</tool_call>") == ()
+
+
+@given(st.text(alphabet="<tol_ca>x", max_size=20), st.text(max_size=9), st.lists(st.integers(0, 40)))
+def test_text_before_an_opening_is_told_whole(before, behind, cuts):
+    if OPENING in before + OPENING[:-1]:
+        return
+    opening, told = Opening(), ""
+    parts = pieces_of(before + OPENING + behind, cuts)
+    while parts:
+        text, rest = opening.push(parts.pop(0))
+        told += text
+        if rest is not None:
+            assert rest + "".join(parts) == behind
+            break
+    assert told == before
+
+
+@given(st.text(alphabet="<tol_ca>x", max_size=20), st.lists(st.integers(0, 20)))
+def test_text_without_an_opening_is_told_whole(text, cuts):
+    if OPENING in text:
+        return
+    opening = Opening()
+    assert "".join(opening.push(part)[0] for part in pieces_of(text, cuts)) + opening.flush() == text
+
+
+@pytest.mark.parametrize(
+    ("template", "writes"), [(None, False), ("{{ messages }}", False), ("… <tool_call> …", True)]
+)
+def test_templates_show_it(template, writes):
+    assert writes_calls(template) == writes

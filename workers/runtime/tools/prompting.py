@@ -1,0 +1,38 @@
+"""How a model that was not trained with tools is told of them, and of calls that were made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from workers.runtime.tools.definitions import Tool, as_functions
+
+_INTRODUCTION = (
+    "You can call functions. To call one, answer with nothing but a JSON object of the form "
+    '{"name": "the function\'s name", "arguments": {…}}. The functions are:'
+)
+
+Messages = Sequence[Mapping[str, object]]
+
+
+def introduced(messages: Messages, tools: Sequence[Tool]) -> Messages:
+    """A conversation whose system message tells of tools.
+
+    Raises:
+        InvalidRequest: A tool's schema is no JSON object.
+    """
+    functions = [json.dumps(each["function"], ensure_ascii=False) for each in as_functions(tools)]
+    text = "\n".join([_INTRODUCTION, *functions])
+    if messages and messages[0]["role"] == "system":
+        first = {**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}
+        return [first, *messages[1:]]
+    return [{"role": "system", "content": text}, *messages]
+
+
+def written_out(message: Mapping[str, object]) -> Mapping[str, object]:
+    """A message whose calls of tools are part of its text, as :func:`introduced` asks for them."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, Sequence) or not calls:
+        return message
+    texts = [str(message["content"] or ""), *(json.dumps(call["function"]) for call in calls)]
+    return {"role": message["role"], "content": "\n".join(text for text in texts if text)}
