@@ -16,9 +16,11 @@ from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
 from tests.fixtures.tiny_llama import write_tiny_llama
+from workers.runtime.catalogue import Catalogue
 
 ENGINE = "workers.onnx_worker.engine"
 PREPARATION = "workers.onnx_worker.preparation"
+CURATED_NAMES = frozenset(entry.name for entry in Catalogue.load().entries)
 LONG = 490
 """Tokens that nearly fill a tiny model's context."""
 
@@ -125,7 +127,7 @@ class Worker:
                 f"{model.name}/{pb.Precision.Name(it.precision).removeprefix('PRECISION_').lower()}": it
                 for model in state.models
                 for it in model.deployments
-                if not model.name.startswith("SmolLM2")
+                if model.name not in CURATED_NAMES
             }
             if holds(found):
                 watch.cancel()
@@ -154,8 +156,10 @@ async def worker(folder: Path, home: Path, catalogue: Path, *options: str) -> As
             yield Worker(process, channel)
     finally:
         if process.returncode is None:
+            children = psutil.Process(process.pid).children(recursive=True)
             process.kill()
             await process.wait()
+            await asyncio.to_thread(psutil.wait_procs, children, timeout=10)
 
 
 @contextmanager

@@ -58,7 +58,8 @@ def test_every_session_keeps_scores_of_its_own(tmp_path):
     assert predicted(artefact(tmp_path)).working == scores
     assert predicted(artefact(tmp_path, stages=3)).working == 4 * scores + 3 * MIB
     assert predicted(tmp_path, max_length=50).working == 4 * 50 * 50 * 4 * 4 + 3 * MIB
-    assert predicted(tmp_path, prefill_chunk=10, shared_prefill_chunk=5).working == 4 * scores // 10 + 3 * MIB
+    small = predicted(tmp_path, prefill_chunk=10, shared_prefill_chunk=5)
+    assert small.working == 4 * 10 * 100 * 4 * 4 + 3 * MIB
 
 
 @pytest.mark.parametrize(("profile", "factor"), [("int8", 13), ("fp32", 5), ("another", 13)])
