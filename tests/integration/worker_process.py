@@ -16,11 +16,14 @@ from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
 from tests.fixtures.tiny_llama import write_tiny_llama
+from workers.runtime.catalogue import Catalogue
 
 ENGINE = "workers.onnx_worker.engine"
 PREPARATION = "workers.onnx_worker.preparation"
 LONG = 490
 """Tokens that nearly fill a tiny model's context."""
+
+_CURATED = {entry.name for entry in Catalogue.load().entries}
 
 _ENTRY = """
 [[model]]
@@ -125,7 +128,7 @@ class Worker:
                 f"{model.name}/{pb.Precision.Name(it.precision).removeprefix('PRECISION_').lower()}": it
                 for model in state.models
                 for it in model.deployments
-                if not model.name.startswith("SmolLM2")
+                if model.name not in _CURATED
             }
             if holds(found):
                 watch.cancel()
