@@ -175,7 +175,7 @@ def test_copied_prefix_equals_cold(make, requests, plain):
 
 def test_preempted_equals_not_preempted(make, requests, plain):
     for cache in (0, 8):
-        run = make(slots=7, kv_tokens=512, prefix_cache_mib=cache)(
+        run = make(slots=7, kv_tokens=512, prefix_cache_mib=cache, max_stall=1e3)(
             *requests, *(request(100 + i, f"{i}" * 40, make().text, most=120) for i in range(3))
         )
         begun = [chunk.sequence for plan in run.backend.plans for chunk in plan.complete if chunk.last]
