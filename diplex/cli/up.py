@@ -133,7 +133,10 @@ class _Up:
         pace = Pace()
         self._console.print(f"[bold cyan]▸[/] {escape(prompt)}")
         try:
-            async with client.stream(prompt, system=self._plan.system, max_tokens=200, timeout=120) as stream:
+            # Greedy: the first impression should be the likeliest answer.
+            async with client.stream(
+                prompt, system=self._plan.system, temperature=0, max_tokens=200, timeout=120
+            ) as stream:
                 async for delta in stream:
                     pace.take(delta)
                     write_text(delta.text)

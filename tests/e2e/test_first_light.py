@@ -48,7 +48,8 @@ def generate(stack):
 
 
 def test_names_paris(generate):
-    assert "Paris" in generate(QUESTION).text
+    # Greedy: sampled, one answer in twelve of this small model is about something else.
+    assert "Paris" in generate(QUESTION, "--temperature", "0").text
 
 
 def test_text_arrives_in_pieces_while_it_is_generated(generate, figure):
