@@ -51,6 +51,8 @@ class Tally:
     asked: int = 0
     ended: int = 0
     valid: int = 0
+    beyond: int = 0
+    """With a number so large that the validator fails."""
     refused: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
@@ -60,7 +62,8 @@ class Tally:
         print(
             f"{self.title}: {self.asked} asked, {accepted} accepted ({accepted / self.asked:.1%}), ", end=""
         )
-        print(f"{self.ended} ended ({self.ended / max(accepted, 1):.1%}), {self.valid} of them valid")
+        print(f"{self.ended} ended ({self.ended / max(accepted, 1):.1%}), {self.valid} of them valid", end="")
+        print(f", {self.beyond} beyond the validator" if self.beyond else "")
         for reason, count in self.refused.most_common(8):
             print(f"  refused {count:3}: {reason}")
         for text in self.wrong[:5]:
@@ -166,6 +169,9 @@ def _all(ask: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
 def _judge(tally: Tally, schema: Schema, text: str) -> bool:
     try:
         jsonschema.validate(json.loads(text), schema, format_checker=jsonschema.FormatChecker())
+    except OverflowError:
+        tally.beyond += 1
+        return False
     except (ValueError, jsonschema.ValidationError) as error:
         tally.wrong.append(f"{str(error).splitlines()[0]} in {text!r} for {json.dumps(schema)}")
         return False
