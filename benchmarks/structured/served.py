@@ -168,7 +168,9 @@ def _all(ask: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
 
 def _judge(tally: Tally, schema: Schema, text: str) -> bool:
     try:
-        jsonschema.validate(json.loads(text), schema, format_checker=jsonschema.FormatChecker())
+        jsonschema.validate(
+            json.loads(text), schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+        )
     except OverflowError:
         tally.beyond += 1
         return False
