@@ -185,8 +185,8 @@ async def test_predictions_are_near_what_is_measured(sockets, home, catalogue, t
 async def test_an_idle_model_goes_after_its_time_and_comes_back(sockets, home, catalogue):
     options = ("--keep-alive", "0.2", "--pin", "b", *FEW)
     async with worker(sockets, home, catalogue, "--model", "a", *options) as many:
-        await many.until(is_ready("a/fp32"))
-        states = await many.until(lambda states: states["a/fp32"].state == UNLOADED)
+        # It may be ready and gone again between two looks, so nobody waits to see it ready.
+        await many.until(lambda states: states["a/fp32"].state == UNLOADED)
         assert (await rest(many.generate("a")))[-1].HasField("receipt")
         states = await many.until(lambda states: states["a/fp32"].state == UNLOADED)
         assert states["b/fp32"].state == READY
