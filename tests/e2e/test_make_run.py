@@ -85,7 +85,7 @@ def interrupted(run):
 def first_run(clone):
     """The first run of all, ended again: what it printed, answered and left, and how long it took."""
     with make_run(clone, FIRST_SECONDS) as (run, address, seconds):
-        answer = clone.generate(address, "What is the capital of France?")
+        answer = clone.generate(address, "--temperature", "0", "What is the capital of France?")
         left = interrupted(run)
     return run.log, answer, left, seconds
 
