@@ -23,7 +23,7 @@ import jsonschema
 from benchmarks import weights
 from benchmarks.stack import Stack
 from benchmarks.structured.generated import draw
-from diplex.client import Client, FinishReason, Tool, ToolCall
+from diplex.client import Client, FinishReason, GenerateOptions, Tool, ToolCall
 from diplex.errors import InvalidRequest
 
 _CLIENTS: Final = 16
@@ -103,18 +103,16 @@ def calls(client: Client, schemas: Sequence[Schema], max_tokens: int) -> Tally:
 
     def ask(schema: Schema) -> None:
         tally.asked += 1
-        tool = Tool("store", "Stores what it is given.", schema)
+        options: GenerateOptions = {
+            "tools": [Tool("store", "Stores what it is given.", schema)],
+            "tool_choice": "required",
+            "constrained": True,
+            "max_tokens": max_tokens,
+            "temperature": 0.8,
+            "seed": 1,
+        }
         try:
-            answer = client.generate(
-                "Store an example.",
-                tools=[tool],
-                tool_choice="required",
-                constrained=True,
-                max_tokens=max_tokens,
-                temperature=0.8,
-                seed=1,
-                timeout=_SECONDS,
-            )
+            answer = client.generate("Store an example.", timeout=_SECONDS, **options)
         except InvalidRequest as error:
             tally.refused[_reason(error)] += 1
             return
@@ -122,16 +120,7 @@ def calls(client: Client, schemas: Sequence[Schema], max_tokens: int) -> Tally:
             return
         tally.ended += 1
         (call,) = answer.tool_calls
-        with client.stream(
-            "Store an example.",
-            tools=[tool],
-            tool_choice="required",
-            constrained=True,
-            max_tokens=max_tokens,
-            temperature=0.8,
-            seed=1,
-            timeout=_SECONDS,
-        ) as stream:
+        with client.stream("Store an example.", timeout=_SECONDS, **options) as stream:
             pieces = [piece for delta in stream for piece in delta.tool_calls]
         joined = ToolCall(call.id, pieces[0].name, "".join(piece.arguments for piece in pieces))
         if call.name != "store" or any(piece.name for piece in pieces[1:]):

@@ -36,7 +36,7 @@ from workers.runtime.engine.sequence import Sequence
 from workers.runtime.engine.slots import NOBODY
 from workers.runtime.engine.speculation import Speculation
 from workers.runtime.generation import Prompt
-from workers.runtime.sampling import Sampler, SamplingRow, TokenLogprob, distributions
+from workers.runtime.sampling import Distribution, Sampler, SamplingRow, TokenLogprob, distributions
 from workers.runtime.structured.masks import apply_mask, mask_words
 
 Logprobs = dict[int, list[TokenLogprob]]
@@ -111,39 +111,19 @@ class Engine:
         self._push(committed, logprobs)
 
     def _sample(self, plan: StepPlan, logits: NDArray[np.float32]) -> tuple[list[int], Logprobs]:
-        """The next token for every row of logits; a request with broken ones is refused."""
+        """The next token for every row of logits, and the log probabilities that are wanted."""
         ahead: Counter[int] = Counter()  # sequence -> rows before
         rows = []
         for sequence in plan.sampled:
             rows.append(self._answers[sequence].row(ahead[sequence]))
             ahead[sequence] += 1
-        try:
-            return self._chosen(plan, logits, rows)
-        except InternalError as error:
-            broken = [int(row) for row in error.metadata["rows"].split(",")]
-            sequences = {plan.sampled[row] for row in broken} & self._answers.keys()
-            for sequence in sequences:
-                self._scheduler.discard(sequence)
-            for sequence in sequences:
-                self._refuse(sequence, error)
-            logits[broken] = 0.0
-            return self._chosen(plan, logits, rows)
-
-    def _chosen(
-        self, plan: StepPlan, logits: NDArray[np.float32], rows: list[SamplingRow]
-    ) -> tuple[list[int], Logprobs]:
-        wanted = {
-            row: answer.request.generation.output.logprobs
-            for row, sequence in enumerate(plan.sampled)
-            if (answer := self._answers.get(sequence))
-            and answer.request.generation.output.logprobs is not None
-        }
         constrained = self._constrained(plan)
-        changing = {row for row in wanted if rows[row].adjusted or row in constrained}
-        told = distributions(logits, wanted, changing)
+        told = self._told(
+            plan, logits, {row for row, each in enumerate(rows) if each.adjusted} | constrained.keys()
+        )
         for row, answer in constrained.items():
             self._hold(plan.sampled[row], answer, logits[row])
-        tokens: list[int] = self._sampler.sample(logits, rows).tolist()
+        tokens = self._chosen(plan, logits, rows)
         for row, answer in constrained.items():
             if answer.forced:
                 tokens[row] = answer.forced[0]
@@ -152,10 +132,35 @@ class Engine:
             logprobs.setdefault(plan.sampled[row], []).append(distribution.of(tokens[row]))
         return tokens, logprobs
 
+    def _told(
+        self, plan: StepPlan, logits: NDArray[np.float32], changing: set[int]
+    ) -> dict[int, Distribution]:
+        """The distributions of the rows whose log probabilities are wanted, before anything changes them."""
+        wanted = {
+            row: most
+            for row, sequence in enumerate(plan.sampled)
+            if (most := self._answers[sequence].request.generation.output.logprobs) is not None
+        }
+        return distributions(logits, wanted, changing)
+
+    def _chosen(self, plan: StepPlan, logits: NDArray[np.float32], rows: list[SamplingRow]) -> list[int]:
+        """What the sampler chooses; a request with broken logits is refused."""
+        try:
+            return _listed(self._sampler.sample(logits, rows))
+        except InternalError as error:
+            broken = [int(row) for row in error.metadata["rows"].split(",")]
+            sequences = {plan.sampled[row] for row in broken} & self._answers.keys()
+            for sequence in sequences:
+                self._scheduler.discard(sequence)
+            for sequence in sequences:
+                self._refuse(sequence, error)
+            logits[broken] = 0.0
+            return _listed(self._sampler.sample(logits, rows))
+
     def _constrained(self, plan: StepPlan) -> dict[int, Answer]:
         """The answers that are held to a grammar, by row. They are never speculated on: one row each."""
-        answers = {row: self._answers.get(sequence) for row, sequence in enumerate(plan.sampled)}
-        return {row: answer for row, answer in answers.items() if answer and answer.constraint}
+        answers = {row: self._answers[sequence] for row, sequence in enumerate(plan.sampled)}
+        return {row: answer for row, answer in answers.items() if answer.constraint}
 
     def _hold(self, sequence: int, answer: Answer, logits: NDArray[np.float32]) -> None:
         """Leaves the tokens that the grammar allows; a request that can't go on is refused."""
@@ -347,3 +352,8 @@ class Engine:
         if pieces or load != self._reported:
             self._reported = load
             self._send(Stepped(pieces, load))
+
+
+def _listed(tokens: NDArray[np.int64]) -> list[int]:
+    listed: list[int] = tokens.tolist()
+    return listed

@@ -1,7 +1,7 @@
 """Choosing the next token of every row of a batch."""
 
 from workers.runtime.sampling.bias import Banned, LogitBias
-from workers.runtime.sampling.logprobs import TokenLogprob, distributions
+from workers.runtime.sampling.logprobs import Distribution, TokenLogprob, distributions
 from workers.runtime.sampling.params import SamplingParams
 from workers.runtime.sampling.penalties import TokenCounts
 from workers.runtime.sampling.randomness import fresh_seed, uniforms
@@ -9,6 +9,7 @@ from workers.runtime.sampling.sampler import Sampler, SamplingRow
 
 __all__ = [
     "Banned",
+    "Distribution",
     "LogitBias",
     "Sampler",
     "SamplingParams",

@@ -73,15 +73,6 @@ class Matcher:
         """
         return () if self.stopped else tuple(self._matcher.compute_ff_tokens())
 
-    def rollback(self, tokens: int) -> None:
-        """Take back the last so many tokens that were accepted.
-
-        Raises:
-            InternalError: There are fewer.
-        """
-        if not self._matcher.rollback(tokens):
-            raise InternalError(f"can't take back {tokens} tokens: {self._matcher.get_error()}")
-
     def clone(self) -> Matcher:
         """Another way through the grammar, from here."""
         return Matcher(self._matcher.deep_copy(), self._field)

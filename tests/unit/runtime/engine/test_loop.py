@@ -530,6 +530,15 @@ def test_log_probabilities_of_what_is_held():
     assert b"".join(logprob.token for logprob in told).decode() == run.text_of(1)
 
 
+def test_broken_logits_of_another_request_change_nothing_for_what_is_held():
+    wanted = held(1, Regex("[ab]{6}"), logprobs=2)
+    alone_told = [piece.logprobs for piece in Run(FakeBackend())(wanted).pieces(1)]
+    backend = FakeBackend(broken_at=frozenset({ids_of("World")}))
+    run = Run(backend)(wanted, request(2, "World", max_tokens=4))
+    assert isinstance(run.refusal(2), InternalError)
+    assert [piece.logprobs for piece in run.pieces(1)] == alone_told
+
+
 # -------------------------------------------------------------------------------------------- tools
 
 ADD = Tool(

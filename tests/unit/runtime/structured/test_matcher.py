@@ -53,7 +53,7 @@ def test_what_is_forced(compiler):
     assert word.forced() == ()
 
 
-def test_back_and_aside(compiler):
+def test_aside(compiler):
     matcher = compiler.compile(JsonFormat()).matcher()
     tokens = TOKENIZER.encode('{"a":[1,2]')
     assert matcher.allowed([*tokens, TOKENIZER.id_of("]")]) == len(tokens)
@@ -64,12 +64,6 @@ def test_back_and_aside(compiler):
     other.accept(TOKENIZER.id_of("}"))
     assert other.finished
     assert allowed(matcher) == here
-    matcher.rollback(3)
-    for token in tokens[-3:]:
-        matcher.accept(token)
-    assert allowed(matcher) == here
-    with pytest.raises(InternalError):
-        matcher.rollback(1000)
 
 
 def test_dead_ends_are_the_callers(compiler):
