@@ -1,0 +1,166 @@
+"""How the eyes' matrices are held and multiplied."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, Protocol
+
+import numpy as np
+
+from workers.onnx_worker.convert.eyes.rotation import RotatedTower
+from workers.onnx_worker.convert.eyes.tower import Floats, Tower
+from workers.onnx_worker.convert.nodes import Nodes
+
+_LIMIT: Final = 127
+"""Largest magnitude of a rounded value."""
+_CENTRE: Final = 128
+"""What stands for zero in activations: VNNI multiplies unsigned by signed bytes."""
+_NORMALISED_PEAK: Final = 4.5
+"""Largest magnitude behind a norm, in standard deviations; values beyond are cut."""
+_ATTENDED_PEAK: Final = 7.0
+"""Largest magnitude in an attention's output, in root mean squares of its row; values beyond are cut."""
+_SMALLEST_PEAK: Final = 1e-20
+"""Peak of a row of zeros."""
+
+
+class Reads(Enum):
+    """What a matrix reads."""
+
+    PIXELS = "pixels"
+    NORM = "norm"
+    ATTENTION = "attention"
+    ACTIVATION = "activation"
+
+
+class EyesPrecision(Protocol):
+    """Adds the nodes that involve a matrix."""
+
+    @property
+    def tower(self) -> Tower:
+        """The weights that are built from."""
+
+    def linear(self, nodes: Nodes, name: str, states: str, reads: Reads) -> str:
+        """Multiply float32 ``[…, inputs]`` by the transposed matrix of that name and add its bias.
+
+        Returns:
+            The name of the result, ``[…, outputs]``.
+        """
+
+    def norm(self, nodes: Nodes, name: str, states: str, epsilon: float) -> str:
+        """Normalise rows by mean and variance, with the weight and bias of that name."""
+
+
+class EyesFloat32:
+    """Plain float32; an :class:`EyesPrecision`."""
+
+    def __init__(self, tower: Tower) -> None:
+        self.tower = tower
+
+    def linear(self, nodes: Nodes, name: str, states: str, reads: Reads) -> str:  # noqa: ARG002  # a protocol's
+        """See :class:`EyesPrecision`."""
+        return _float_linear(nodes, self.tower, name, states)
+
+    def norm(self, nodes: Nodes, name: str, states: str, epsilon: float) -> str:
+        """See :class:`EyesPrecision`."""
+        weight = nodes.weights.add(f"{name}.weight", self.tower.weight(name))
+        bias = nodes.weights.add(f"{name}.bias", self.tower.bias(name))
+        return nodes.add("LayerNormalization", name, [states, weight, bias], axis=-1, epsilon=epsilon)
+
+
+class EyesInt8:
+    """8-bit weights times 8-bit activations, in integer arithmetic; an :class:`EyesPrecision`.
+
+    As :mod:`workers.onnx_worker.convert.int8_rows`, one scale an output and one a row. Weights are rounded to the
+    nearest step. The patches' matrix stays in float32: it takes a hundredth of the time, and reads pixels.
+    """
+
+    def __init__(self, tower: RotatedTower) -> None:
+        self.tower: Tower = tower
+        self._mixing = tower.mixing
+        self._rounded: dict[str, str] = {}  # states -> their rounded rows
+
+    def linear(self, nodes: Nodes, name: str, states: str, reads: Reads) -> str:
+        """See :class:`EyesPrecision`."""
+        match reads:
+            case Reads.PIXELS:
+                return _float_linear(nodes, self.tower, name, states)
+            case Reads.NORM:
+                step = nodes.constant("normalised.step", _NORMALISED_PEAK / _LIMIT)
+                return self._multiply(nodes, name, self._rows(nodes, states, step), step, biased=True)
+            case Reads.ATTENTION:
+                return self._scaled_by_spread(nodes, name, states)
+            case Reads.ACTIVATION:
+                return self._scaled_by_peak(nodes, name, states)
+
+    def norm(self, nodes: Nodes, name: str, states: str, epsilon: float) -> str:
+        """See :class:`EyesPrecision`. A rotated stream has no mean, and the matrices behind have the weights."""
+        weight = nodes.weights.add(f"{name}.weight", self.tower.weight(name))
+        return nodes.add("SimplifiedLayerNormalization", name, [states, weight], axis=-1, epsilon=epsilon)
+
+    def _scaled_by_spread(self, nodes: Nodes, name: str, states: str) -> str:
+        unit, inverse_spread = f"{states}.unit", f"{states}.inverse_spread"
+        ones = nodes.constant("attended.ones", np.ones(self.tower.weight(name).shape[1]))
+        nodes.add_many(
+            "SimplifiedLayerNormalization", [unit, inverse_spread], [states, ones],
+            axis=-1, epsilon=_SMALLEST_PEAK,
+        )  # fmt: skip
+        step = nodes.constant("attended.step", _ATTENDED_PEAK / _LIMIT)
+        product = self._multiply(nodes, name, self._rows(nodes, unit, step), step, biased=False)
+        scaled = nodes.add("Div", f"{name}.scaled", [product, inverse_spread])
+        return nodes.add("Add", name, [scaled, self._bias(nodes, name)])
+
+    def _scaled_by_peak(self, nodes: Nodes, name: str, states: str) -> str:
+        mixed = self._mixed(nodes, states, self.tower.weight(name).shape[1])
+        axis = nodes.constant("peak.axis", [-1], np.int64)
+        magnitudes = nodes.add("Abs", f"{states}.magnitudes", [mixed])
+        highest = nodes.add("ReduceMax", f"{states}.highest", [magnitudes, axis], keepdims=1)
+        peaks = nodes.add(
+            "Max", f"{states}.peaks", [highest, nodes.constant("peak.smallest", _SMALLEST_PEAK)]
+        )
+        unit = nodes.add("Div", f"{states}.unit", [mixed, peaks])
+        step = nodes.constant("peak.step", 1 / _LIMIT)
+        product = self._multiply(nodes, name, self._rows(nodes, unit, step), step, biased=False)
+        scaled = nodes.add("Mul", f"{name}.scaled", [product, peaks])
+        return nodes.add("Add", name, [scaled, self._bias(nodes, name)])
+
+    def _mixed(self, nodes: Nodes, states: str, width: int) -> str:
+        """Mix neighbours; ``[1, patches, width]`` in and out."""
+        mixing = nodes.constant("mixing", self._mixing)
+        groups = nodes.constant("mixing.groups", [0, -1, len(self._mixing)], np.int64)
+        whole = nodes.constant("mixing.whole", [0, -1, width], np.int64)
+        parted = nodes.add("Reshape", f"{states}.groups", [states, groups])
+        turned = nodes.add("MatMul", f"{states}.mixed_groups", [parted, mixing])
+        return nodes.add("Reshape", f"{states}.mixed", [turned, whole])
+
+    def _rows(self, nodes: Nodes, states: str, step: str) -> str:
+        if states not in self._rounded:  # queries, keys and values read the same
+            self._rounded = {
+                states: nodes.add("QuantizeLinear", f"{states}.rows", [states, step, _centre(nodes)])
+            }
+        return self._rounded[states]
+
+    def _multiply(self, nodes: Nodes, name: str, rows: str, step: str, *, biased: bool) -> str:
+        matrix = self.tower.weight(name)
+        scales = np.abs(matrix).max(axis=1) / np.float32(_LIMIT)
+        scales[scales == 0] = 1  # an output of zeros
+        values = np.rint(matrix / scales[:, None]).astype(np.int8)
+        inputs = [
+            rows, nodes.weights.add(f"{name}.values", values.T), step, nodes.weights.add(f"{name}.scales", scales),
+            _centre(nodes),
+        ]  # fmt: skip
+        if biased:
+            return nodes.add("MatMulIntegerToFloat", name, [*inputs, "", self._bias(nodes, name)])
+        return nodes.add("MatMulIntegerToFloat", f"{name}.unscaled", inputs)
+
+    def _bias(self, nodes: Nodes, name: str) -> str:
+        return nodes.weights.add(f"{name}.bias", self.tower.bias(name))
+
+
+def _float_linear(nodes: Nodes, tower: Tower, name: str, states: str) -> str:
+    columns: Floats = tower.weight(name).T
+    product = nodes.add("MatMul", f"{name}.product", [states, nodes.weights.add(f"{name}.weight", columns)])
+    return nodes.add("Add", name, [product, nodes.weights.add(f"{name}.bias", tower.bias(name))])
+
+
+def _centre(nodes: Nodes) -> str:
+    return nodes.constant("row.centre", _CENTRE, np.uint8)
