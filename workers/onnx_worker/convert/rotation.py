@@ -91,9 +91,9 @@ class RotatedModel:
             return (inputs / safe) @ self._turn
         match name.split("."):
             case [_, _, "attn_output", _]:
-                return turn_parts(inputs, self._head_turn)
+                return _turn_parts(inputs, self._head_turn)
             case [_, layer, "ffn_down", _]:
-                return turn_parts(inputs * self._gain(int(layer)), self.mixing)
+                return _turn_parts(inputs * self._gain(int(layer)), self.mixing)
         return inputs
 
     def _turned(self, name: str) -> Doubles:
@@ -106,15 +106,15 @@ class RotatedModel:
             case [*_, "attn_norm" | "ffn_norm" | "output_norm", _]:
                 values = np.ones_like(values)
             case [_, _, "attn_v", "weight"]:
-                values = turn_parts(values.T, self._head_turn).T
+                values = _turn_parts(values.T, self._head_turn).T
             case [_, _, "attn_v", "bias"]:
-                values = turn_parts(values[None], self._head_turn)[0]
+                values = _turn_parts(values[None], self._head_turn)[0]
             case [_, _, "attn_output", _]:
-                values = self._turn.T @ turn_parts(values, self._head_turn)
+                values = self._turn.T @ _turn_parts(values, self._head_turn)
             case [_, layer, "ffn_up", _]:
                 values = values * self._gain(int(layer))[:, None]
             case [_, layer, "ffn_down", _]:
-                values = turn_parts(self._turn.T @ values / self._gain(int(layer)), self.mixing)
+                values = _turn_parts(self._turn.T @ values / self._gain(int(layer)), self.mixing)
         return values
 
     def _stored(self, name: str) -> str:
@@ -160,7 +160,7 @@ def evening_gains(inputs: Doubles, columns: Floats) -> Doubles:
     return evened
 
 
-def turn_parts(rows: Doubles, turn: Doubles) -> Doubles:
+def _turn_parts(rows: Doubles, turn: Doubles) -> Doubles:
     """Turn every part of rows that consist of parts as wide as ``turn``."""
     turned: Doubles = (rows.reshape(len(rows), -1, len(turn)) @ turn).reshape(rows.shape)
     return turned

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from workers.onnx_worker.convert.eyes.shape import EyesShape
 from workers.onnx_worker.convert.eyes.tower import Floats, Tower
-from workers.onnx_worker.convert.rotation import random_rotation, turn_parts
+from workers.onnx_worker.convert.rotation import random_rotation
 
 Doubles = npt.NDArray[np.float64]
 
@@ -57,11 +57,11 @@ class RotatedTower:
             case ["layers", layer, "q" | "k" | "v" | "up" as part]:
                 values = self._read(values, f"layers.{layer}.{_NORM_BEFORE[part]}")
                 if part == "v":
-                    values = turn_parts(values.T, self._head_turn).T
+                    values = _turned(values.T, self._head_turn).T
             case [_, _, "out"]:
-                values = self._written(turn_parts(values, self._head_turn).T).T
+                values = self._written(_turned(values, self._head_turn).T).T
             case [_, _, "down"]:
-                values = self._written(turn_parts(values, self.mixing).T).T
+                values = self._written(_turned(values, self.mixing).T).T
         return values.astype(np.float32)
 
     def bias(self, name: str) -> Floats:
@@ -77,7 +77,7 @@ class RotatedTower:
             case ["layers", layer, "q" | "k" | "v" | "up" as part]:
                 values = values + self._shifted(name, f"layers.{layer}.{_NORM_BEFORE[part]}")
                 if part == "v":
-                    values = turn_parts(values[None], self._head_turn)[0]
+                    values = _turned(values[None], self._head_turn)[0]
         return values.astype(np.float32)
 
     def positions(self) -> Floats:
@@ -93,7 +93,7 @@ class RotatedTower:
         """A matrix that reads behind a norm, with its weights taken in, turned; the connector's reads several rows
         of the stream side by side."""
         weights = self._tower.weight(norm).astype(np.float64)
-        return turn_parts(matrix * np.tile(weights, matrix.shape[1] // len(weights)), self._turn)
+        return _turned(matrix * np.tile(weights, matrix.shape[1] // len(weights)), self._turn)
 
     def _shifted(self, name: str, norm: str) -> Doubles:
         """What a norm's bias comes to behind a matrix."""
@@ -105,3 +105,9 @@ class RotatedTower:
 
 def _is_norm(name: str) -> bool:
     return name.rpartition(".")[2] in {"norm", "norm1", "norm2"}
+
+
+def _turned(rows: Doubles, turn: Doubles) -> Doubles:
+    """Turn every part of rows that consist of parts as wide as ``turn``."""
+    turned: Doubles = (rows.reshape(-1, len(turn)) @ turn).reshape(rows.shape)
+    return turned
