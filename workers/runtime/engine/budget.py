@@ -77,8 +77,8 @@ class Allowance:
     def take_staged(self, start: int, wanted: int, stages: int) -> int:
         """The size of a piece of which a single stage fits. 0 if there is nothing for it.
 
-        Nor is there for what other prompts of this step have left too few tokens: cut short, it would cost two
-        runs, and the next step has room for it.
+        Nor is there for what other prompts of this step have left too few tokens for: cut short, it would
+        cost two runs, and the next step has room for it.
 
         Args:
             start: Tokens before the piece.
