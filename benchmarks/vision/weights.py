@@ -126,7 +126,9 @@ def _write_tokenizer(folder: Path) -> dict[str, int]:
     backend = tokenizers.Tokenizer(models.BPE(vocab=ids, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(token, special=True) for token in (*_FIRST_SPECIAL, *_LAST_SPECIAL)])
+    backend.add_special_tokens(
+        [AddedToken(token, special=True) for token in (*_FIRST_SPECIAL, *_LAST_SPECIAL)]
+    )
     backend.save(str(folder / "tokenizer.json"))
     return ids
 
@@ -136,7 +138,9 @@ def _write_settings(folder: Path, ids: dict[str, int]) -> None:
     end = ids["<end_of_utterance>"]
     generation = {"bos_token_id": ids["<|im_start|>"], "eos_token_id": end, "pad_token_id": ids["<|im_end|>"]}
     _write_json(folder / "generation_config.json", generation)
-    _write_json(folder / "processor_config.json", {"image_seq_len": ROWS, "processor_class": "Idefics3Processor"})
+    _write_json(
+        folder / "processor_config.json", {"image_seq_len": ROWS, "processor_class": "Idefics3Processor"}
+    )
     images = {
         "image_processor_type": "Idefics3ImageProcessor", "processor_class": "Idefics3Processor",
         "do_convert_rgb": True, "do_image_splitting": True, "do_normalize": True, "do_pad": True,

@@ -65,7 +65,9 @@ class EyesReference:
         patches = cut.reshape(rows * columns, -1) @ kernel.reshape(len(kernel), -1).T
         patches = patches + self._tensor(f"{_TOWER}.embeddings.patch_embedding.bias")
         positions = self._tensor(f"{_TOWER}.embeddings.position_embedding.weight")
-        return patches + positions[_bucketed(rows)[:, None] * rows + _bucketed(columns)].reshape(patches.shape)
+        return patches + positions[_bucketed(rows)[:, None] * rows + _bucketed(columns)].reshape(
+            patches.shape
+        )
 
     def _attention(self, prefix: str, states: Array) -> Array:
         heads = [

@@ -58,7 +58,9 @@ def test_float32_equals_the_reference(checkpoint, tile, expected, tmp_path):
 def test_the_rotated_eyes_compute_the_same(checkpoint, tile, expected, tmp_path):
     """In float32, so that nothing is rounded; features are turned as the language model's stream is."""
     turn = random_rotation(TEXT_HIDDEN)
-    session = build(checkpoint, tmp_path, lambda tower, shape: UnmixedFloat32(RotatedTower(tower, shape, turn)))
+    session = build(
+        checkpoint, tmp_path, lambda tower, shape: UnmixedFloat32(RotatedTower(tower, shape, turn))
+    )
     (features,) = session.run([FEATURES], {PIXELS: tile})
     assert distance(features, expected @ turn) < 1e-5
 
