@@ -1,9 +1,9 @@
-"""A model of the full size and shape of SmolVLM-256M, with random weights: values change neither speed nor memory.
+"""A model of the full size and shape of SmolVLM-256M with random weights, for measuring speed and memory.
 
     python -m benchmarks.vision.weights FOLDER
 
-Writes what a hub would publish: 256.5 M parameters in bfloat16, settings, processor, and a tokenizer whose words are
-bytes, beside as many tokens as the real one has.
+Writes what a hub would publish: 256.5 M parameters in bfloat16, settings, processor, and a tokenizer whose
+words are bytes, beside as many tokens as the real one has.
 """
 
 from __future__ import annotations
@@ -164,11 +164,11 @@ def _config(ids: dict[str, int]) -> dict[str, object]:
         "pad_token_id": ids["<|im_end|>"],
     }  # fmt: skip
     text = {
-        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": VOCABULARY, "hidden_size": TEXT,
-        "intermediate_size": TEXT_INNER, "num_hidden_layers": TEXT_LAYERS, "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "max_position_embeddings": CONTEXT,
-        "rms_norm_eps": 1e-5, "rope_theta": 100000.0, "hidden_act": "silu", "attention_bias": False,
-        "mlp_bias": False, "tie_word_embeddings": False, **special,
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": VOCABULARY,
+        "hidden_size": TEXT, "intermediate_size": TEXT_INNER, "num_hidden_layers": TEXT_LAYERS,
+        "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM,
+        "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5, "rope_theta": 100000.0,
+        "hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False, **special,
     }  # fmt: skip
     vision = {
         "model_type": "idefics3_vision", "hidden_size": VISION, "intermediate_size": VISION_INNER,

@@ -62,7 +62,7 @@ async def answer(started, model, **options):
     return "".join(event.delta.text for event in events if event.HasField("delta")), events[-1].receipt
 
 
-async def test_a_folder_answers_as_the_in_place_graph_does(catalogue, tmp_path):
+async def test_a_folder_answers_as_the_in_place_graph_does_or_says_what_it_lacks(catalogue, tmp_path):
     async with worker(tmp_path, tmp_path / "home", catalogue, "--model", "in-place") as started:
         await started.until(lambda states: states["in-place/fp32"].state == 2)
         expected, _ = await answer(started, "in-place", max_tokens=24)
@@ -73,10 +73,6 @@ async def test_a_folder_answers_as_the_in_place_graph_does(catalogue, tmp_path):
             assert text
             assert (receipt.model, receipt.usage.completion_tokens) == ("published", 8)
 
-
-async def test_a_precision_that_the_folder_lacks_is_refused(catalogue, tmp_path):
-    async with worker(tmp_path, tmp_path / "home", catalogue, "--model", "in-place") as started:
-        await started.until(lambda states: states["in-place/fp32"].state == 2)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await answer(started, "published/fp16")
-    assert "no decoder_model_merged for precision 'fp16'" in refused.value.details()
+        assert "no decoder_model_merged for precision 'fp16'" in refused.value.details()

@@ -79,8 +79,8 @@ def converting(source: Artefact, profile: str) -> int:
 def _predict_published(folder: Path, description: ModelDescription, config: EngineConfig) -> Needs:
     """What the backend for published graphs will take.
 
-    Weights lie in memory once, laid out for the processor. A run's keys and values are there three times: as its
-    past, as its present, and as what becomes of them inside.
+    Weights lie in memory once, laid out for the processor. A run's keys and values are there three times: as
+    its past, as its present, and as what becomes of them inside.
     """
     graphs = Graphs.load(folder)
     sessions = [graph for graph in (graphs.decoder, graphs.embedding, graphs.vision) if graph is not None]

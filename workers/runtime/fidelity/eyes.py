@@ -1,8 +1,9 @@
 """The eyes of an Idefics3 checkpoint in plain numpy: the reference for what a backend makes of them.
 
-Reads the checkpoint by itself and shares nothing with converters. After Zhai et al., "Sigmoid Loss for Language Image
-Pre-Training", 2023, https://arxiv.org/abs/2303.15343 (the tower), and Laurençon et al., "Building and better
-understanding vision-language models", 2024, https://arxiv.org/abs/2408.12637 (the connector).
+Reads the checkpoint by itself and shares nothing with converters. After Zhai et al., "Sigmoid Loss for
+Language Image Pre-Training", 2023, https://arxiv.org/abs/2303.15343 (the tower), and Laurençon et al.,
+"Building and better understanding vision-language models", 2024, https://arxiv.org/abs/2408.12637 (the
+connector).
 """
 
 from __future__ import annotations

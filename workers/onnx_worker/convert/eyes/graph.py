@@ -3,10 +3,10 @@
 Input and output::
 
     pixel_values    float32 [1, channels, tile, tile]   one tile, normalised
-    image_features  float32 [rows, features]            what stands in the place of the language model's embeddings
+    image_features  float32 [rows, features]            what stands in the place of embeddings
 
-One tile a run, so that memory is bounded whatever a picture is cut into: a tile's patches attend to each other and to
-no others. The attention is one operator that never holds all scores.
+One tile a run, so that memory is bounded whatever a picture is cut into: a tile's patches attend to each
+other and to no others. The attention is one operator that never holds all scores.
 """
 
 from __future__ import annotations

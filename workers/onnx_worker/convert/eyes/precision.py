@@ -56,7 +56,13 @@ class EyesFloat32:
     def __init__(self, tower: Tower) -> None:
         self.tower = tower
 
-    def linear(self, nodes: Nodes, name: str, states: str, reads: Reads) -> str:  # noqa: ARG002  # a protocol's
+    def linear(
+        self,
+        nodes: Nodes,
+        name: str,
+        states: str,
+        reads: Reads,  # noqa: ARG002  # a protocol's
+    ) -> str:
         """See :class:`EyesPrecision`."""
         return _float_linear(nodes, self.tower, name, states)
 
@@ -70,8 +76,9 @@ class EyesFloat32:
 class EyesInt8:
     """8-bit weights times 8-bit activations, in integer arithmetic; an :class:`EyesPrecision`.
 
-    As :mod:`workers.onnx_worker.convert.int8_rows`, one scale an output and one a row. Weights are rounded to the
-    nearest step. The patches' matrix stays in float32: it takes a hundredth of the time, and reads pixels.
+    As :mod:`workers.onnx_worker.convert.int8_rows`, one scale an output and one a row. Weights are rounded to
+    the nearest step. The patches' matrix stays in float32: it takes a hundredth of the time, and reads
+    pixels.
     """
 
     def __init__(self, tower: RotatedTower) -> None:
@@ -93,7 +100,7 @@ class EyesInt8:
                 return self._scaled_by_peak(nodes, name, states)
 
     def norm(self, nodes: Nodes, name: str, states: str, epsilon: float) -> str:
-        """See :class:`EyesPrecision`. A rotated stream has no mean, and the matrices behind have the weights."""
+        """See :class:`EyesPrecision`. A rotated stream has no mean, and no weights of its own."""
         weight = nodes.weights.add(f"{name}.weight", self.tower.weight(name))
         return nodes.add("SimplifiedLayerNormalization", name, [states, weight], axis=-1, epsilon=epsilon)
 
@@ -144,10 +151,8 @@ class EyesInt8:
         scales = np.abs(matrix).max(axis=1) / np.float32(_LIMIT)
         scales[scales == 0] = 1  # an output of zeros
         values = np.rint(matrix / scales[:, None]).astype(np.int8)
-        inputs = [
-            rows, nodes.weights.add(f"{name}.values", values.T), step, nodes.weights.add(f"{name}.scales", scales),
-            _centre(nodes),
-        ]  # fmt: skip
+        stored = nodes.weights.add(f"{name}.values", values.T), nodes.weights.add(f"{name}.scales", scales)
+        inputs = [rows, stored[0], step, stored[1], _centre(nodes)]
         if biased:
             return nodes.add("MatMulIntegerToFloat", name, [*inputs, "", self._bias(nodes, name)])
         return nodes.add("MatMulIntegerToFloat", f"{name}.unscaled", inputs)

@@ -1,8 +1,9 @@
 """Equivalent eyes that round better: as the decoder's rotation (:mod:`workers.onnx_worker.convert.rotation`).
 
-The tower normalises by mean and variance. Everything that is written to its residual stream gets its mean taken off
-beforehand, which a norm would do anyway; then only the root mean square is left to divide by, and that doesn't notice
-a rotation. Ashkboos et al., "SliceGPT", 2024, https://arxiv.org/abs/2401.15024, section 3.1.
+The tower normalises by mean and variance. Everything that is written to its residual stream gets its mean
+taken off beforehand, which a norm would do anyway; then only the root mean square is left to divide by, and
+that doesn't notice a rotation. Ashkboos et al., "SliceGPT", 2024, https://arxiv.org/abs/2401.15024, section
+3.1.
 
 All norms' weights are ones and their biases zeros in the result: both are taken in by the matrices behind.
 """
@@ -90,8 +91,10 @@ class RotatedTower:
         return turned
 
     def _read(self, matrix: Doubles, norm: str) -> Doubles:
-        """A matrix that reads behind a norm, with its weights taken in, turned; the connector's reads several rows
-        of the stream side by side."""
+        """A matrix that reads behind a norm, with the norm's weights taken in, turned.
+
+        The connector's reads several rows of the stream side by side.
+        """
         weights = self._tower.weight(norm).astype(np.float64)
         return _turned(matrix * np.tile(weights, matrix.shape[1] // len(weights)), self._turn)
 

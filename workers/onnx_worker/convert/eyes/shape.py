@@ -88,7 +88,7 @@ class EyesShape:
         )
         if shape.tile % (shape.patch * shape.scale) or shape.hidden % shape.heads:
             raise UnsupportedModel(
-                f"tiles of {shape.tile} pixels, patches of {shape.patch}, {shape.scale} of them a side together, "
+                f"tiles of {shape.tile} pixels, patches of {shape.patch}, {shape.scale} a side together, "
                 f"and {shape.heads} heads in {shape.hidden} elements don't divide evenly"
             )
         return shape

@@ -28,9 +28,10 @@ _TENSORS: Final = {
 class Tower(Protocol):
     """Weights by name.
 
-    ``patch``, ``layers.N.{q,k,v,out,up,down}`` and ``connector`` are matrices ``[outputs, inputs]`` with a bias
-    ``[outputs]``; a patch's pixels are channel by channel, row by row. ``positions`` is what is added to each patch,
-    ``[patches, hidden]``. ``layers.N.{norm1,norm2}`` and ``norm`` have a weight and a bias ``[hidden]``.
+    ``patch``, ``layers.N.{q,k,v,out,up,down}`` and ``connector`` are matrices ``[outputs, inputs]`` with a
+    bias ``[outputs]``; a patch's pixels are channel by channel, row by row. ``positions`` is what is added to
+    each patch, ``[patches, hidden]``. ``layers.N.{norm1,norm2}`` and ``norm`` have a weight and a bias
+    ``[hidden]``.
     """
 
     def weight(self, name: str) -> Floats:
@@ -76,9 +77,9 @@ class CheckpointTower:
 def position_ids(side: int) -> npt.NDArray[np.intp]:
     """Which position each patch of a whole tile has: ``[side * side]``, row by row.
 
-    A patch's place is a float32 between 0 and 1 that is looked up among boundaries, so that where they aren't exact
-    a patch can get its neighbour's position; what was trained with that is run with it. As transformers'
-    ``Idefics3VisionEmbeddings``.
+    A patch's place is a float32 between 0 and 1 that is looked up among boundaries, so that where they aren't
+    exact a patch can get its neighbour's position; what was trained with that is run with it. As
+    transformers' ``Idefics3VisionEmbeddings``.
     """
     boundaries = np.arange(1 / side, 1.0, 1 / side).astype(np.float32)
     places = np.arange(side, dtype=np.float32) * np.float32(1 / side)
