@@ -168,7 +168,8 @@ def _config(ids: dict[str, int]) -> dict[str, object]:
         "hidden_size": TEXT, "intermediate_size": TEXT_INNER, "num_hidden_layers": TEXT_LAYERS,
         "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM,
         "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5, "rope_theta": 100000.0,
-        "hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False, **special,
+        "hidden_act": "silu", "attention_bias": False, "mlp_bias": False,
+        "tie_word_embeddings": False, **special,
     }  # fmt: skip
     vision = {
         "model_type": "idefics3_vision", "hidden_size": VISION, "intermediate_size": VISION_INNER,
