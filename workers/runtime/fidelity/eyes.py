@@ -66,9 +66,9 @@ class EyesReference:
         patches = cut.reshape(rows * columns, -1) @ kernel.reshape(len(kernel), -1).T
         patches = patches + self._tensor(f"{_TOWER}.embeddings.patch_embedding.bias")
         positions = self._tensor(f"{_TOWER}.embeddings.position_embedding.weight")
-        return patches + positions[_bucketed(rows)[:, None] * rows + _bucketed(columns)].reshape(
-            patches.shape
-        )
+        places = _bucketed(rows)[:, None] * rows + _bucketed(columns)
+        embedded: Array = patches + positions[places.reshape(-1)]
+        return embedded
 
     def _attention(self, prefix: str, states: Array) -> Array:
         heads = [
@@ -88,15 +88,18 @@ class EyesReference:
         side, width = int(len(states) ** 0.5) // self._scale, states.shape[1]
         squares = states.reshape(side, self._scale, side, self._scale, width).swapaxes(1, 2)
         projection = self._tensor("model.connector.modality_projection.proj.weight")
-        return squares.reshape(side * side, -1) @ projection.T
+        features: Array = squares.reshape(side * side, -1) @ projection.T
+        return features
 
     def _norm(self, name: str, states: Array) -> Array:
         centred = states - states.mean(axis=-1, keepdims=True)
         deviation = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + self._epsilon)
-        return centred / deviation * self._tensor(f"{name}.weight") + self._tensor(f"{name}.bias")
+        normed: Array = centred / deviation * self._tensor(f"{name}.weight") + self._tensor(f"{name}.bias")
+        return normed
 
     def _linear(self, name: str, states: Array) -> Array:
-        return states @ self._tensor(f"{name}.weight").T + self._tensor(f"{name}.bias")
+        product: Array = states @ self._tensor(f"{name}.weight").T + self._tensor(f"{name}.bias")
+        return product
 
     def _tensor(self, name: str) -> Array:
         return self._tensors.floats(name).astype(self._dtype)

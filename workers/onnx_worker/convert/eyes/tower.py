@@ -84,7 +84,8 @@ def position_ids(side: int) -> npt.NDArray[np.intp]:
     boundaries = np.arange(1 / side, 1.0, 1 / side).astype(np.float32)
     places = np.arange(side, dtype=np.float32) * np.float32(1 / side)
     buckets = np.searchsorted(boundaries, np.minimum(places, np.float32(1 - 1e-6)), side="right")
-    return (buckets[:, None] * side + buckets[None, :]).reshape(-1)
+    ids: npt.NDArray[np.intp] = (buckets[:, None] * side + buckets[None, :]).reshape(-1)
+    return ids
 
 
 def tensor_names(shape: EyesShape) -> set[str]:
