@@ -109,9 +109,12 @@ def _bucketed(patches: int) -> Array:
     """Positions of patches along a side, by the float32 arithmetic that models were trained with."""
     boundaries = np.arange(1 / patches, 1.0, 1 / patches).astype(np.float32)
     places = np.arange(patches, dtype=np.float32) * np.float32(1 / patches)
-    return np.digitize(np.minimum(places, np.float32(1 - 1e-6)), boundaries)
+    positions: Array = np.digitize(np.minimum(places, np.float32(1 - 1e-6)), boundaries)
+    return positions
 
 
 def _gelu(values: Array) -> Array:
     """GELU in its tanh form, Hendrycks and Gimpel, 2016, https://arxiv.org/abs/1606.08415."""
-    return values * (1 + np.tanh(np.sqrt(2 / np.pi) * (values + 0.044715 * values**3))) / 2
+    inner = np.sqrt(2 / np.pi) * (values + 0.044715 * values**3)
+    active: Array = values * (1 + np.tanh(inner)) / 2
+    return active
