@@ -41,8 +41,8 @@ from tools.seeing.parts import (
 DRAWINGS: Final = 9000
 SQUARE_FROM: Final = 7500
 """The drawings from here on are square, so that all have the same tiles."""
-SEEING_STEPS: Final = 900
-ANSWERING_STEPS: Final = 2200
+SEEING_STEPS: Final = 500
+ANSWERING_STEPS: Final = 2000
 BATCH: Final = 64
 TILED_BATCH: Final = 24
 RATE: Final = 1.2e-3
@@ -173,34 +173,25 @@ def features(model: Any, pixels: torch.Tensor) -> torch.Tensor:
     return core.connector(hidden)
 
 
-def learn_to_see(model: Any, course: Course, until: float) -> bool:
+def learn_to_see(model: Any, course: Course, work: Path, until: float) -> bool:
     """The first part. False if it has to go on later."""
     core = model.model
-    phrase, background = (nn.Linear(128, n) for n in (len(course.phrases), len(BACKGROUNDS)))
-    learnt = [core.vision_model, core.connector, phrase, background]
-    optimiser = torch.optim.AdamW([p for m in learnt for p in m.parameters()], lr=RATE, weight_decay=0.02)
-    rng = random.Random(2)
-    for step in range(SEEING_STEPS):
-        _set_rate(optimiser, step / SEEING_STEPS)
-        numbers = [rng.randrange(DRAWINGS) for _ in range(BATCH)]
-        pixels = course.whole[numbers]
-        if step % 4 == 3:  # a piece of a drawing tells its background, too
-            pixels = pixels[:, :, :, ::-1]
-        seen = features(model, normalised(pixels)).mean(1)
-        phrases, backgrounds = course.labels(numbers)
-        right = phrase(seen)
-        loss = functional.cross_entropy(right, phrases) + functional.cross_entropy(
-            background(seen), backgrounds
-        )
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for m in learnt for p in m.parameters()], 1.0)
-        optimiser.step()
-        if step % 50 == 0:
-            score = (right.argmax(1) == phrases).float().mean().item()
-            print(f"seeing {step}: loss {loss.item():.3f}, phrases {score:.2f}", flush=True)
+    heads = nn.ModuleList([nn.Linear(128, len(course.phrases)), nn.Linear(128, len(BACKGROUNDS))])
+    learnt = nn.ModuleList([core.vision_model, core.connector, heads])
+    optimiser = torch.optim.AdamW(learnt.parameters(), lr=RATE, weight_decay=0.02)
+    for step in range(_resumed(work / "seeing.part.pt", learnt, optimiser), SEEING_STEPS):
         if time.monotonic() > until:
-            return False
+            return _kept(work / "seeing.part.pt", learnt, optimiser, step)
+        _set_rate(optimiser, step / SEEING_STEPS)
+        rng = random.Random(f"seeing {step}")
+        numbers = [rng.randrange(DRAWINGS) for _ in range(BATCH)]
+        seen = features(model, normalised(course.whole[numbers])).mean(1)
+        told = [head(seen) for head in heads]
+        losses = [functional.cross_entropy(*pair) for pair in zip(told, course.labels(numbers), strict=True)]
+        _learn(optimiser, learnt, sum(losses))
+        if step % 50 == 0:
+            right = (told[0].argmax(1) == course.labels(numbers)[0]).float().mean().item()
+            print(f"seeing {step}: loss {sum(losses).item():.3f}, phrases {right:.2f}", flush=True)
     with torch.no_grad():
         spread = features(model, normalised(course.whole[:256])).std()
         core.connector.modality_projection.proj.weight *= SPREAD / spread
@@ -215,29 +206,40 @@ def learn_to_answer(model: Any, course: Course, work: Path, until: float) -> boo
     others = [p for p in model.parameters() if id(p) not in known]
     groups = [{"params": eyes, "scale": VISION_RATE}, {"params": others, "scale": 1.0}]
     optimiser = torch.optim.AdamW(groups, lr=RATE, weight_decay=0.02)
-    begin = 0
-    if (work / "answering.pt").exists():
-        saved = torch.load(work / "answering.pt")
-        model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        begin = saved["step"]
-    for step in range(begin, ANSWERING_STEPS):
+    for step in range(_resumed(work / "answering.part.pt", model, optimiser), ANSWERING_STEPS):
+        if time.monotonic() > until:
+            return _kept(work / "answering.part.pt", model, optimiser, step)
         _set_rate(optimiser, step / ANSWERING_STEPS)
-        batch = course.batch(random.Random(step), step)
+        batch = course.batch(random.Random(f"answering {step}"), step)
         loss = model(**{name: value for name, value in batch.items() if value is not None}).loss
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        _learn(optimiser, model, loss)
         if step % 50 == 0:
             print(f"answering {step}: loss {loss.item():.4f}", flush=True)
-        if time.monotonic() > until:
-            torch.save(
-                {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1},
-                work / "answering.pt",
-            )
-            return False
     return True
+
+
+def _learn(optimiser: torch.optim.Optimizer, learnt: nn.Module, loss: Any) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(learnt.parameters(), 1.0)
+    optimiser.step()
+
+
+def _resumed(file: Path, learnt: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    """The step to go on with."""
+    if not file.exists():
+        return 0
+    saved = torch.load(file)
+    learnt.load_state_dict(saved["learnt"])
+    optimiser.load_state_dict(saved["optimiser"])
+    return int(saved["step"])
+
+
+def _kept(file: Path, learnt: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> bool:
+    """Keeps what there is, to go on with this step; False, as not all is done."""
+    saved = {"learnt": learnt.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+    torch.save(saved, file)
+    return False
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, part: float) -> None:
@@ -282,10 +284,11 @@ def main() -> None:
     model = new_model(course.processor.tokenizer)
     if (work / "seeing.pt").exists():
         model.load_state_dict(torch.load(work / "seeing.pt"))
-    elif learn_to_see(model, course, until):
+    elif learn_to_see(model, course, work, until):
         torch.save(model.state_dict(), work / "seeing.pt")
     else:
-        raise SystemExit("the first part takes longer than that")
+        print("to be continued")
+        return
     if not learn_to_answer(model, course, work, until):
         print("to be continued")
         return

@@ -61,8 +61,9 @@ class Sequence:
 
     @property
     def decodes(self) -> bool:
-        """Whether the next token is a step away."""
-        return self.missing == 1 and self.slot is not None and self.slot.prefix is None
+        """Whether the next token is a step away. What is still to be seen of a picture is prefilled."""
+        ready = self.missing == 1 and self.slot is not None and self.slot.prefix is None
+        return ready and self.tokens[-1] >= 0
 
     @property
     def unseen(self) -> Picture | None:

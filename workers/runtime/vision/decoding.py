@@ -102,7 +102,9 @@ def _check_media_type(file: ImageFile, image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """As EXIF has it; 1, upright, where it says nothing sensible."""
+    """What is left to be done, as EXIF has it; 1, upright, where it says nothing sensible."""
+    if image.format == "TIFF":
+        return 1  # Pillow puts these upright by itself
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # Pillow would decode the picture to look behind it
     try:
