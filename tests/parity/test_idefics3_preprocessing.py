@@ -1,6 +1,7 @@
-"""Our preprocessing against the reference's; `python -m tests.parity.test_idefics3_preprocessing` writes the digests.
+"""Our preprocessing against the reference's.
 
-The digests let the suite without torch notice a change too.
+`python -m tests.parity.test_idefics3_preprocessing` writes digests of what the reference gives, by which the
+suite without torch notices a change too.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def reference(description, image, options):
     ]
     backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({m: i for i, m in enumerate(marks)}, "<pad>"))
     backend.add_special_tokens(marks)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=marks[0])
     edge = options.longest_edge or (description.longest_edge if options.split else description.tile_size)
     images = transformers.Idefics3ImageProcessorPil(
         size={"longest_edge": edge},

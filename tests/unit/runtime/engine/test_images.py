@@ -1,4 +1,4 @@
-"""Requests with pictures through the whole engine, on fake eyes whose features are sums of what they really saw."""
+"""Requests with pictures through the whole engine. Features are sums of what fake eyes really saw."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from workers.runtime.vision import Gallery, ImageFile, ImageOptions, Viewer
 TOKENIZER = seeing_tokenizer()
 IMAGE = VISION.image_token_id
 LENGTH = 200
+WHOLE = ImageOptions()
 SPLIT = ImageOptions(split=True, longest_edge=16)  # of a square: four tiles and the whole
 ROWS, TILES = VISION.tile_rows, 5
 
@@ -51,7 +52,7 @@ def png(colour, size=(8, 8)):
 RED, BLUE = png((255, 0, 0)), png((0, 0, 255))
 
 
-def chat(*parts, images=ImageOptions()):
+def chat(*parts, images=WHOLE):
     """One user message; bytes are pictures."""
     return Chat(({"role": "user", "content": content(*parts)},), images=images)
 
@@ -140,9 +141,9 @@ def test_the_prefix_cache_knows_pictures_apart():
     """Long beginnings that differ in nothing but the picture."""
     seeing = Seeing()
     asked = [chat("Look at this picture: ", data, " What is it?") for data in (RED, BLUE, RED)]
-    for number, given in enumerate(asked, 1):
-        seeing(seeing.encoded(number, given, max_tokens=5))
-        assert seeing.run.tokens(number) == alone(given, max_tokens=5)
+    for number, question in enumerate(asked, 1):
+        seeing(seeing.encoded(number, question, max_tokens=5))
+        assert seeing.run.tokens(number) == alone(question, max_tokens=5)
     before, behind = (len(TOKENIZER.encode(text)) for text in ("Look at this picture: [:", "[ What is it?"))
     cached = [seeing.run.finish(number).cached_tokens for number in (1, 2, 3)]
     assert cached == [0, before, before + ROWS + behind - 1]
@@ -344,19 +345,19 @@ def test_whatever_comes_nothing_is_mixed_up_and_nothing_stays_behind(asked, tile
     seeing = Seeing(budget=tiles * ROWS * FakeEyes.row_bytes)
     requests, cancelled = {}, set()
     for number, (parts, split, most, step, cancel) in enumerate(asked, 1):
-        given = chat(*parts, images=SPLIT if split else ImageOptions())
-        request = seeing.encoded(number, given, max_tokens=most)
-        requests[number] = request, given, most
+        question = chat(*parts, images=SPLIT if split else WHOLE)
+        request = seeing.encoded(number, question, max_tokens=most)
+        requests[number] = request, question, most
         seeing.run.at_step.setdefault(step, []).append(request)
         if cancel > step:
             seeing.run.at_step.setdefault(cancel, []).append(Cancel(number))
             cancelled.add(number)
     run = seeing(seeing.encoded(100, chat("on and on"), max_tokens=150))
-    for number, (request, given, most) in requests.items():
+    for number, (request, question, most) in requests.items():
         if isinstance(request, Unencodable):
             assert isinstance(request.error, QueueFull | ResourceExhausted | ContextLengthExceeded)
             continue
-        expected, got = alone(given, max_tokens=most), run.tokens(number)
+        expected, got = alone(question, max_tokens=most), run.tokens(number)
         assert got == expected if number not in cancelled else got == expected[: len(got)]
         assert all(picture.pins == 0 for picture in request.pictures)
     assert run.tokens(100) == alone(chat("on and on"), max_tokens=150)

@@ -1,4 +1,4 @@
-"""Whatever may come in any order: arrivals, cancellations and steps, with little memory, guesses and pictures.
+"""Whatever comes in any order: arrivals, cancellations and steps, with little memory, guesses and pictures.
 
 The machine keeps its own record of what every slot really holds, and chooses each token as a function of that
 alone. So a sequence gets the text that it would get by itself only if every plan was right.
