@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diplex.errors import UnsupportedModel
+from workers.onnx_worker.eyes import OnnxEyes
 from workers.onnx_worker.kv_cache import KVCache
 from workers.onnx_worker.published.batching import Batching, Probe, mask_of, new_places, with_new
 from workers.onnx_worker.published.decoder import Batch, Decoder
@@ -44,7 +45,8 @@ class PublishedBackend:
         self._vocabulary = description.vocab_size
         self._token_bytes = description.kv_bytes_per_token
         self._decoder = Decoder(open_session(config.folder / graphs.decoder, threads=config.threads))
-        self._inputs = self._token_inputs(graphs, config)
+        self._eyes = _eyes(graphs, description, config)
+        self._inputs = self._token_inputs(graphs, description, config)
         self._cache = KVCache(
             description, slots=config.rows, max_length=self._max_length, dtype=self._decoder.cache.dtype
         )
@@ -61,6 +63,11 @@ class PublishedBackend:
     def stages(self) -> int:
         """One: the graph can't be cut."""
         return 1
+
+    @property
+    def eyes(self) -> OnnxEyes | None:
+        """See :class:`workers.runtime.engine.backend.Backend`."""
+        return self._eyes
 
     def forward(self, plan: StepPlan) -> StepResult:
         """Runs one step; see :class:`workers.runtime.engine.backend.Backend`."""
@@ -81,7 +88,9 @@ class PublishedBackend:
         self._carried = None
         self._decoder.trim()
 
-    def _token_inputs(self, graphs: Graphs, config: EngineConfig) -> TokenInputs:
+    def _token_inputs(
+        self, graphs: Graphs, description: ModelDescription, config: EngineConfig
+    ) -> TokenInputs:
         if not self._decoder.embeds:
             return PlainIds()
         if graphs.embedding is None:
@@ -89,7 +98,10 @@ class PublishedBackend:
                 "the decoder takes embeddings, but there is no embed_tokens that looks them up"
             )
         session = open_session(config.folder / graphs.embedding, threads=config.threads)
-        return Embeddings(session, self._decoder.inputs())
+        if self._eyes is None or description.vision is None:
+            return Embeddings(session, self._decoder.inputs())
+        image = description.vision.image_token_id
+        return Embeddings(session, self._decoder.inputs(), self._eyes.gather, image)
 
     def _empty(self, rows: int, places: int) -> dict[str, NDArray[Any]]:
         return {name: np.array(part[:, :, :places]) for name, part in self._cache.rows(0, rows).items()}
@@ -188,6 +200,12 @@ class PublishedBackend:
         arrays = self._cache.rows(0, int(group.slots.max()) + 1)
         past = {name: array[group.slots, :, :width] for name, array in arrays.items()}
         return _Carried(group.slots, group.lengths, mask_of(group.lengths, width), past)
+
+
+def _eyes(graphs: Graphs, description: ModelDescription, config: EngineConfig) -> OnnxEyes | None:
+    if graphs.vision is None:
+        return None
+    return OnnxEyes(open_session(config.folder / graphs.vision, threads=config.threads), description)
 
 
 @dataclass(frozen=True, slots=True)

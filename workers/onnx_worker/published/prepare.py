@@ -14,10 +14,13 @@ from workers.onnx_worker.session import open_session
 from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
 from workers.runtime.checkpoint import CheckpointFolder, Settings
 from workers.runtime.progress import Phase, Progress, Report
+from workers.runtime.vision import VisionDescription
 
 _TEXT_SECTIONS: Final = ("text_config", "llm_config")
 """Where settings of the language model stand in those of a model with eyes."""
 _CONTEXTS: Final = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+_SEEING: Final = frozenset({"idefics3", "smolvlm"})
+"""``model_type`` of models whose preprocessing is known."""
 _DEFAULT_CONTEXT: Final = 2048
 """Of a model that doesn't say how many tokens it takes."""
 
@@ -47,8 +50,10 @@ def prepare_published(source: Path, target: Path, *, precision: str, report: Rep
     decoder = Decoder(open_session(target / chosen.decoder, threads=0, packed=False))
     checkpoint = CheckpointFolder(source)
     checkpoint.tokenizer.backend.save(str(target / TOKENIZER_FILE), pretty=False)
-    description = _describe(checkpoint, decoder, precision)
-    Graphs(decoder=chosen.decoder, embedding=chosen.embedding).save(target)
+    vision = _eyes(checkpoint, chosen.vision)
+    description = _describe(checkpoint, decoder, precision, vision)
+    seeing = chosen.vision if vision is not None else None
+    Graphs(decoder=chosen.decoder, embedding=chosen.embedding, vision=seeing).save(target)
     description.save(target)
     return description
 
@@ -62,7 +67,16 @@ def _place(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _describe(checkpoint: CheckpointFolder, decoder: Decoder, precision: str) -> ModelDescription:
+def _eyes(checkpoint: CheckpointFolder, graph: str | None) -> VisionDescription | None:
+    """The eyes, where it is known how a picture becomes their pixels; other models serve text."""
+    if graph is None or checkpoint.model_type not in _SEEING:
+        return None
+    return VisionDescription.of_checkpoint(checkpoint.path)
+
+
+def _describe(
+    checkpoint: CheckpointFolder, decoder: Decoder, precision: str, vision: VisionDescription | None
+) -> ModelDescription:
     text = _text_settings(checkpoint.config)
     cache = decoder.cache
     heads = cache.heads or text.get("num_key_value_heads", int) or text.require("num_attention_heads", int)
@@ -84,6 +98,7 @@ def _describe(checkpoint: CheckpointFolder, decoder: Decoder, precision: str) ->
         bos_token=checkpoint.tokens.bos_token,
         eos_token=checkpoint.tokens.eos_token,
         chat_template=checkpoint.chat_template,
+        vision=vision,
         kv_bytes_per_token=2 * cache.layers * heads * width * cache.dtype.itemsize,
     )
 
