@@ -19,8 +19,14 @@ _NORMALISED_PEAK: Final = 4.5
 """Largest magnitude behind a norm, in standard deviations; values beyond are cut."""
 _ATTENDED_PEAK: Final = 7.0
 """Largest magnitude in an attention's output, in root mean squares of its row; values beyond are cut."""
-_SMALLEST_PEAK: Final = 1e-20
-"""Peak of a row of zeros."""
+_SMALLEST_SPREAD: Final = 1e-20
+"""Added to the mean square of a row, which may be zeros."""
+
+_ACTIVE_ZERO: Final = 32
+_ACTIVE_STEPS: Final = 255 - _ACTIVE_ZERO
+"""Steps below zero, and from zero to a row's peak, behind a GELU: it is never below -0.17."""
+_SMALLEST_ACTIVE_PEAK: Final = 0.1701 * _ACTIVE_STEPS / _ACTIVE_ZERO
+"""Of a row's peak: with a smaller one, the steps below zero would not reach as far as the GELU does."""
 
 
 class Reads(Enum):
@@ -83,7 +89,6 @@ class EyesInt8:
 
     def __init__(self, tower: RotatedTower) -> None:
         self.tower: Tower = tower
-        self._mixing = tower.mixing
         self._rounded: dict[str, str] = {}  # states -> their rounded rows
 
     def linear(self, nodes: Nodes, name: str, states: str, reads: Reads) -> str:
@@ -109,50 +114,42 @@ class EyesInt8:
         ones = nodes.constant("attended.ones", np.ones(self.tower.weight(name).shape[1]))
         nodes.add_many(
             "SimplifiedLayerNormalization", [unit, inverse_spread], [states, ones],
-            axis=-1, epsilon=_SMALLEST_PEAK,
+            axis=-1, epsilon=_SMALLEST_SPREAD,
         )  # fmt: skip
         step = nodes.constant("attended.step", _ATTENDED_PEAK / _LIMIT)
-        product = self._multiply(nodes, name, self._rows(nodes, unit, step), step, biased=False)
+        product = self._multiply(nodes, name, self._rows(nodes, unit, step), step)
         scaled = nodes.add("Div", f"{name}.scaled", [product, inverse_spread])
         return nodes.add("Add", name, [scaled, self._bias(nodes, name)])
 
     def _scaled_by_peak(self, nodes: Nodes, name: str, states: str) -> str:
-        mixed = self._mixed(nodes, states, self.tower.weight(name).shape[1])
         axis = nodes.constant("peak.axis", [-1], np.int64)
-        magnitudes = nodes.add("Abs", f"{states}.magnitudes", [mixed])
-        highest = nodes.add("ReduceMax", f"{states}.highest", [magnitudes, axis], keepdims=1)
+        highest = nodes.add("ReduceMax", f"{states}.highest", [states, axis], keepdims=1)
         peaks = nodes.add(
-            "Max", f"{states}.peaks", [highest, nodes.constant("peak.smallest", _SMALLEST_PEAK)]
+            "Max", f"{states}.peaks", [highest, nodes.constant("peak.smallest", _SMALLEST_ACTIVE_PEAK)]
         )
-        unit = nodes.add("Div", f"{states}.unit", [mixed, peaks])
-        step = nodes.constant("peak.step", 1 / _LIMIT)
-        product = self._multiply(nodes, name, self._rows(nodes, unit, step), step, biased=False)
+        unit = nodes.add("Div", f"{states}.unit", [states, peaks])
+        step, zero = nodes.constant("peak.step", 1 / _ACTIVE_STEPS), _zero(nodes, _ACTIVE_ZERO)
+        rows = nodes.add("QuantizeLinear", f"{unit}.rows", [unit, step, zero])
+        product = self._multiply(nodes, name, rows, step, zero=zero)
         scaled = nodes.add("Mul", f"{name}.scaled", [product, peaks])
         return nodes.add("Add", name, [scaled, self._bias(nodes, name)])
-
-    def _mixed(self, nodes: Nodes, states: str, width: int) -> str:
-        """Mix neighbours; ``[1, patches, width]`` in and out."""
-        mixing = nodes.constant("mixing", self._mixing)
-        groups = nodes.constant("mixing.groups", [0, -1, len(self._mixing)], np.int64)
-        whole = nodes.constant("mixing.whole", [0, -1, width], np.int64)
-        parted = nodes.add("Reshape", f"{states}.groups", [states, groups])
-        turned = nodes.add("MatMul", f"{states}.mixed_groups", [parted, mixing])
-        return nodes.add("Reshape", f"{states}.mixed", [turned, whole])
 
     def _rows(self, nodes: Nodes, states: str, step: str) -> str:
         if states not in self._rounded:  # queries, keys and values read the same
             self._rounded = {
-                states: nodes.add("QuantizeLinear", f"{states}.rows", [states, step, _centre(nodes)])
+                states: nodes.add("QuantizeLinear", f"{states}.rows", [states, step, _zero(nodes, _CENTRE)])
             }
         return self._rounded[states]
 
-    def _multiply(self, nodes: Nodes, name: str, rows: str, step: str, *, biased: bool) -> str:
+    def _multiply(
+        self, nodes: Nodes, name: str, rows: str, step: str, *, zero: str = "", biased: bool = False
+    ) -> str:
         matrix = self.tower.weight(name)
         scales = np.abs(matrix).max(axis=1) / np.float32(_LIMIT)
         scales[scales == 0] = 1  # an output of zeros
         values = np.rint(matrix / scales[:, None]).astype(np.int8)
         stored = nodes.weights.add(f"{name}.values", values.T), nodes.weights.add(f"{name}.scales", scales)
-        inputs = [rows, stored[0], step, stored[1], _centre(nodes)]
+        inputs = [rows, stored[0], step, stored[1], zero or _zero(nodes, _CENTRE)]
         if biased:
             return nodes.add("MatMulIntegerToFloat", name, [*inputs, "", self._bias(nodes, name)])
         return nodes.add("MatMulIntegerToFloat", f"{name}.unscaled", inputs)
@@ -167,5 +164,6 @@ def _float_linear(nodes: Nodes, tower: Tower, name: str, states: str) -> str:
     return nodes.add("Add", name, [product, nodes.weights.add(f"{name}.bias", tower.bias(name))])
 
 
-def _centre(nodes: Nodes) -> str:
-    return nodes.constant("row.centre", _CENTRE, np.uint8)
+def _zero(nodes: Nodes, value: int) -> str:
+    """What stands for zero in rounded rows."""
+    return nodes.constant(f"row.zero.{value}", value, np.uint8)

@@ -10,7 +10,6 @@ All norms' weights are ones and their biases zeros in the result: both are taken
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
@@ -22,8 +21,6 @@ from workers.onnx_worker.convert.rotation import random_rotation
 
 Doubles = npt.NDArray[np.float64]
 
-_MIXED: Final = 64
-"""Neighbours that are mixed with each other before the down projection, if the width allows it."""
 _NORM_BEFORE: Final = {"q": "norm1", "k": "norm1", "v": "norm1", "up": "norm2"}
 
 
@@ -42,8 +39,6 @@ class RotatedTower:
         self._features_turn = turn
         self._turn = random_rotation(shape.hidden)
         self._head_turn = random_rotation(shape.head_dim)
-        self.mixing = random_rotation(math.gcd(shape.feed_forward, _MIXED))
-        """What each group of neighbours before the down projection is multiplied by from the right."""
 
     def weight(self, name: str) -> Floats:
         """The turned matrix, computed in float64."""
@@ -62,7 +57,7 @@ class RotatedTower:
             case [_, _, "out"]:
                 values = self._written(_turned(values, self._head_turn).T).T
             case [_, _, "down"]:
-                values = self._written(_turned(values, self.mixing).T).T
+                values = self._written(values.T).T
         return values.astype(np.float32)
 
     def bias(self, name: str) -> Floats:
