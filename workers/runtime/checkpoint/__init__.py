@@ -2,6 +2,7 @@
 
 from workers.runtime.checkpoint.folder import CheckpointFolder
 from workers.runtime.checkpoint.generation import GenerationSettings
+from workers.runtime.checkpoint.language import SEEING, LanguagePart, language_part
 from workers.runtime.checkpoint.settings import Settings
 from workers.runtime.checkpoint.tensors import TensorFolder
 from workers.runtime.checkpoint.tokens import TokenSettings

@@ -5,6 +5,7 @@ The library of that name gives numpy neither bfloat16, which most checkpoints ar
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,16 @@ class TensorFolder:
     def names(self) -> Sequence[str]:
         """Names of all tensors."""
         return tuple(self._entries)
+
+    def renamed(self, names: Mapping[str, str]) -> TensorFolder:
+        """Some of the tensors under other names.
+
+        Args:
+            names: New name -> name here.
+        """
+        part = copy.copy(self)
+        part._entries = {new: self._find(name) for new, name in names.items()}
+        return part
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of tensor ``name``: rows (outputs) first."""
