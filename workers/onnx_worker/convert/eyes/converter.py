@@ -52,7 +52,7 @@ class SourceEyes:
         description = VisionDescription.of_checkpoint(folder.path)
         if (description.tile_size, description.tile_rows) != (shape.tile, shape.rows):
             raise UnsupportedModel(
-                f"{folder.path.name} cuts pictures into tiles of {description.tile_size} pixels, but the eyes "
+                f"the processor of {folder.path.name} makes tiles of {description.tile_size} pixels, its eyes "
                 f"take {shape.tile}"
             )
         return cls(shape, CheckpointTower(folder.tensors, shape), description)
