@@ -39,7 +39,7 @@ _COPIES: Final = 3
 """Of keys and values in a run of published graphs."""
 
 _EYES: Final = 420
-"""Bytes for each pixel of a tile while it is encoded; seen with SmolVLM's tower, whose patches have 16 x 16."""
+"""Bytes for each pixel of a tile while it is encoded, as seen with SmolVLM's tower."""
 
 _CONVERTER: Final = 110 * MEBIBYTE
 """A converting process with its libraries and no model."""
@@ -75,7 +75,7 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
     logits = config.slots * description.vocab_size * _FLOAT
     loaded = _PROCESS + _TOKENIZER * _size(folder / TOKENIZER_FILE) + _SESSION + logits
     eyes = _size(folder / EYES_WEIGHTS_FILE) + _SESSION if description.vision is not None else 0
-    working = _working(folder, weights, description, config) + _looking(description, config)
+    working = _working(folder, weights, description, config) + _looking(description)
     return Needs(loaded + max(weights + mapped, 0) + eyes, working)
 
 
@@ -102,14 +102,12 @@ def _predict_published(folder: Path, description: ModelDescription, config: Engi
     chunk = min(max(config.prefill_chunk, config.shared_prefill_chunk), length)
     heads = max(description.hidden_size // description.head_dim, description.kv_heads)
     working = _COPIES * run + 2 * LOGIT_BYTES + chunk * length * heads * _FLOAT
-    return Needs(loaded, working + _looking(description, config))
+    return Needs(loaded, working + _looking(description))
 
 
-def _looking(description: ModelDescription, config: EngineConfig) -> int:
-    """What a tile's encoding takes, and the features that are kept."""
-    if description.vision is None:
-        return 0
-    return _EYES * description.vision.tile_size**2 + config.image_cache_mib * MEBIBYTE
+def _looking(description: ModelDescription) -> int:
+    """What a tile's encoding takes."""
+    return 0 if description.vision is None else _EYES * description.vision.tile_size**2
 
 
 def _working(folder: Path, weights: int, description: ModelDescription, config: EngineConfig) -> int:

@@ -86,7 +86,7 @@ def test_published_graphs_count_with_the_weights_beside_them(tmp_path):
     assert predicted(tmp_path, slots=100).working == alone.working > 3 * RUN_BYTES
 
 
-def test_eyes_count_with_their_weights_a_tile_and_the_features_kept(tmp_path):
+def test_eyes_count_with_their_weights_and_a_tile(tmp_path):
     artefact(tmp_path, graph=b"... lm_head.weight ...")
     blind = predicted(tmp_path)
     (tmp_path / EYES_WEIGHTS_FILE).write_bytes(bytes(3 * MIB))
@@ -96,6 +96,6 @@ def test_eyes_count_with_their_weights_a_tile_and_the_features_kept(tmp_path):
     description = fake_description(
         precision="int8", vocab_size=1000, hidden_size=64, head_dim=16, context_length=100, vision=vision
     )
-    seeing = predict(tmp_path, description, EngineConfig(tmp_path, image_cache_mib=7))
+    seeing = predict(tmp_path, description, EngineConfig(tmp_path))
     assert 3 * MIB < seeing.loaded - blind.loaded < 10 * MIB
-    assert seeing.working - blind.working == 420 * 512**2 + 7 * MIB
+    assert seeing.working - blind.working == 420 * 512**2

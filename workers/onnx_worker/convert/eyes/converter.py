@@ -52,8 +52,8 @@ class SourceEyes:
         description = VisionDescription.of_checkpoint(folder.path)
         if (description.tile_size, description.tile_rows) != (shape.tile, shape.rows):
             raise UnsupportedModel(
-                f"the processor of {folder.path.name} makes tiles of {description.tile_size} pixels, its eyes "
-                f"take {shape.tile}"
+                f"the processor of {folder.path.name} makes tiles of {description.tile_size} pixels, "
+                f"its eyes take {shape.tile}"
             )
         return cls(shape, CheckpointTower(folder.tensors, shape), description)
 
