@@ -10,6 +10,7 @@ from typing import Final
 from workers.runtime.progress import Report
 
 _TOOLS: Final = ("gguf", "numpy", "onnx", "tokenizers")
+_PUBLISHED_TOOLS: Final = ("onnxruntime", "tokenizers")
 
 
 class GgufToOnnx:
@@ -21,7 +22,17 @@ class GgufToOnnx:
     def __call__(self, source: Path, target: Path, *, profile: str, report: Report) -> Mapping[str, str]:
         """Converts; see :func:`workers.onnx_worker.convert.convert_gguf`."""
         # Imported here, so that a worker whose models are prepared never loads onnx and gguf.
+        if _is_published(source):
+            from workers.onnx_worker.published.prepare import prepare_published  # noqa: PLC0415
+
+            prepare_published(source, target, precision=profile, report=report)
+            return {tool: version(tool) for tool in _PUBLISHED_TOOLS}
         from workers.onnx_worker.convert import convert_gguf  # noqa: PLC0415
 
         convert_gguf(source, target, precision=profile, report=report)
         return {tool: version(tool) for tool in _TOOLS}
+
+
+def _is_published(source: Path) -> bool:
+    """Whether a folder holds graphs that somebody else has made."""
+    return source.is_dir() and any(source.rglob("*.onnx"))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from workers.onnx_worker.kv_cache import KVCache
+from workers.onnx_worker.seen import Seen
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, ModelDescription
 from workers.runtime.fidelity.certificate import Certificate, compare
@@ -61,7 +62,8 @@ def artefact_logits(
     logits = np.empty((CHUNK, description.vocab_size), np.float32)
     for start in range(0, len(token_ids), CHUNK):
         chunk = token_ids[start : start + CHUNK]
-        run = BoundRun(session, cache, (1, len(chunk)), logits[: len(chunk)])
+        seen = None if description.vision is None else Seen.nothing(description.hidden_size)
+        run = BoundRun(session, cache, (1, len(chunk)), logits[: len(chunk)], seen)
         run.input_ids[0] = chunk
         run.seqlens_k[0] = start + len(chunk) - 1
         run.logit_rows[:] = np.arange(len(chunk))
