@@ -27,8 +27,8 @@ class Image:
         """The picture of whatever holds one.
 
         Args:
-            source: An encoded picture's bytes, a file's path, an ``Image``, or an image of Pillow, which is sent
-                as it is: what its EXIF data says of turning is not applied.
+            source: An encoded picture's bytes, a file's path, an ``Image``, or an image of Pillow, which is
+                sent as it is: what its EXIF data says of turning is not applied.
 
         Raises:
             InvalidRequest: The file can't be read, or the source is nothing of that.
