@@ -1,4 +1,4 @@
-"""`make pizza`: 20 drawings of pizzas and 60 of other things, none of them trained on, shown to every backend.
+"""`make pizza`: 20 drawings of pizzas and 60 of other things, none trained on, shown to every backend.
 
 A gateway and its workers are started as `diplex up` starts them, unless --address names one that runs. Ends
 with 1 if a backend misses the bar: 10 of 10 on at least 19 pizzas, and on at most 1 of the others.
@@ -97,7 +97,7 @@ def report(backend: str, shown: Sequence[Shown]) -> bool:
         if (each.score == FULL) != (each.drawing.kind == "pizza"):
             print(f"  !!  {each.drawing.caption!r} {each.question!r}: {each.answer!r}")
     print(
-        f"  pizzas that score 10: {right} of {len(pizzas)} (mean {mean:.1f}); others: {wrong} of {len(others)}"
+        f"  pizzas at 10: {right} of {len(pizzas)} (mean {mean:.1f}); others: {wrong} of {len(others)}"
     )
     passed = right >= LEAST_RIGHT and wrong <= MOST_WRONG
     print(f"  {'pass' if passed else 'FAIL'}")
