@@ -20,7 +20,7 @@ from workers.runtime.artefact import (
     WEIGHTS_FILE,
     ModelDescription,
 )
-from workers.runtime.catalogue import Artefact
+from workers.runtime.catalogue import Artefact, SourceFolder
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.supervisor.footprint import MEBIBYTE, Needs
 
@@ -40,8 +40,10 @@ _COPIES: Final = 3
 _CONVERTER: Final = 110 * MEBIBYTE
 """A converting process with its libraries and no model."""
 _CONVERTING: Final = {"int8": 13, "fp32": 5}
-"""Bytes for each byte of the source artefact while it is converted: the whole model in float32 and what the
-rotation needs beside, or a few matrices of it."""
+"""Bytes for each byte of a GGUF file while it is converted: the whole model in float32 and what the rotation
+needs beside, or a few matrices of it."""
+_CONVERTING_FOLDER: Final = {"int8": 5, "fp32": 2}
+"""The same for folders, whose weights have two bytes and not two thirds of one."""
 
 
 def predict(folder: Path, description: ModelDescription, config: EngineConfig) -> Needs:
@@ -73,7 +75,8 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
 
 def converting(source: Artefact, profile: str) -> int:
     """Bytes that making an artefact takes; what the catalogue doesn't know the size of counts as small."""
-    return _CONVERTER + _CONVERTING.get(profile, max(_CONVERTING.values())) * (source.size or 0)
+    factors = _CONVERTING_FOLDER if isinstance(source, SourceFolder) else _CONVERTING
+    return _CONVERTER + factors.get(profile, max(factors.values())) * (source.size or 0)
 
 
 def _predict_published(folder: Path, description: ModelDescription, config: EngineConfig) -> Needs:

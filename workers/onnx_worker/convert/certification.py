@@ -23,14 +23,14 @@ CHUNK: Final = 128
 """Tokens a run, a length that engines use too."""
 
 
-def certify(folder: Path, gguf: Path, report: Report) -> Certificate:
+def certify(folder: Path, source: Path, report: Report) -> Certificate:
     """Compare a prepared artefact with its source over the fixed text, token by given token.
 
     A text longer than the model's context is cut there.
 
     Args:
         folder: The artefact.
-        gguf: The file it was converted from.
+        source: The file or folder it was converted from.
         report: Told of every chunk, in tokens.
 
     Returns:
@@ -45,7 +45,7 @@ def certify(folder: Path, gguf: Path, report: Report) -> Certificate:
         text.content, add_special_tokens=False
     )
     token_ids = [*description.begin, *encoding.ids][: description.context_length]
-    reference = Reference(gguf).logits(token_ids, chunk=CHUNK)
+    reference = Reference(source).logits(token_ids, chunk=CHUNK)
     candidate = _reported(artefact_logits(folder, description, token_ids), len(token_ids), report)
     return compare(reference, candidate, token_ids, text_sha256=text.sha256)
 
