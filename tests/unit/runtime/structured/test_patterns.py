@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from diplex.errors import InvalidRequest
 from tests.fake_backend import VOCABULARY, byte_tokenizer
 from workers.runtime.structured import GrammarCompiler, JsonSchema, Regex
-from workers.runtime.structured.schema.patterns import anything_but, split_look_ahead, translate
+from workers.runtime.structured.schema import look_ahead
+from workers.runtime.structured.schema.patterns import anything_but, translate
 from workers.runtime.structured.schema.string_formats import STRING_FORMATS
 
 TOKENIZER = byte_tokenizer()
@@ -106,7 +107,7 @@ def test_anything_but(excluded, text):
 )
 def test_look_ahead_as_python_has_it(texts, sign, whole, text):
     pattern = f"^(?{sign}{'|'.join(texts)}{'$' if whole else ''})[a-c\n]*$"
-    parts, _ = split_look_ahead(pattern)
+    parts, _ = look_ahead.split(pattern)
     if not parts:
         assert whole
         assert len(texts) > 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from workers.runtime.structured.schema import patterns
+from workers.runtime.structured.schema import look_ahead, patterns
 from workers.runtime.structured.schema.keywords import Schema
 from workers.runtime.structured.schema.refusals import Path, SchemaInvalid, SchemaUnsupported
 from workers.runtime.structured.schema.string_formats import STRING_FORMATS
@@ -51,7 +51,7 @@ def lower(_: Lowering, said: dict[str, Any], path: Path) -> tuple[dict[str, Any]
 
 def _split(pattern: str, path: Path) -> tuple[list[str], str]:
     try:
-        return patterns.split_look_ahead(pattern)
+        return look_ahead.split(pattern)
     except patterns.Unenforceable as error:
         raise SchemaUnsupported(path, f"the pattern {pattern!r}: {error}") from error
     except ValueError as error:
