@@ -22,13 +22,14 @@ from diplex.errors import DiplexError
 from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.telemetry import LogFormat, configure_logging
 from workers.onnx_worker.footprint import converting, predict
-from workers.onnx_worker.prepare import GgufToOnnx
+from workers.onnx_worker.prepare import ToOnnx
 from workers.onnx_worker.terms_prompt import agreed
 from workers.runtime.catalogue import Catalogue, ModelEntry, overlay_paths
 from workers.runtime.catalogue.watch import CatalogueFiles
 from workers.runtime.engine.memory import available_bytes
 from workers.runtime.engine.messages import (
     DEFAULT_CACHE_IDLE_SECONDS,
+    DEFAULT_IMAGE_CACHE_MIB,
     DEFAULT_MAX_STALL,
     DEFAULT_PREFILL_CHUNK,
     DEFAULT_PREFIX_CACHE_MIB,
@@ -92,7 +93,7 @@ class _Models:
         return cls(Catalogue.load(overlay_paths(overlays)), store)
 
     def prepare(self, entry: ModelEntry, profile: str | None, report: Report) -> PreparedArtefact:
-        return self.store.ensure(entry, BACKEND, profile, GgufToOnnx(), report)
+        return self.store.ensure(entry, BACKEND, profile, ToOnnx(), report)
 
     def ask(self, entry: ModelEntry, console: Console) -> None:
         """Asks whoever is at the terminal to agree to what must be agreed to before a download."""
@@ -217,6 +218,14 @@ def serve(
     cache_idle_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds without requests after which cached tokens are given back.")
     ] = DEFAULT_CACHE_IDLE_SECONDS,
+    image_cache_mib: Annotated[
+        int,
+        typer.Option(
+            envvar="DIPLEX_IMAGE_CACHE_MIB",
+            min=1,
+            help="MiB for features of pictures, a model with eyes: those in use and the latest before.",
+        ),
+    ] = DEFAULT_IMAGE_CACHE_MIB,
     speculation: Annotated[
         bool,
         typer.Option(
@@ -251,6 +260,7 @@ def serve(
         prefix_cache_mib=prefix_cache_mib,
         cache_slots=cache_slots,
         cache_idle_seconds=cache_idle_seconds,
+        image_cache_mib=image_cache_mib,
         speculation=speculation,
     )
     files = CatalogueFiles(overlay_paths(catalogue))
@@ -333,7 +343,7 @@ def _artefacts(home: Path | None, accepted: Collection[str] | None) -> StoredArt
     return StoredArtefacts(
         Store(home or default_home(os.environ), accepted or ()),
         BACKEND,
-        version=GgufToOnnx.version,
+        version=ToOnnx.version,
         command=_module("preparation"),
         memory=BackendMemory(f"onnxruntime {version('onnxruntime')}", predict, converting),
     )

@@ -184,7 +184,7 @@ class CallConstraint(Constraint):
             self._begin()
 
     def _catch_up(self, begun: str) -> None:
-        """Holds a call that some token has begun already. If the grammar can't take that in, it isn't held."""
+        """Holds a call that some token has begun already, unless the grammar can't take that in."""
         tokens = self._tokenizer.encode(begun)
         matcher = self._grammar.matcher()
         if matcher.allowed(tokens) < len(tokens):

@@ -26,7 +26,7 @@ def introduced(messages: Messages, use: ToolUse) -> Messages:
     text = _INTRODUCTION + ("" if use.single else _SEVERAL)
     text = "\n".join([f"{text} The functions are:", *functions])
     if messages and messages[0]["role"] == "system":
-        first = {**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}
+        first = {**messages[0], "content": _with_text(messages[0]["content"], f"\n\n{text}")}
         return [first, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
 
@@ -36,5 +36,13 @@ def written_out(message: Mapping[str, object]) -> Mapping[str, object]:
     calls = message.get("tool_calls")
     if not isinstance(calls, Sequence) or not calls:
         return message
-    texts = [str(message["content"] or ""), *(json.dumps(call["function"]) for call in calls)]
-    return {"role": message["role"], "content": "\n".join(text for text in texts if text)}
+    functions = [call["function"] for call in calls]
+    content, written = message["content"], json.dumps(functions if len(functions) > 1 else functions[0])
+    return {"role": message["role"], "content": _with_text(content, f"\n{written}" if content else written)}
+
+
+def _with_text(content: object, text: str) -> object:
+    """A content, be it text or a list of parts, with a text behind it."""
+    if isinstance(content, list):
+        return [*content, {"type": "text", "text": text}]
+    return f"{content or ''}{text}"
