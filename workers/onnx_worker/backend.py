@@ -16,13 +16,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from workers.onnx_worker.kv_cache import KVCache
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.onnx_worker.stages import StagedRun, Stages
 from workers.runtime.artefact import MODEL_FILE, ModelDescription
 from workers.runtime.engine.backend import StepResult
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StagedChunk, StepPlan, Swap
+from workers.runtime.kv_cache import KVCache
 
 _WARM_LENGTH: Final = 8
 """Tokens of the run that lets ONNX Runtime allocate its arenas before the first request."""
