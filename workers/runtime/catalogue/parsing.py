@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from diplex.errors import InvalidCatalogue
+from workers.runtime.catalogue.artefacts import SHA256, read_artefact
 from workers.runtime.catalogue.entries import (
     BackendEntry,
     Capability,
-    DiskSource,
-    HubSource,
-    IndexSource,
     ModelEntry,
-    PartsSource,
     Profile,
     SamplingDefaults,
     ServingWishes,
-    Source,
-    SourceArtefact,
     Terms,
 )
-from workers.runtime.catalogue.table import Table
+from workers.runtime.catalogue.table import NAME, Table
 from workers.runtime.fidelity.certificate import Certificate
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-"""Names become folders in the store, so they hold nothing that a file system could take amiss."""
-
-SHA256 = r"[0-9a-f]{64}"
 BACKENDS = ("onnx", "torch")
 
 
@@ -159,7 +147,7 @@ def _backend(backend: str, table: Table) -> BackendEntry:
         raise table.error("default_profile", f"must be one of {', '.join(names)}, is {default!r}")
     entry = BackendEntry(
         backend=backend,
-        artefact=_artefact(table.require_table("artefact")),
+        artefact=read_artefact(table.require_table("artefact")),
         profiles=profiles,
         default_profile=default,
     )
@@ -191,72 +179,3 @@ def _certificate(table: Table) -> Certificate:
     )
     table.close()
     return certificate
-
-
-def _artefact(table: Table) -> SourceArtefact:
-    artefact = SourceArtefact(
-        file=table.require_text("file", rf"{NAME}\.gguf", "a file name that ends in '.gguf'"),
-        format=table.require_text("format", r"gguf", "'gguf'"),
-        sources=tuple(_source(source) for source in table.tables("sources")),
-        size=table.integer("size"),
-        sha256=table.text("sha256", SHA256, "64 lower-case hex digits"),
-    )
-    alone_on_disk = len(artefact.sources) == 1 and isinstance(artefact.sources[0], DiskSource)
-    if artefact.sha256 is None and not alone_on_disk:
-        raise table.error("sha256", "is missing; only an artefact whose one source is a file may do without")
-    table.close()
-    return artefact
-
-
-def _source(table: Table) -> Source:
-    kinds = [kind for kind in table.keys() if kind in _SOURCES]  # noqa: SIM118 - no mapping
-    if len(kinds) != 1:
-        raise table.error("", f"must have exactly one of the keys {', '.join(_SOURCES)}")
-    source = _SOURCES[kinds[0]](table)
-    table.close()
-    return source
-
-
-def _index_source(table: Table) -> IndexSource:
-    return IndexSource(
-        package=table.require_text("pypi", rf"{NAME}==[0-9A-Za-z.!+_-]+", "a pinned package, as 'name==1.0'"),
-        member=table.require_text("member", r"[^/\\][^\\]*", "the path of a file inside the wheel"),
-        size=table.integer("size"),
-        unverified=table.flag("unverified"),
-    )
-
-
-def _hub_source(table: Table) -> HubSource:
-    source = HubSource(
-        repository=table.require_text("hf", rf"{NAME}/{NAME}", "a repository, as 'owner/name'"),
-        path=table.require_text("path", r"[^/\\][^\\]*", "the path of a file inside the repository"),
-        revision=table.text("revision", r"[0-9a-f]{40}", "a full commit id of 40 hex digits"),
-        unverified=table.flag("unverified"),
-    )
-    if source.revision is None and not source.unverified:
-        raise table.error("revision", "is missing; only a source marked unverified may do without")
-    return source
-
-
-def _parts_source(table: Table) -> PartsSource:
-    return PartsSource(tuple(_part(part) for part in table.tables("parts")), table.flag("unverified"))
-
-
-def _part(table: Table) -> IndexSource:
-    part = _index_source(table)
-    table.close()
-    return part
-
-
-def _disk_source(table: Table) -> DiskSource:
-    text = table.require_text("file")
-    path = Path(url2pathname(urlsplit(text).path)) if text.startswith("file://") else Path(text).expanduser()
-    return DiskSource((table.file.parent / path).absolute(), table.flag("unverified"))
-
-
-_SOURCES: dict[str, Callable[[Table], Source]] = {
-    "pypi": _index_source,
-    "parts": _parts_source,
-    "hf": _hub_source,
-    "file": _disk_source,
-}

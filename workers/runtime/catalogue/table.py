@@ -7,11 +7,14 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from diplex.errors import InvalidCatalogue
 
 T = TypeVar("T")
+
+NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""Names become folders in the store, so they hold nothing that a file system could take amiss."""
 
 
 class Table:

@@ -77,11 +77,16 @@ class Allowance:
     def take_staged(self, start: int, wanted: int, stages: int) -> int:
         """The size of a piece of which a single stage fits. 0 if there is nothing for it.
 
+        Nor is there for what other prompts of this step have left too few tokens for: cut short, it would
+        cost two runs, and the next step has room for it.
+
         Args:
             start: Tokens before the piece.
             wanted: Its tokens, at most.
             stages: Into how many the model is cut.
         """
+        if wanted > self.tokens and not self._untouched:
+            return 0
         whole = self._worth * stages - _extra(stages)
         least = int(self._untouched)
         return min(max(_affordable(whole, start), least), wanted, self.tokens)

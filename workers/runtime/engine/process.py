@@ -8,6 +8,7 @@ kernel ends it with its parent.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -59,6 +60,7 @@ def main(load_backend: BackendFactory) -> None:
     reader = threading.Thread(target=_read, args=(connection, intake), name="reader", daemon=True)
     reader.start()
     connection.send(ready)
+    gc.freeze()  # what a load leaves lives as long as the process: no step shall wait for a look through it
     try:
         engine.run()
     except BaseException:  # noqa: BLE001  # told in the log; the supervisor sees that the process ends

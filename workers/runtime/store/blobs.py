@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from diplex.errors import DigestMismatch, SourceUnavailable
 from workers.runtime.catalogue import (
     DiskSource,
+    FolderSource,
     HubSource,
     IndexSource,
     PartsSource,
@@ -21,12 +19,14 @@ from workers.runtime.catalogue import (
 from workers.runtime.progress import Phase, Report
 from workers.runtime.store import manifest as manifests
 from workers.runtime.store import space
-from workers.runtime.store.hashing import chunks, file_sha256
+from workers.runtime.store.admission import admit
+from workers.runtime.store.hashing import file_sha256
 from workers.runtime.store.home import Home
-from workers.runtime.store.manifest import FileRecord, Manifest, SourceRecord
+from workers.runtime.store.manifest import Manifest, SourceRecord
 from workers.runtime.store.publication import locked, published
 from workers.runtime.store.sources import disk, hub, index, parts
 from workers.runtime.store.sources.delivery import Delivery, SourceFailed, WrongBytes
+from workers.runtime.store.verdict import unavailable, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Blob:
     """A source artefact that lies in the store, whole and checked."""
 
     path: Path
-    """The file."""
+    """The file, or the folder of files."""
     source: SourceRecord
     """Where it was had."""
 
@@ -63,7 +63,7 @@ class Blobs:
         """
         sha256 = artefact.sha256 or self._digest_on_disk(artefact, report)
         found = self._find(artefact.file, sha256)
-        partial = self._home.partial(sha256)
+        partial = self._home.partial(self._home.blob(sha256))
         if found is not None and not partial.exists():
             return found
         folder = self._home.blob(sha256)
@@ -93,11 +93,11 @@ class Blobs:
         try:
             return file_sha256(source.path, report)
         except OSError as error:
-            raise _unavailable(artefact, [f"{source.location}: {error.strerror}"]) from error
+            raise unavailable(artefact.file, [f"{source.location}: {error.strerror}"]) from error
 
     def _fetch(self, artefact: SourceArtefact, sha256: str, report: Report) -> Blob:
-        failures: list[tuple[Source, SourceFailed]] = []
-        partial = self._home.partial(sha256)
+        failures: list[tuple[Source | FolderSource, SourceFailed]] = []
+        partial = self._home.partial(self._home.blob(sha256))
         for source in artefact.sources:
             partial.mkdir(parents=True, exist_ok=True)
             try:
@@ -114,13 +114,13 @@ class Blobs:
                         partial, ignore_errors=True
                     )  # a full disk stops more than us: give back what we took
                 raise
-        raise _verdict(artefact, failures)
+        raise verdict(artefact.file, sha256, failures)
 
     def _take(self, delivery: Delivery, artefact: SourceArtefact, sha256: str, report: Report) -> Blob:
         folder = self._home.blob(sha256)
         original = delivery.file.stat().st_mtime_ns if delivery.file is not None else None
         with published(folder) as staging:
-            record = _admit(delivery, staging / artefact.file, artefact.size, report)
+            record = admit(delivery, staging / artefact.file, artefact.size, report)
             if record.sha256 != sha256:
                 raise WrongBytes(f"sha256 is {record.sha256} and not {sha256}")
             modified = (staging / artefact.file).stat().st_mtime_ns
@@ -142,54 +142,3 @@ def _deliver(
             return hub.deliver(source, artefact, partial, report)
         case DiskSource():
             return disk.deliver(source)
-
-
-def _admit(delivery: Delivery, target: Path, size: int | None, report: Report) -> FileRecord:
-    """Link or copy what was delivered, hashing every byte on its way.
-
-    Raises:
-        WrongBytes: It is longer than it should be; the rest isn't read.
-    """
-    if delivery.file is not None and _linked(delivery.file, target):
-        return FileRecord(target.name, target.stat().st_size, file_sha256(target, report))
-    digest, done = hashlib.sha256(), 0
-    with target.open("wb") as output:
-        for chunk in chunks(delivery.stream, size, target.name, report):
-            done += len(chunk)
-            if size is not None and done > size:
-                raise WrongBytes(f"it is longer than {size} bytes")
-            digest.update(chunk)
-            output.write(chunk)
-    return FileRecord(target.name, done, digest.hexdigest())
-
-
-def _linked(file: Path, target: Path) -> bool:
-    try:
-        os.link(file, target)
-    except OSError:  # another disk, or a system or owner that forbids it
-        return False
-    return True
-
-
-def _verdict(
-    artefact: SourceArtefact, failures: list[tuple[Source, SourceFailed]]
-) -> DigestMismatch | SourceUnavailable:
-    reasons = [f"{source.location}: {failure}" for source, failure in failures]
-    wrong = [source for source, failure in failures if isinstance(failure, WrongBytes)]
-    if len(wrong) == len(failures) or any(not source.unverified for source in wrong):
-        return DigestMismatch(
-            f"{artefact.file} is not what the catalogue names, and was not kept.\n"
-            + "".join(f"  {reason}\n" for reason in reasons)
-            + "If a source has changed on purpose, its digest in the catalogue has to follow.",
-            metadata={"sha256": artefact.sha256 or ""},
-        )
-    return _unavailable(artefact, reasons)
-
-
-def _unavailable(artefact: SourceArtefact, reasons: list[str]) -> SourceUnavailable:
-    return SourceUnavailable(
-        f"{artefact.file} could not be had from any source.\n"
-        + "".join(f"  {reason}\n" for reason in reasons)
-        + "Check the network and pip's configuration (`pip config list`) and try again, or name a copy of "
-        'the file in a catalogue of your own (DIPLEX_MODELS), as sources = [{ file = "…" }].',
-    )

@@ -30,7 +30,8 @@ class Home:
     ::
 
         blobs/sha256-<digest>/          a source artefact and its manifest.json
-        partial/sha256-<digest>/        what is kept of an unfinished download, to go on from
+        blobs/folder-<key>/             the same of a folder whose digest is known only once it is there
+        partial/<as in blobs>/          what is kept of an unfinished download, to go on from
         prepared/<model>/<backend>-<profile>/   the converted files and their manifest.json
         agreements/<terms>.json         when, and to which words of them, somebody agreed to a model's terms
         locks/                          one empty file for each of these, locked while it is made
@@ -46,9 +47,13 @@ class Home:
         """The folder of a source artefact."""
         return self.root / "blobs" / f"sha256-{sha256}"
 
-    def partial(self, sha256: str) -> Path:
-        """The folder of an unfinished download."""
-        return self.root / "partial" / f"sha256-{sha256}"
+    def folder(self, key: str) -> Path:
+        """The folder of a source artefact that is a folder, and whose digest isn't known before."""
+        return self.root / "blobs" / f"folder-{key}"
+
+    def partial(self, blob: Path) -> Path:
+        """The folder of an unfinished download of what will lie in ``blob``."""
+        return self.root / "partial" / blob.name
 
     def prepared(self, model: str, backend: str, profile: str) -> Path:
         """The folder of a prepared artefact."""

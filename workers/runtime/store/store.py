@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diplex.errors import DigestMismatch, InternalError
-from workers.runtime.catalogue import BackendEntry, DiskSource, ModelEntry, Profile, SourceArtefact, Terms
+from workers.runtime.catalogue import (
+    Artefact,
+    BackendEntry,
+    DiskSource,
+    ModelEntry,
+    Profile,
+    SourceFolder,
+    Terms,
+)
 from workers.runtime.progress import Phase, Report, silent
 from workers.runtime.store import manifest as manifests
 from workers.runtime.store import space
 from workers.runtime.store.agreements import Agreements
 from workers.runtime.store.blobs import Blob, Blobs
+from workers.runtime.store.folders import Folders, made_from
 from workers.runtime.store.hashing import file_sha256
 from workers.runtime.store.home import Home
 from workers.runtime.store.manifest import Manifest, SourceRecord
@@ -50,6 +59,7 @@ class Store:
         """Names of terms that this process agrees to."""
         self._home = Home(home)
         self._blobs = Blobs(self._home)
+        self._folders = Folders(self._home)
         self._agreements = Agreements(self._home, accepted)
 
     def find(
@@ -100,7 +110,7 @@ class Store:
         return found
 
     def source(self, entry: ModelEntry, backend: str, report: Report = silent) -> Path:
-        """The source artefact, downloaded if it isn't there.
+        """The source artefact, a file or a folder of files, downloaded if it isn't there.
 
         Raises:
             UnsupportedModel: The catalogue has nothing for that backend.
@@ -113,7 +123,7 @@ class Store:
 
     def open_terms(self, entry: ModelEntry, backend: str) -> Terms | None:
         """What must be agreed to before the source artefact can be downloaded; ``None`` if nothing."""
-        if entry.terms is None or self._blobs.find(entry.backend(backend).artefact) is not None:
+        if entry.terms is None or self._blob(entry.backend(backend).artefact) is not None:
             return None
         return None if self._agreements.holds(entry.terms) else entry.terms
 
@@ -142,7 +152,15 @@ class Store:
     def _fetch(self, entry: ModelEntry, backend: str, report: Report) -> Blob:
         if (terms := self.open_terms(entry, backend)) is not None:
             self._agreements.require(terms, entry.name)
-        return self._blobs.ensure(entry.backend(backend).artefact, report)
+        artefact = entry.backend(backend).artefact
+        if isinstance(artefact, SourceFolder):
+            return self._folders.ensure(artefact, report)
+        return self._blobs.ensure(artefact, report)
+
+    def _blob(self, artefact: Artefact) -> Blob | None:
+        if isinstance(artefact, SourceFolder):
+            return self._folders.find(artefact)
+        return self._blobs.find(artefact)
 
     def _target(self, entry: ModelEntry, backend: str, profile: str | None) -> _Target:
         section = entry.backend(backend)
@@ -187,8 +205,10 @@ def _artefact(target: _Target, manifest: Manifest) -> PreparedArtefact:
     return PreparedArtefact(target.folder, manifest, certificate)
 
 
-def _made_from(source: SourceRecord, artefact: SourceArtefact) -> bool:
+def _made_from(source: SourceRecord, artefact: Artefact) -> bool:
     """Whether the catalogue still means the source artefact that was converted."""
+    if isinstance(artefact, SourceFolder):
+        return made_from(source, artefact)
     if artefact.sha256 is not None:
         return source.sha256 == artefact.sha256
     (original,) = artefact.sources

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from workers.runtime.artefact import ModelDescription
-from workers.runtime.catalogue import ModelEntry, SourceArtefact
+from workers.runtime.catalogue import Artefact, ModelEntry
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.progress import Report
 from workers.runtime.store import PreparedArtefact, Store
@@ -48,7 +48,7 @@ class BackendMemory:
     """The library that computes, with its version: what was measured of one doesn't hold for another."""
     predict: Callable[[Path, ModelDescription, EngineConfig], Needs]
     """From a prepared artefact's folder."""
-    converting: Callable[[SourceArtefact, str], int]
+    converting: Callable[[Artefact, str], int]
     """Bytes that making an artefact takes, from its source and profile."""
 
 

@@ -91,6 +91,16 @@ def test_no_means_still_get_on():
     assert allowance.stages(0, 1, 2, 3) == 0
 
 
+def test_no_piece_is_begun_of_what_others_have_left_too_little_for():
+    few = PrefillBudget(1.0, alone=512, shared=100)
+    few.record(StepPlan(rows=(Row(0, 0, 0),)), 0.0, 1000.0)
+    few.record(StepPlan(chunks=(chunk(10),)), 1.0, 0.0)
+    allowance = few.allowance(1)
+    assert [allowance.take(0, 38) for _ in range(3)] == [38, 38, 0]
+    assert allowance.take_staged(0, 38, 10) == 0
+    assert few.allowance(1).take_staged(0, 4000, 10) == 100
+
+
 def test_before_anything_was_measured_a_step_gets_on():
     allowance = PrefillBudget(1.0, alone=512, shared=256).allowance(8)
     assert allowance.take(0, 50) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -12,13 +13,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from workers.runtime.catalogue import (
+    Artefact,
     BackendEntry,
     Capability,
+    FolderSource,
     ModelEntry,
     Profile,
     SamplingDefaults,
     Source,
     SourceArtefact,
+    SourceFile,
+    SourceFolder,
 )
 from workers.runtime.progress import Report
 
@@ -35,7 +40,17 @@ def entry_of(
     profiles: tuple[Profile, ...] = (),
 ) -> ModelEntry:
     """A model called Tiny whose artefact has those sources."""
-    artefact = SourceArtefact("tiny.gguf", "gguf", sources, size, sha256)
+    return _entry(SourceArtefact("tiny.gguf", "gguf", sources, size, sha256), profiles)
+
+
+def folder_entry(
+    *sources: FolderSource, files: tuple[SourceFile, ...] = (), kind: str = "safetensors"
+) -> ModelEntry:
+    """The same with a folder."""
+    return _entry(SourceFolder(kind, sources, files), ())
+
+
+def _entry(artefact: Artefact, profiles: tuple[Profile, ...]) -> ModelEntry:
     section = BackendEntry("onnx", artefact, profiles or (Profile("int8"), Profile("fp32")), "int8")
     return ModelEntry(
         name="Tiny",
@@ -75,6 +90,19 @@ class Converter:
         return {"tool": "1.0"}
 
 
+class FolderConverter(Converter):
+    """Joins the files of a folder."""
+
+    def __call__(self, source: Path, target: Path, *, profile: str, report: Report) -> Mapping[str, str]:
+        """Convert."""
+        del report
+        self.seen.append(profile)
+        self.midway()
+        files = sorted(path for path in source.rglob("*") if path.is_file() and path.name != "manifest.json")
+        (target / "model.onnx").write_bytes(b"".join(path.read_bytes() for path in files))
+        return {}
+
+
 def wheel(folder: Path, content: bytes = CONTENT, member: str = MEMBER) -> Path:
     """A wheel tiny-weights==1.0 that holds the content."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +131,7 @@ class FileServer:
     break_after: list[int] = field(default_factory=list)  # bytes sent before the next responses break off
     stall_after: int | None = None  # bytes sent before a response waits for its client to go away
     ranges: bool = True
+    etags: bool = False  # each file's digest is its ETag
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
     gone: threading.Event = field(
         default_factory=threading.Event
@@ -143,12 +172,14 @@ class Handler(BaseHTTPRequestHandler):
         else:
             for name, value in self.content.headers.items():
                 self.send_header(name, value)
+            if self.content.etags:
+                self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
         self.end_headers()
         if body:
             self._send(data[start:])
 
     def _send(self, data: bytes) -> None:
-        if self.path.endswith("/"):
+        if self.path.endswith("/") or self.path.startswith("/api/"):
             self.wfile.write(data)
         elif self.content.break_after:
             self.wfile.write(data[: self.content.break_after.pop(0)])
@@ -189,3 +220,27 @@ def hub_of(content: bytes = CONTENT, revision: str = COMMIT, *, etag: str = SHA2
 
 
 HUB_PATH = f"/owner/tiny/resolve/{COMMIT}/tiny.gguf"
+
+FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": CONTENT, "tokenizer.json": b"{}"}
+"""A checkpoint as far as the store looks into it."""
+
+
+def folder_hub(files: Mapping[str, bytes] = FILES, *, listed: bool = True) -> FileServer:
+    """A hub with the repository owner/tiny that holds a checkpoint; asks for what is large by its digest."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    siblings = [
+        {"rfilename": name, "size": len(content)}
+        | (
+            {"lfs": {"sha256": digests[name], "size": len(content), "pointerSize": 1}}
+            if len(content) > 1000
+            else {}
+        )
+        for name, content in files.items()
+    ]
+    about = {"id": "owner/tiny", "sha": COMMIT, "private": False, "gated": False, "tags": [],
+             "downloads": 0, "siblings": siblings, "cardData": {"license": "apache-2.0"}}  # fmt: skip
+    answers = {f"/owner/tiny/resolve/{COMMIT}/{name}": content for name, content in files.items()}
+    if listed:
+        for revision in ("", f"/revision/{COMMIT}", "/revision/main"):
+            answers[f"/api/models/owner/tiny{revision}?blobs=true"] = json.dumps(about).encode()
+    return FileServer(answers, {"X-Repo-Commit": COMMIT}, etags=True)

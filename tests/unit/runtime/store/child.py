@@ -13,19 +13,37 @@ import json
 import sys
 from pathlib import Path
 
-from tests.unit.runtime.store.arrangement import Converter, entry_of
-from workers.runtime.catalogue import DiskSource, HubSource, IndexSource, Source
+from tests.unit.runtime.store.arrangement import Converter, FolderConverter, entry_of, folder_entry
+from workers.runtime.catalogue import (
+    DiskFolder,
+    DiskSource,
+    FolderSource,
+    HubFolder,
+    HubSource,
+    IndexSource,
+    ModelEntry,
+    Source,
+)
 from workers.runtime.progress import Phase, Progress
 from workers.runtime.store import Store
 
 MOMENTS = {Phase.DOWNLOAD: "download", Phase.VERIFY: "verify"}
 
 
-def source_of(text: str) -> Source:
+def source_of(text: str) -> Source | FolderSource:
     kind, values = json.loads(text)
-    if kind == "DiskSource":
-        return DiskSource(Path(values["path"]))
+    if kind in {"DiskSource", "DiskFolder"}:
+        return {"DiskSource": DiskSource, "DiskFolder": DiskFolder}[kind](Path(values["path"]))
+    if kind == "HubFolder":
+        return HubFolder(**values)
     return {"HubSource": HubSource, "IndexSource": IndexSource}[kind](**values)
+
+
+def made_of(source: Source | FolderSource) -> tuple[ModelEntry, type[Converter]]:
+    """The entry and the converter for a source."""
+    if isinstance(source, HubFolder | DiskFolder):
+        return folder_entry(source), FolderConverter
+    return entry_of(source), Converter
 
 
 def say(line: str) -> None:
@@ -70,8 +88,9 @@ def main() -> None:
     home, source, moment, calls, version = sys.argv[1:]
     stop = Stop(moment)
     stop.watch_renames()
-    converter = Converter(version, Path(calls), lambda: stop.at("prepare"))
-    artefact = Store(Path(home)).ensure(entry_of(source_of(source)), "onnx", None, converter, stop.report)
+    entry, kind = made_of(source_of(source))
+    converter = kind(version, Path(calls), lambda: stop.at("prepare"))
+    artefact = Store(Path(home)).ensure(entry, "onnx", None, converter, stop.report)
     say(artefact.digest)
 
 

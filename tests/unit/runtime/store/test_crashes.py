@@ -15,17 +15,28 @@ import pytest
 from tests.unit.runtime.store.arrangement import (
     COMMIT,
     CONTENT,
+    FILES,
     HUB_PATH,
     MEMBER,
     Converter,
     FileServer,
     entry_of,
     file_server,
+    folder_hub,
     hub_of,
     leftovers,
     wheel,
 )
-from workers.runtime.catalogue import DiskSource, HubSource, IndexSource, Source
+from tests.unit.runtime.store.child import made_of
+from workers.runtime.catalogue import (
+    DiskFolder,
+    DiskSource,
+    FolderSource,
+    HubFolder,
+    HubSource,
+    IndexSource,
+    Source,
+)
 from workers.runtime.store import Store
 
 ROOT = Path(__file__).parents[4]
@@ -35,7 +46,7 @@ WHEEL = IndexSource("tiny-weights==1.0", MEMBER)
 class Child:
     """A process of ``child.py``."""
 
-    def __init__(self, home: Path, source: Source, moment: str, version: str = "1") -> None:
+    def __init__(self, home: Path, source: Source | FolderSource, moment: str, version: str = "1") -> None:
         self.calls = home.parent / "calls"
         text = json.dumps([type(source).__name__, dataclasses.asdict(source)], default=str)
         command = [sys.executable, "-m", "tests.unit.runtime.store.child", str(home), text, moment]
@@ -62,7 +73,7 @@ class Child:
 
 
 @contextmanager
-def child(home: Path, source: Source, moment: str, version: str = "1") -> Iterator[Child]:
+def child(home: Path, source: Source | FolderSource, moment: str, version: str = "1") -> Iterator[Child]:
     process = Child(home, source, moment, version)
     try:
         yield process
@@ -70,21 +81,27 @@ def child(home: Path, source: Source, moment: str, version: str = "1") -> Iterat
         process.kill()
 
 
-def kill_at(home: Path, source: Source, moment: str, version: str = "1") -> None:
+def kill_at(home: Path, source: Source | FolderSource, moment: str, version: str = "1") -> None:
     with child(home, source, moment, version) as process:
         assert process.line() == moment
 
 
-def check_then_finish(home: Path, source: Source, version: str = "1") -> None:
+def check_then_finish(home: Path, source: Source | FolderSource, version: str = "1") -> None:
     """What is found is whole, or nothing is; and the next attempt ends well and cleans up."""
-    store, entry = Store(home), entry_of(source)
+    store = Store(home)
+    entry, converter = made_of(source)
     found = store.find(entry, "onnx")
     if found is not None:
         store.verify(found)
-    artefact = store.ensure(entry, "onnx", None, Converter(version))
+    artefact = store.ensure(entry, "onnx", None, converter(version))
     store.verify(artefact)
     assert artefact.manifest.converter == version
-    assert store.source(entry, "onnx").read_bytes() == CONTENT
+    made = store.source(entry, "onnx")
+    if made.is_dir():
+        names = {path.name for path in made.iterdir()}
+        assert names == {*FILES, "manifest.json"}
+        made /= "model.safetensors"
+    assert made.read_bytes() == CONTENT
     assert not leftovers(home)
 
 
@@ -150,6 +167,35 @@ def test_killed_while_a_hub_file_is_fetched(tmp_path, hub):
     content.stall_after = None
     check_then_finish(tmp_path / "home", source)
     assert server.gets(HUB_PATH)[-1] == f"bytes={begun}-"
+
+
+@pytest.mark.parametrize("moment", ["verify", "rename 1", "renamed 1", "prepare", "rename 2", "renamed 2"])
+def test_killed_while_a_folder_is_taken_over(tmp_path, moment):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    kill_at(tmp_path / "home", DiskFolder(folder), moment)
+    check_then_finish(tmp_path / "home", DiskFolder(folder))
+
+
+def test_killed_while_a_hub_folder_is_fetched(tmp_path, hub):
+    content = folder_hub()
+    content.stall_after = 100_000
+    server = hub(content)
+    source = HubFolder("owner/tiny", COMMIT)
+    with child(tmp_path / "home", source, "download") as process:
+        assert process.line() == "download"  # the settings are there
+        process.go_on()
+        parts = tmp_path / "home" / "partial"
+        while not (begun := sum(path.stat().st_size for path in parts.rglob("file-1/*.part"))):
+            assert process.process.poll() is None
+        process.kill()
+    content.stall_after = None
+    check_then_finish(tmp_path / "home", source)
+    weights = f"/owner/tiny/resolve/{COMMIT}/model.safetensors"
+    assert server.gets(weights)[-1] != server.gets(weights)[0] is None
+    assert begun <= 100_000
 
 
 def test_two_processes_make_it_once(tmp_path):

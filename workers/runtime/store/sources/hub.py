@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import NoReturn
@@ -41,12 +42,26 @@ def deliver(source: HubSource, artefact: SourceArtefact, folder: Path, report: R
         WrongBytes: The hub's file has another length than the catalogue says.
         InsufficientStorage: The disk has no room for the artefact.
     """
-    file = _cached(source)
-    location = source.location
-    if file is None:
-        file, location = _download(source, artefact, folder, report)
-    with file.open("rb") as stream:
-        yield Delivery(location, stream, file)
+    fetched = fetch(source, artefact, folder, report)
+    with fetched.file.open("rb") as stream:
+        yield Delivery(fetched.location, stream, fetched.file)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file of the hub that lies on this machine."""
+
+    file: Path
+    location: str
+    """Where it was had, with the commit."""
+    sha256: str | None = None
+    """The digest that the hub names, if it does: it names those of large files."""
+
+
+def fetch(source: HubSource, artefact: SourceArtefact, folder: Path, report: Report) -> Fetched:
+    """The file, for :func:`deliver` and for folders; arguments and errors are those of the former."""
+    cached = _cached(source)
+    return _download(source, artefact, folder, report) if cached is None else Fetched(cached, source.location)
 
 
 def _cached(source: HubSource) -> Path | None:
@@ -58,13 +73,13 @@ def _cached(source: HubSource) -> Path | None:
     return Path(found).resolve() if isinstance(found, str) else None
 
 
-def _download(source: HubSource, artefact: SourceArtefact, folder: Path, report: Report) -> tuple[Path, str]:
+def _download(source: HubSource, artefact: SourceArtefact, folder: Path, report: Report) -> Fetched:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url  # noqa: PLC0415 - as above
 
     try:
         facts = get_hf_file_metadata(hf_hub_url(source.repository, source.path, revision=source.revision))
     except Exception as error:  # noqa: BLE001 - the library has changed its HTTP library, and its errors, more than once
-        _fail(error)
+        fail(error)
     revision = facts.commit_hash or source.revision
     if artefact.size is not None and facts.size is not None and facts.size != artefact.size:
         raise WrongBytes(f"the file there has {facts.size} bytes and not {artefact.size}")
@@ -75,7 +90,8 @@ def _download(source: HubSource, artefact: SourceArtefact, folder: Path, report:
     url = hf_hub_url(source.repository, source.path, revision=revision)
     _read_to_end(url, partial, total, artefact.file, report)
     found = f"@{revision}" if revision else ""
-    return partial, f"hf:{source.repository}{found}/{source.path}"
+    sha256 = facts.etag if facts.etag and re.fullmatch("[0-9a-f]{64}", facts.etag) else None
+    return Fetched(partial, f"hf:{source.repository}{found}/{source.path}", sha256)
 
 
 def _partial(folder: Path, etag: str | None) -> Path:
@@ -104,7 +120,7 @@ def _read_to_end(url: str, partial: Path, total: int | None, detail: str, report
             problem = SourceFailed(f"sent {_length(partial)} bytes of {total}")
         fruitless = fruitless + 1 if _length(partial) <= before else 0
         if fruitless >= FRUITLESS_ATTEMPTS:
-            _fail(problem)
+            fail(problem)
 
 
 def _read_on(url: str, partial: Path, total: int | None, detail: str, report: Report) -> None:
@@ -140,7 +156,8 @@ def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _fail(error: Exception) -> NoReturn:
+def fail(error: Exception) -> NoReturn:
+    """Say what the hub's library said, in a line."""
     if isinstance(error, SourceFailed):
         raise error
     lines = [line for line in str(error).splitlines() if line.strip()]
