@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
-from workers.runtime.catalogue import SourceArtefact
+from workers.runtime.catalogue import Artefact
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.supervisor.footprint import MEBIBYTE, Needs
 
@@ -45,7 +45,7 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
     return Needs(loaded, _working(description, config))
 
 
-def converting(source: SourceArtefact, profile: str) -> int:  # noqa: ARG001  # the source is what takes memory
+def converting(source: Artefact, profile: str) -> int:  # noqa: ARG001  # the source is what takes memory
     """Bytes that making an artefact takes; what the catalogue doesn't know the size of counts as small."""
     return _CONVERTER + _CONVERTING.get(source.format, 4) * (source.size or 0)
 

@@ -51,7 +51,7 @@ def convert_checkpoint(source: Path, target: Path, *, profile: str, report: Repo
     disable_progress_bar()
     report(Progress(Phase.CONVERT, 0, None, "reading the configuration"))
     config = _config(source)
-    words = Words.read(source, config)
+    words = Words.of_gguf(source) if source.is_file() else Words.of_folder(source)
     words.tokenizer.save(str(target / TOKENIZER_FILE), pretty=False)
     description = describe(config, words, profile, batched=can_batch(config))
     quantised = Quantised()

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import tokenizers
 import torch
-from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
 from diplex.errors import UnsupportedModel
 from workers.runtime.artefact import ModelDescription
+from workers.runtime.checkpoint import CheckpointFolder
 from workers.torch_worker.precision import stored_dtype
 from workers.torch_worker.shape import Shape
 
@@ -31,29 +32,44 @@ class Words:
     """The chat template, in Jinja."""
 
     @classmethod
-    def read(cls, source: Path, config: PretrainedConfig) -> Words:
-        """From the folder of a checkpoint, or a GGUF file.
+    def of_folder(cls, folder: Path) -> Words:
+        """Those of a published checkpoint.
 
         Raises:
-            UnsupportedModel: There is no fast tokenizer.
+            UnsupportedModel: A file can't be read, or the tokenizer isn't supported.
         """
-        place = {"gguf_file": source.name} if source.is_file() else {}
-        folder = source.parent if source.is_file() else source
+        checkpoint = CheckpointFolder(folder)
+        checkpoint.refuse_foreign_code("the torch worker serves the architectures of transformers")
+        return cls(
+            tokenizer=checkpoint.tokenizer.backend,
+            begin=checkpoint.begin,
+            ends=checkpoint.ends,
+            add_begin=checkpoint.adds_begin,
+            template=checkpoint.chat_template,
+        )
+
+    @classmethod
+    def of_gguf(cls, file: Path) -> Words:
+        """Those in the metadata of a GGUF file.
+
+        Raises:
+            UnsupportedModel: Transformers can't make a fast tokenizer of them.
+        """
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, **place)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         except Exception as error:  # what it raises depends on what is missing
             raise UnsupportedModel(
-                f"transformers can't read the tokenizer of {source.name}: {error}"
+                f"transformers can't read the tokenizer of {file.name}: {error}"
             ) from error
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
-            raise UnsupportedModel(f"{source.name} has no fast tokenizer (tokenizer.json), only a slow one")
-        ends = _ends(folder, config, tokenizer)
-        begin = tokenizer.bos_token_id
+            raise UnsupportedModel(f"transformers makes no fast tokenizer of {file.name}")
+        backend, begin = tokenizer.backend_tokenizer, tokenizer.bos_token_id
         template = tokenizer.chat_template
+        ends = (tokenizer.eos_token_id, backend.token_to_id(_END_OF_TURN))
         return cls(
-            tokenizer=tokenizer.backend_tokenizer,
+            tokenizer=backend,
             begin=begin,
-            ends=ends,
+            ends=tuple(dict.fromkeys(token for token in ends if token is not None)),
             add_begin=begin is not None and tokenizer("a").input_ids[:1] == [begin],
             template=template if isinstance(template, str) else None,
         )
@@ -90,14 +106,3 @@ def describe(config: PretrainedConfig, words: Words, profile: str, *, batched: b
         kv_bytes_per_token=2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize,
         batched=batched,
     )
-
-
-def _ends(folder: Path, config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
-    named: list[int | None] = [tokenizer.eos_token_id]
-    settings = [config.get_text_config(decoder=True).eos_token_id, config.eos_token_id]
-    if (folder / "generation_config.json").is_file():
-        settings.insert(0, GenerationConfig.from_pretrained(folder).eos_token_id)
-    for setting in settings:
-        named += setting if isinstance(setting, list) else [setting]
-    named.append(tokenizer.backend_tokenizer.token_to_id(_END_OF_TURN))
-    return tuple(dict.fromkeys(token for token in named if token is not None))

@@ -54,8 +54,7 @@ class Int8Config(QuantizationConfigMixin):
     """Tells transformers to quantise with :class:`Int8Quantiser`."""
 
     def __init__(self, **_: Any) -> None:
-        method: Any = METHOD  # the library's own methods are an enumeration
-        self.quant_method = method
+        self.quant_method = METHOD
 
 
 @register_quantizer(METHOD)
@@ -64,7 +63,7 @@ class Int8Quantiser(HfQuantizer):
 
     requires_calibration = False
 
-    def param_needs_quantization(self, model: PreTrainedModel, param_name: str, **_: Any) -> bool:
+    def param_needs_quantization(self, model: PreTrainedModel, param_name: str, **__: Any) -> bool:
         """Whether it is a matrix of a linear layer, other than one that is tied to the embedding."""
         parent, _, last = param_name.rpartition(".")
         module = model.get_submodule(parent)
