@@ -26,7 +26,7 @@ app = command.application(
         backend="torch",
         package="workers.torch_worker",
         help="The PyTorch worker.",
-        models=("SmolLM2-135M-Instruct",),
+        models=(),
         converter=CheckpointToTorch(),
         memory=BackendMemory(
             f"torch {version('torch')}, transformers {version('transformers')}", predict, converting

@@ -1,4 +1,8 @@
-"""Products of 8-bit integers: weights with a scale a row, activations with a scale a token.
+"""Products of 8-bit integers: weights with a scale a row, activations as two integers with a scale a token.
+
+One integer a value is too coarse for tokens some of whose values are very large. Two of them, the second for
+what the first leaves, are as good as floats, and hardly slower: what takes time is to read the weights, which
+is done once for both. See docs/decisions/0060-two-integers.md.
 
 The sums are exact, so a token's result doesn't depend on what else is in the batch. ``torch._int_mm`` takes
 the weights as they lie in a mapped file, row by row, and needs no copy laid out for the processor.
@@ -10,6 +14,8 @@ import torch
 from torch import nn
 
 _LARGEST = 127
+_FINER = 254
+"""Steps of the second integer in one of the first, which leaves half a step to either side."""
 _TINY = 1e-12
 """A scale for tokens that are all zeros."""
 _BLOCK = 1024
@@ -49,15 +55,21 @@ class Int8Matrix(nn.Module):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.weight_scale = nn.Parameter(scale, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self._finer_scale = scale / _FINER
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Float32 ``[…, inputs]`` to ``[…, outputs]``."""
         rows = inputs.reshape(-1, inputs.shape[-1])
         scale = torch.linalg.vector_norm(rows, float("inf"), dim=-1, keepdim=True)
         scale.clamp_min_(_TINY).div_(_LARGEST)
-        integers = torch.div(rows, scale).round_().to(torch.int8)
-        sums = torch._int_mm(integers, self.weight.t())  # noqa: SLF001  # torch's only name for it
-        outputs = torch.mul(sums, self.weight_scale).mul_(scale)
+        values = torch.div(rows, scale)
+        coarse = values.round()
+        integers = torch.empty((2, *rows.shape), dtype=torch.int8)
+        integers[0] = coarse
+        integers[1] = values.sub_(coarse).mul_(_FINER)
+        products = torch._int_mm(integers.view(-1, rows.shape[1]), self.weight.t())  # noqa: SLF001  # its only name
+        sums = products.view(2, len(rows), -1)
+        outputs = torch.mul(sums[0], float(_FINER)).add_(sums[1]).mul_(self._finer_scale).mul_(scale)
         if self.bias is not None:
             outputs.add_(self.bias)
         return outputs.view(*inputs.shape[:-1], len(self.weight))

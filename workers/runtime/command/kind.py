@@ -24,7 +24,7 @@ class WorkerKind:
     help: str
     """One sentence for ``--help``."""
     models: tuple[str, ...]
-    """What is loaded when nothing is named."""
+    """What is loaded at the start when nothing is named; may be empty, for what is asked for."""
     converter: Prepare
     memory: BackendMemory
     certify: Callable[[Path, Path, Report], Certificate] | None
