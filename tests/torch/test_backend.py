@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.fixtures.tiny_checkpoint import LLAMA, write_checkpoint
+from tests.fixtures.random_checkpoint import LLAMA, write_checkpoint
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.plan import Chunk, Copy, Release, Row, StepPlan, Swap

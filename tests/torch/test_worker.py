@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from diplex import errors
 from diplex.client import Backend, RawPrompt
 from tests.e2e.services import ROOT, environment
-from tests.fixtures.tiny_checkpoint import LLAMA, write_checkpoint
+from tests.fixtures.random_checkpoint import LLAMA, write_checkpoint
 from tests.torch import services
 from workers.runtime.store.manifest import NAME as MANIFEST_FILE
 

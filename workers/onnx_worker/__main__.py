@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diplex.errors import InvalidRequest
 from workers.onnx_worker.footprint import converting, predict
-from workers.onnx_worker.prepare import GgufToOnnx
+from workers.onnx_worker.prepare import ToOnnx
 from workers.runtime import command
 from workers.runtime.fidelity.certificate import Certificate
 from workers.runtime.progress import Report
@@ -37,7 +37,7 @@ app = command.application(
         package="workers.onnx_worker",
         help="The ONNX Runtime worker.",
         models=("SmolLM2-135M-Instruct",),
-        converter=GgufToOnnx(),
+        converter=ToOnnx(),
         memory=BackendMemory(f"onnxruntime {version('onnxruntime')}", predict, converting),
         certify=_certify,
         check_device=_check_device,

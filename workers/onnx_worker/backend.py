@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from workers.onnx_worker.eyes import OnnxEyes
+from workers.onnx_worker.seen import Seen
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.onnx_worker.stages import StagedRun, Stages
-from workers.runtime.artefact import MODEL_FILE, ModelDescription
+from workers.runtime.artefact import EYES_FILE, MODEL_FILE, ModelDescription
 from workers.runtime.engine.backend import StepResult
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.padding import padded_runs
@@ -46,6 +49,7 @@ class OnnxBackend:
             threads=config.threads,
         )
         self._staged: StagedRun | None = None
+        self._eyes = _eyes(description, config)
         self._cache = KVCache(description, slots=config.rows, max_length=self._max_length)
         self._decode_logits = np.empty((config.slots, description.vocab_size), np.float32)
         self._decode_runs: dict[int, BoundRun] = {}  # batch size -> run, bound once
@@ -61,6 +65,11 @@ class OnnxBackend:
     def stages(self) -> int:
         """See :class:`workers.runtime.engine.backend.Backend`."""
         return max(len(self._stages), 1)
+
+    @property
+    def eyes(self) -> OnnxEyes | None:
+        """See :class:`workers.runtime.engine.backend.Backend`."""
+        return self._eyes
 
     def forward(self, plan: StepPlan) -> StepResult:
         """Runs one step; see :class:`workers.runtime.engine.backend.Backend`."""
@@ -90,9 +99,8 @@ class OnnxBackend:
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         cache = KVCache(self._description, slots=1, max_length=_WARM_LENGTH).rows(0, 1)
-        BoundRun(self._session, cache, (1, 1), np.empty((0, self._vocabulary), np.float32))(
-            total_length=1, options=options
-        )
+        run = self._bound(cache, (1, 1), np.empty((0, self._vocabulary), np.float32))
+        run(total_length=1, options=options)
         if _MALLOC_TRIM is not None:
             _MALLOC_TRIM(0)
 
@@ -115,11 +123,15 @@ class OnnxBackend:
             self._cache.reserve(chunk.slot, start + width)
         logits = np.empty((sum(chunk.last for chunk in chunks), self._vocabulary), np.float32)
         rows = self._cache.rows(chunks[0].slot, len(chunks))
-        run = BoundRun(self._session, rows, (len(chunks), width), logits)
+        ids = np.zeros((len(chunks), width), np.int64)
+        for row, chunk in enumerate(chunks):
+            ids[row, : len(chunk.tokens)] = chunk.tokens
+        seen = None if self._eyes is None else Seen.taken_from(ids, self._eyes.gather)
+        run = BoundRun(self._session, rows, (len(chunks), width), logits, seen)
+        run.input_ids[:] = ids
         ends = []
         for row, chunk in enumerate(chunks):
             tokens = len(chunk.tokens)
-            run.input_ids[row, :tokens] = chunk.tokens
             run.seqlens_k[row] = start + tokens - 1
             if chunk.last:
                 ends.append(row * width + tokens - 1)
@@ -133,7 +145,8 @@ class OnnxBackend:
             return self._prefill([chunk])
         if staged.first == 0:
             self._cache.reserve(chunk.slot, chunk.start + len(chunk.tokens))
-            self._staged = self._stages.begin(chunk, self._cache.rows(chunk.slot, 1))
+            gather = None if self._eyes is None else self._eyes.gather
+            self._staged = self._stages.begin(chunk, self._cache.rows(chunk.slot, 1), gather)
         assert self._staged is not None  # noqa: S101  # a plan before began it
         logits = self._staged.advance(staged.count)
         if staged.complete:
@@ -157,9 +170,7 @@ class OnnxBackend:
         run = self._draft_runs.get(tokens)
         if run is None:
             logits = np.empty((tokens, self._vocabulary), np.float32)
-            run = self._draft_runs[tokens] = BoundRun(
-                self._session, self._cache.rows(0, 1), (1, tokens), logits
-            )
+            run = self._draft_runs[tokens] = self._bound(self._cache.rows(0, 1), (1, tokens), logits)
             run.logit_rows[:] = np.arange(tokens)
         end = row.past + tokens
         self._cache.reserve(0, end)
@@ -172,9 +183,16 @@ class OnnxBackend:
         if run is None:
             rows = self._cache.rows(0, batch)
             logits = self._decode_logits[:batch]
-            run = self._decode_runs[batch] = BoundRun(self._session, rows, (batch, 1), logits)
+            run = self._decode_runs[batch] = self._bound(rows, (batch, 1), logits)
             run.logit_rows[:] = np.arange(batch)
         return run
+
+    def _bound(
+        self, cache: Mapping[str, NDArray[np.float32]], shape: tuple[int, int], logits: NDArray[np.float32]
+    ) -> BoundRun:
+        """A run over text."""
+        seen = None if self._eyes is None else Seen.nothing(self._description.hidden_size)
+        return BoundRun(self._session, cache, shape, logits, seen)
 
     def _warm(self, slots: int) -> None:
         tokens = (0,) * min(_WARM_LENGTH, self._max_length - 1)
@@ -187,3 +205,9 @@ class OnnxBackend:
             run(total_length=len(tokens) + 1)
         for slot in range(slots):
             self._cache.release(slot, 0)
+
+
+def _eyes(description: ModelDescription, config: EngineConfig) -> OnnxEyes | None:
+    if description.vision is None:
+        return None
+    return OnnxEyes(open_session(config.folder / EYES_FILE, threads=config.threads), description)

@@ -6,6 +6,7 @@ A prepared artefact is a folder, here of the ONNX worker::
     model.onnx.data   its weights
     stage-NN.onnx     the graph again, cut behind every few layers, over the same weights
                       (stage-NN-packed.onnx: a copy of its weights is to be laid out for the processor)
+    eyes.onnx         the eyes of a model that sees, over eyes.onnx.data (workers.onnx_worker.convert.eyes)
     tokenizer.json    a Hugging Face ``tokenizers`` file; adds no token by itself (see ``add_bos``)
     model.json        a ModelDescription
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from diplex.errors import UnsupportedModel
+from workers.runtime.vision.description import VisionDescription
 
 FORMAT_VERSION: Final = 1
 """Raised whenever an engine written for the version before could no longer use the artefact."""
@@ -32,6 +34,8 @@ STAGE_FILES: Final = "stage-*.onnx"
 """Pattern of their names, which sort in the order of the stages."""
 PACKED_STAGE: Final = "-packed.onnx"
 """How the name of a stage ends whose weights must be laid out for the processor before they are used."""
+EYES_FILE: Final = "eyes.onnx"
+EYES_WEIGHTS_FILE: Final = "eyes.onnx.data"
 TOKENIZER_FILE: Final = "tokenizer.json"
 DESCRIPTION_FILE: Final = "model.json"
 
@@ -74,6 +78,8 @@ class ModelDescription:
     """Bytes of key and value buffers that one token of one sequence takes, over all layers."""
     batched: bool = True
     """Whether several sequences are computed in one run; if not, one after the other."""
+    vision: VisionDescription | None = None
+    """Its eyes, ``None`` for a model that takes text only."""
     format_version: int = FORMAT_VERSION
     """Version of this layout, :data:`FORMAT_VERSION` when written."""
 
@@ -84,7 +90,10 @@ class ModelDescription:
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` into ``folder``, the same bytes for the same description."""
-        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        values = dataclasses.asdict(self)
+        if self.vision is None:
+            del values["vision"]
+        text = json.dumps(values, indent=2, ensure_ascii=False)
         (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -107,7 +116,14 @@ class ModelDescription:
             )
             raise UnsupportedModel(message)
         try:
-            return cls(**{**values, "eos_token_ids": tuple(values["eos_token_ids"])})
+            vision = values.get("vision")
+            return cls(
+                **{
+                    **values,
+                    "eos_token_ids": tuple(values["eos_token_ids"]),
+                    "vision": VisionDescription.from_json(vision) if vision else None,
+                }
+            )
         except (KeyError, TypeError) as error:
             message = f"{path} does not describe a prepared model ({error}); prepare the model again"
             raise UnsupportedModel(message) from error

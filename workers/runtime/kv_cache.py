@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from workers.runtime.artefact import ModelDescription
 
-_FLOAT32: Final = np.dtype(np.float32)
 _NORESERVE: Final = 0x4000
 """MAP_NORESERVE of Linux: the address space is many times the memory that will be used."""
 _DONTNEED: Final = 4
@@ -41,13 +40,13 @@ _RESERVED_AHEAD: Final = 64
 
 
 class KVCache:
-    """Arrays ``[slots, kv_heads, length, head_dim]``, keyed by layer and kind as ``0.key``.
+    """Arrays ``[slots, kv_heads, length, head_dim]``, keyed by layer and kind, as ``0.key``.
 
     Args:
         description: The model.
         slots: Rows of the arrays.
         max_length: Tokens a slot must hold; ``length`` is that, rounded up to whole pages a head.
-        element: Of the arrays: float32, or integers of the size of what they stand for.
+        dtype: Of the elements.
     """
 
     def __init__(
@@ -56,9 +55,9 @@ class KVCache:
         *,
         slots: int,
         max_length: int,
-        element: np.dtype[Any] = _FLOAT32,
+        dtype: np.dtype[Any] = np.dtype(np.float32),  # noqa: B008  # dtypes don't change
     ) -> None:
-        token_bytes = description.head_dim * element.itemsize
+        token_bytes = description.head_dim * dtype.itemsize
         page_tokens = mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, token_bytes)
         self.length: Final = -(-max_length // page_tokens) * page_tokens
         """Tokens that a slot has room for."""
@@ -68,7 +67,7 @@ class KVCache:
         # One slot more than is used: swaps go through it.
         shape = (slots + 1, description.kv_heads, self.length, description.head_dim)
         self._arrays = {
-            f"{layer}.{half}": _mapped_zeros(shape, element)
+            f"{layer}.{half}": _mapped_zeros(shape, dtype)
             for layer in range(description.layers)
             for half in ("key", "value")
         }
@@ -177,16 +176,16 @@ def _up_to_page(size: int) -> int:
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def _mapped_zeros(shape: tuple[int, ...], element: np.dtype[Any]) -> NDArray[Any]:
+def _mapped_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Zeros that take no memory before they are written to.
 
     Without huge pages: a head's part of a slot is about as large as one, so that a single token in each would
     make everything resident. Private, since pages of a shared mapping can't be handed back by MADV_DONTNEED
     and are allocated even when they are only read.
     """
-    size = int(np.prod(shape)) * element.itemsize
+    size = int(np.prod(shape)) * dtype.itemsize
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (_NORESERVE if _LINUX else 0)
     pages = mmap.mmap(-1, size, flags=flags)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         pages.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(pages, element).reshape(shape)
+    return np.frombuffer(pages, dtype).reshape(shape)

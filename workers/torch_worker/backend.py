@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from workers.runtime.artefact import ModelDescription
-from workers.runtime.engine.backend import StepResult
+from workers.runtime.engine.backend import Eyes, StepResult
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.padding import padded_runs
 from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StagedChunk, StepPlan, Swap
@@ -46,6 +46,11 @@ class TorchBackend:
     def stages(self) -> int:
         """See :class:`workers.runtime.engine.backend.Backend`; a chunk is computed as a whole."""
         return 1
+
+    @property
+    def eyes(self) -> Eyes | None:
+        """See :class:`workers.runtime.engine.backend.Backend`."""
+        return None
 
     @torch.inference_mode()
     def forward(self, plan: StepPlan) -> StepResult:

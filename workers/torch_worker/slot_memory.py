@@ -48,7 +48,7 @@ class MappedSlots:
         self, description: ModelDescription, *, slots: int, max_length: int, dtype: torch.dtype
     ) -> None:
         element = np.dtype(np.float32) if dtype is torch.float32 else np.dtype(np.uint16)
-        self._cache = KVCache(description, slots=slots, max_length=max_length, element=element)
+        self._cache = KVCache(description, slots=slots, max_length=max_length, dtype=element)
         self.reserve = self._cache.reserve
         self.swap = self._cache.swap
         self.copy = self._cache.copy

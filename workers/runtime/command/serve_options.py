@@ -142,6 +142,15 @@ CacheIdleSeconds = Annotated[
     float, typer.Option(min=0, help="Seconds without requests after which cached tokens are given back.")
 ]
 
+ImageCacheMib = Annotated[
+    int,
+    typer.Option(
+        envvar="DIPLEX_IMAGE_CACHE_MIB",
+        min=1,
+        help="MiB for features of pictures, a model with eyes: those in use and the latest before.",
+    ),
+]
+
 Speculation = Annotated[
     bool,
     typer.Option(

@@ -18,6 +18,7 @@ from workers.runtime.command.serve_options import (
     CacheSlots,
     Device,
     DrainSeconds,
+    ImageCacheMib,
     KeepAlive,
     KvMib,
     Listen,
@@ -43,6 +44,7 @@ from workers.runtime.command.serve_options import (
 from workers.runtime.engine.memory import available_bytes
 from workers.runtime.engine.messages import (
     DEFAULT_CACHE_IDLE_SECONDS,
+    DEFAULT_IMAGE_CACHE_MIB,
     DEFAULT_MAX_STALL,
     DEFAULT_PREFILL_CHUNK,
     DEFAULT_PREFIX_CACHE_MIB,
@@ -89,6 +91,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
         prefix_cache_mib: PrefixCacheMib = DEFAULT_PREFIX_CACHE_MIB,
         cache_slots: CacheSlots = None,
         cache_idle_seconds: CacheIdleSeconds = DEFAULT_CACHE_IDLE_SECONDS,
+        image_cache_mib: ImageCacheMib = DEFAULT_IMAGE_CACHE_MIB,
         speculation: Speculation = True,
         max_message_mib: MaxMessageMib = 40,
         drain_seconds: DrainSeconds = 30.0,
@@ -115,6 +118,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
             prefix_cache_mib=prefix_cache_mib,
             cache_slots=cache_slots,
             cache_idle_seconds=cache_idle_seconds,
+            image_cache_mib=image_cache_mib,
             speculation=speculation,
         )
         files = CatalogueFiles(overlay_paths(catalogue))

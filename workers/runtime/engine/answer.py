@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from workers.runtime.engine.constraint import Constraint
-from workers.runtime.engine.intake import Encoded, ModelText
+from workers.runtime.engine.intake import Encoded
 from workers.runtime.engine.messages import Logprob, Piece
+from workers.runtime.engine.model_text import ModelText
 from workers.runtime.generation import Finish, FinishReason, Timings
 from workers.runtime.sampling import Banned, LogitBias, SamplingRow, TokenCounts, TokenLogprob
 from workers.runtime.text.detokenizer import Detokenizer
@@ -73,7 +74,9 @@ class Answer:
             Detokenizer(text.tokenizer),
             StopMatcher(stopping.stop),
             Clocked(request.arrived_at),
-            TokenCounts(request.prompt_ids, description.vocab_size) if sampling.penalises else None,
+            TokenCounts(text.told(request.prompt_ids), description.vocab_size)
+            if sampling.penalises
+            else None,
             LogitBias(dict(sampling.logit_bias)) if sampling.logit_bias else None,
             Banned(token for token in ends if token < description.vocab_size)
             if stopping.min_tokens
@@ -186,4 +189,13 @@ class Answer:
     def _finish(self, reason: FinishReason, match: str | int | None) -> Finish:
         prompt_tokens = len(self.request.prompt_ids)
         timings = self.clocked.timings(self.clock())
-        return Finish(reason, match, prompt_tokens, self.generated, timings, self.cached, self.guessed)
+        return Finish(
+            reason,
+            match,
+            prompt_tokens,
+            self.generated,
+            timings,
+            self.cached,
+            self.guessed,
+            self.request.image_tokens,
+        )

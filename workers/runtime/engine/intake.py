@@ -7,31 +7,19 @@ cancellation that overtakes the encoding still find its request.
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 
-from diplex.errors import (
-    ContextLengthExceeded,
-    DiplexError,
-    FieldViolation,
-    InternalError,
-    InvalidRequest,
-    UnsupportedFeature,
-)
-from workers.runtime.artefact import ModelDescription
+from diplex.errors import ContextLengthExceeded, DiplexError, FieldViolation, InternalError, InvalidRequest
 from workers.runtime.engine.messages import Cancel, Count, Counted, FromEngine, Refused, Submit, ToEngine
-from workers.runtime.generation import Chat, Generation, ModelInput, Prompt, Stopping, TokenIds
-from workers.runtime.structured import Closing, Grammar, GrammarCompiler, JsonFormat, JsonSchema
-from workers.runtime.text.template import ChatTemplate
-from workers.runtime.text.tokenizer import Tokenizer
+from workers.runtime.engine.model_text import ModelText
+from workers.runtime.generation import Chat, Generation, ImageTokens, ModelInput, Stopping
+from workers.runtime.structured import Closing, Grammar
 from workers.runtime.text.truncation import fitted
-from workers.runtime.tools.definitions import as_functions, call_schema, schema_field
-from workers.runtime.tools.reading import writes_calls
+from workers.runtime.vision import Picture
 
 _POOL_THREADS = 2
 
@@ -50,6 +38,7 @@ class Encoded:
     id: int
     generation: Generation
     prompt_ids: tuple[int, ...]
+    """Negative ones name rows of features of ``pictures``."""
     arrived_at: float
     """When it reached this process, in seconds of the monotonic clock."""
     dropped: int = 0
@@ -58,6 +47,10 @@ class Encoded:
     """What the output is held to."""
     closing: Closing | None = None
     """What closes the output when little room is left, if it is JSON."""
+    pictures: tuple[Picture, ...] = ()
+    """Those of the prompt in their order, pinned until somebody unpins them."""
+    image_tokens: ImageTokens = field(default_factory=ImageTokens)
+    """Those of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,105 +67,6 @@ class Closed:
 
 
 InboxItem = Arrived | Encoded | Unencodable | Cancel | Closed
-
-
-class ModelText:
-    """A model's chat template and tokenizer: from a request's input to token ids."""
-
-    def __init__(self, tokenizer: Tokenizer, description: ModelDescription) -> None:
-        self.tokenizer = tokenizer
-        self.description = description
-        self._template = (
-            ChatTemplate(
-                description.chat_template,
-                bos_token=description.bos_token or "",
-                eos_token=description.eos_token or "",
-            )
-            if description.chat_template
-            else None
-        )
-        self._compiling = threading.Lock()
-        # Made when the first one asks, since that takes a while.
-        self._compiler: GrammarCompiler | None = None
-        self._closing: Closing | None = None
-
-    def grammar(self, generation: Generation) -> tuple[Grammar | None, Closing | None]:
-        """What a request's output is held to, compiled, and what closes it if it is JSON.
-
-        Raises:
-            InvalidRequest: The format is broken.
-            UnsupportedFeature: No output can be held to it.
-        """
-        form = generation.output.format
-        if form is None and generation.tools is None:
-            return None, None
-        with self._compiling:
-            if self._compiler is None:
-                description = self.description
-                self._compiler = GrammarCompiler(
-                    self.tokenizer, description.vocab_size, description.eos_token_ids
-                )
-                self._closing = Closing(
-                    self.tokenizer.token_bytes, description.vocab_size, description.eos_token_ids
-                )
-        if form is not None:
-            is_json = isinstance(form, JsonFormat | JsonSchema)
-            return self._compiler.compile(form), self._closing if is_json else None
-        assert generation.tools is not None  # noqa: S101  # one of the two
-        tools = generation.tools.tools
-        for index, tool in enumerate(tools):  # each by itself too, so that an error names it
-            schema = json.dumps(tool.schema(schema_field(index)))
-            self._compiler.compile(JsonSchema(schema), schema_field(index))
-        return self._compiler.compile(JsonSchema(call_schema(tools)), "tools"), self._closing
-
-    def encode(self, model_input: ModelInput) -> tuple[int, ...]:
-        """Token ids of an input, exactly as the model will get them.
-
-        Raises:
-            InvalidRequest: The template refuses the messages, or an id isn't in the vocabulary.
-            UnsupportedFeature: Messages for a model without a chat template.
-        """
-        match model_input:
-            case Chat(messages, tools):
-                if self._template is None:
-                    raise UnsupportedFeature.of_field(
-                        "chat", "the model has no chat template; send `prompt` instead"
-                    )
-                trusted = self.tokenizer.control.break_in_all(messages)
-                functions = self.tokenizer.control.break_in_all(as_functions(tools)) if tools else None
-                return tuple(self.tokenizer.encode(self._template.render(trusted, tools=functions)))
-            case Prompt(text):
-                return (*self.description.begin, *self.tokenizer.encode(text))
-            case TokenIds(ids):
-                self._check_vocabulary(ids)
-                return ids
-
-    def check(self, generation: Generation) -> None:
-        """Refuses what the model's vocabulary and template can't have.
-
-        Raises:
-            InvalidRequest: A token that is to be biased isn't in the vocabulary.
-            UnsupportedFeature: Nobody knows how the model writes calls.
-        """
-        tools = generation.tools
-        if tools and tools.own_format and not writes_calls(self.description.chat_template):
-            raise UnsupportedFeature.of_field(
-                "tools", "the form in which this model calls tools is unknown; set tool_choice.constrained"
-            )
-        size = self.description.vocab_size
-        for token, _ in generation.sampling.logit_bias:
-            if token >= size:
-                raise InvalidRequest.of_field(
-                    f"sampling.logit_bias[{token}]", f"is not in the vocabulary of {size} tokens"
-                )
-
-    def _check_vocabulary(self, ids: tuple[int, ...]) -> None:
-        size = self.description.vocab_size
-        for position, token in enumerate(ids):
-            if not 0 <= token < size:
-                raise InvalidRequest.of_field(
-                    f"tokens.ids[{position}]", f"{token} is not in the vocabulary of {size} tokens"
-                )
 
 
 class Intake:
@@ -206,24 +100,39 @@ class Intake:
     def _encode(self, submit: Submit, arrived_at: float) -> None:
         try:
             self._text.check(submit.generation)
-            ids, dropped = self._fitting(submit.generation)
+            given, dropped = self._fitting(submit.generation)
+            ids = self._text.encode(given)
             check_length(len(ids), submit.generation.stopping, self._max_length)
             grammar, closing = self._text.grammar(submit.generation)
+            pictures, image_tokens = self._text.pictures(given)
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             self.inbox.put(Unencodable(submit.id, _explained(error)))
             return
-        self.inbox.put(Encoded(submit.id, submit.generation, ids, arrived_at, dropped, grammar, closing))
+        ids = self._text.named(ids, pictures)
+        self.inbox.put(
+            Encoded(
+                submit.id,
+                submit.generation,
+                ids,
+                arrived_at,
+                dropped,
+                grammar,
+                closing,
+                pictures,
+                image_tokens,
+            )
+        )
 
-    def _fitting(self, generation: Generation) -> tuple[tuple[int, ...], int]:
-        """The prompt's token ids, and how many messages were dropped for it to fit, if any may be."""
+    def _fitting(self, generation: Generation) -> tuple[ModelInput, int]:
+        """The input, and how many messages were dropped for it to fit, if any may be."""
         given = generation.input
         if not generation.truncate or not isinstance(given, Chat):
-            return self._text.encode(given), 0
+            return given, 0
         room = self._max_length - _least_output(generation.stopping)[1]
         messages, dropped = fitted(
-            given.messages, lambda messages: len(self._text.encode(Chat(messages, given.tools))) <= room
+            given.messages, lambda messages: len(self._text.encode(replace(given, messages=messages))) <= room
         )
-        return self._text.encode(Chat(messages, given.tools)), dropped
+        return replace(given, messages=messages), dropped
 
     def _count(self, count: Count) -> None:
         try:

@@ -16,7 +16,7 @@ from diplex.errors import DiplexError, InternalError, QueueFull
 from workers.runtime.engine.answer import Answer
 from workers.runtime.engine.backend import Backend, StepResult
 from workers.runtime.engine.budget import Allowance, PrefillBudget
-from workers.runtime.engine.intake import Arrived, Closed, Encoded, InboxItem, ModelText, Unencodable
+from workers.runtime.engine.intake import Arrived, Closed, Encoded, InboxItem, Unencodable
 from workers.runtime.engine.messages import (
     Admitted,
     Cancel,
@@ -28,11 +28,13 @@ from workers.runtime.engine.messages import (
     Stepped,
     joined,
 )
+from workers.runtime.engine.model_text import ModelText
 from workers.runtime.engine.plan import StepPlan
 from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.rates import Rate
 from workers.runtime.engine.scheduler import Committed, Limits, Scheduler
 from workers.runtime.engine.sequence import Sequence
+from workers.runtime.engine.sight import Sight
 from workers.runtime.engine.slots import NOBODY
 from workers.runtime.engine.speculation import Speculation
 from workers.runtime.generation import Prompt
@@ -83,6 +85,7 @@ class Engine:
             config.max_stall, alone=config.prefill_chunk, shared=config.shared_prefill_chunk
         )
         self._speculation = Speculation() if config.speculation else None
+        self._sight = Sight(backend.eyes, text.viewer.gallery if text.viewer else None, clock)
         self._sampler = Sampler()
         self._mask = np.empty(mask_words(text.description.vocab_size), np.int32)
         self._answers: dict[int, Answer] = {}  # sequence -> its answer, while it waits or runs
@@ -99,11 +102,13 @@ class Engine:
         while self._drain_inbox():
             drafts = self._speculation.drafts() if self._speculation else 0
             allowance = self._budget.allowance(self._scheduler.decoding, self._scheduler.prompts)
-            self._step(self._scheduler.schedule(allowance, drafts))
+            encode = self._sight.allows(self._scheduler.decoding)
+            self._step(self._scheduler.schedule(allowance, drafts, encode=encode))
 
     def _step(self, plan: StepPlan) -> None:
         for sequence in plan.sequences:
             self._answers[sequence].start()
+        self._sight.look(plan.encode)
         result = self._backend.forward(plan)
         tokens, logprobs = self._sample(plan, result.logits)
         committed = self._scheduler.commit(plan, tokens)
@@ -219,10 +224,11 @@ class Engine:
 
     def _forget(self, sequence: int) -> None:
         """Lets go of the answer of a sequence that is gone."""
-        request_id = self._answers.pop(sequence).request.id
-        self._choices[request_id].discard(sequence)
-        if not self._choices[request_id]:
-            del self._choices[request_id]
+        request = self._answers.pop(sequence).request
+        self._choices[request.id].discard(sequence)
+        if not self._choices[request.id]:
+            del self._choices[request.id]
+            self._sight.let_go(request.pictures)
 
     # ------------------------------------------------------------------------------------- inbox
 
@@ -235,7 +241,9 @@ class Engine:
                 case Arrived(request_id):
                     self._encoding[request_id] = False
                 case Encoded() as request:
-                    if not self._encoding.pop(request.id):
+                    if self._encoding.pop(request.id):
+                        self._sight.let_go(request.pictures)
+                    else:
                         self._admit(request)
                 case Unencodable(request_id, error):
                     if not self._encoding.pop(request_id):
@@ -257,11 +265,13 @@ class Engine:
             return self._inbox.get(timeout=self._cache_idle_seconds)
         except Empty:
             self._scheduler.forget()
+            self._sight.close()
             self._settle()
         return self._inbox.get()
 
     def _settle(self) -> None:
         """Carries out what the scheduler still wants done to the slots, though no step follows."""
+        self._sight.look()
         if plan := self._scheduler.schedule(Allowance(0)):
             self._backend.forward(plan)
 
@@ -269,9 +279,11 @@ class Engine:
         # Counted against the slots too: of requests that come in one step, some will find one free.
         choices = request.generation.output.choices
         if len(self._answers) + choices > max(self._most_requests, choices if not self._answers else 0):
+            self._sight.let_go(request.pictures)
             self._send(Refused(request.id, self._queue_full()))
             return
-        self._send(Admitted(request.id, request.prompt_ids, self._echoed(request), request.dropped))
+        told = self._text.told(request.prompt_ids)
+        self._send(Admitted(request.id, told, self._echoed(request), request.dropped, request.image_tokens))
         numbers = [request.id, *islice(self._further, choices - 1)]
         self._choices[request.id] = set(numbers)
         for choice, number in enumerate(numbers):
@@ -308,6 +320,7 @@ class Engine:
             client=generation.client,
             due=patience if generation.deadline is None else min(patience, generation.deadline),
             lookup=PromptLookup() if speculated else None,
+            pictures=request.pictures,
         )
 
     def _queue_full(self) -> QueueFull:
@@ -332,6 +345,7 @@ class Engine:
     def _measure(self, plan: StepPlan, result: StepResult, committed: list[Committed]) -> None:
         """Books what a step took."""
         prefilled, decoded = plan.prompt_tokens, len(plan.rows)
+        self._sight.stepped(result.prefill_seconds + result.decode_seconds)
         self._budget.record(plan, result.prefill_seconds, result.decode_seconds)
         if prefilled:
             self._prefill_rate.add(prefilled, result.prefill_seconds)
