@@ -136,7 +136,7 @@ test-slow: $(VENV)/dev.stamp  ## what takes minutes: each extra alone in its own
 
 .PHONY: test-torch
 test-torch: .venv-torch/dev.stamp  ## set up .venv-torch and run the suites of the torch worker, and parity with ONNX
-	$(TORCH_BIN)/pytest -m torch
+	$(TORCH_BIN)/pytest -m torch tests/torch tests/parity
 
 .PHONY: lint-torch
 lint-torch: .venv-torch/dev.stamp  ## mypy against the types of torch and transformers

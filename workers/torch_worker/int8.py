@@ -68,7 +68,7 @@ class Int8Matrix(nn.Module):
         integers[0] = coarse
         integers[1] = values.sub_(coarse).mul_(_FINER)
         products = torch._int_mm(integers.view(-1, rows.shape[1]), self.weight.t())  # noqa: SLF001  # its only name
-        sums = products.view(2, len(rows), -1)
+        sums = products.view(2, len(rows), len(self.weight))
         outputs = torch.mul(sums[0], float(_FINER)).add_(sums[1]).mul_(self._finer_scale).mul_(scale)
         if self.bias is not None:
             outputs.add_(self.bias)
