@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -96,6 +96,7 @@ def run(plan: Plan) -> int:
     worker_module.require()
     if plan.torch is not None:
         worker_module.require_torch(plan.torch.python)
+    plan = replace(plan, models=tuple(_absolute(name) for name in plan.models))
     listen = listening.free_address(plan.listen)
     for name in plan.models:
         if code := worker_module.run("pull", name):
@@ -246,6 +247,12 @@ async def _failed_model(client: AsyncClient) -> None:
                 for deployment in model.deployments:
                     if deployment.state is ModelState.FAILED:
                         raise errors.UnsupportedModel(f"{model.name}: {deployment.detail}")
+
+
+def _absolute(name: str) -> str:
+    """A path as worker and gateway both know it; other names as they are."""
+    is_path = name[:1] in {".", "/", "~"} or (name.endswith(".gguf") and not name.startswith("hf:"))
+    return str(Path(name).expanduser().absolute()) if is_path else name
 
 
 def _own_name() -> str:

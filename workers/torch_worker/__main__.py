@@ -14,6 +14,7 @@ from workers.runtime import command
 from workers.runtime.supervisor.artefacts import BackendMemory
 from workers.torch_worker.device_names import check_device
 from workers.torch_worker.footprint import converting, predict
+from workers.torch_worker.formats import TorchFormats
 from workers.torch_worker.prepare import CheckpointToTorch
 
 _NEEDED = ("torch", "transformers", "accelerate", "safetensors")
@@ -28,6 +29,7 @@ app = command.application(
         help="The PyTorch worker.",
         models=(),
         converter=CheckpointToTorch(),
+        formats=TorchFormats(),
         memory=BackendMemory(
             f"torch {version('torch')}, transformers {version('transformers')}", predict, converting
         ),

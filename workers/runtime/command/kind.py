@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from workers.runtime.adoption import Formats
 from workers.runtime.fidelity.certificate import Certificate
 from workers.runtime.progress import Report
 from workers.runtime.store import Prepare, Store
@@ -26,6 +27,8 @@ class WorkerKind:
     models: tuple[str, ...]
     """What is loaded at the start when nothing is named; may be empty, for what is asked for."""
     converter: Prepare
+    formats: Formats
+    """Looks at models that no catalogue knows."""
     memory: BackendMemory
     certify: Callable[[Path, Path, Report], Certificate] | None
     """From a prepared folder and its source to the fidelity measured; ``None`` if nobody can measure it."""

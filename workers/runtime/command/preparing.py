@@ -10,7 +10,8 @@ from rich.console import Console
 
 from diplex.errors import UnsupportedFeature
 from workers.runtime.command.kind import WorkerKind
-from workers.runtime.command.options import Accept, Home, Models, Name, Overlays
+from workers.runtime.command.models import Models
+from workers.runtime.command.options import Accept, Home, Name, Overlays
 from workers.runtime.fidelity.verdict import Verdict
 from workers.runtime.progress_display import displayed
 
@@ -25,11 +26,15 @@ def pull_command(kind: WorkerKind) -> Command:
 
         Where a model has terms to be agreed to, they are shown and asked for before the first download.
 
+        A model that no catalogue knows is named hf:OWNER/NAME, hf:OWNER/NAME@REVISION,
+        hf:OWNER/NAME/FILE.gguf or by its path. What is found out is remembered, for workers of the same store.
+
         Example: python -m workers.onnx_worker pull SmolLM2-135M-Instruct
         """
         console = Console(stderr=True)
         models = Models.open(kind, home, catalogue, accept_licence)
-        match = models.catalogue.find(name)
+        with displayed(console) as report:
+            match = models.look_up(name, console, report)
         models.ask(match.entry, console)
         with displayed(console) as report:
             artefact = models.prepare(match.entry, match.profile, report)
@@ -64,7 +69,7 @@ def verify_command(kind: WorkerKind) -> Command:
             raise UnsupportedFeature(f"the {kind.backend} worker can't measure fidelity yet")
         console = Console(stderr=True)
         models = Models.open(kind, home, catalogue, accept_licence)
-        match = models.catalogue.find(name)
+        match = models.find(name)
         models.ask(match.entry, console)
         with displayed(console) as report:
             artefact = models.prepare(match.entry, match.profile, report)

@@ -12,7 +12,11 @@ Listen = Annotated[str, typer.Option(envvar="DIPLEX_LISTEN", help="host:port, or
 
 ModelNames = Annotated[
     list[str] | None,
-    typer.Option("--model", envvar="DIPLEX_MODEL", help="A model to load; may be repeated."),
+    typer.Option(
+        "--model",
+        envvar="DIPLEX_MODEL",
+        help="A model to load: a name, hf:OWNER/NAME or a path; may be repeated.",
+    ),
 ]
 
 PinnedNames = Annotated[

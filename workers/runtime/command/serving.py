@@ -9,10 +9,10 @@ from typing import Final
 
 from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.telemetry import configure_logging
-from workers.runtime.catalogue import overlay_paths
-from workers.runtime.catalogue.watch import CatalogueFiles
+from workers.runtime.adoption import parse
 from workers.runtime.command.kind import WorkerKind
-from workers.runtime.command.options import Accept, Home, Overlays, open_store
+from workers.runtime.command.models import Models, named
+from workers.runtime.command.options import Accept, Home, Overlays
 from workers.runtime.command.serve_options import (
     CacheIdleSeconds,
     CacheSlots,
@@ -121,12 +121,13 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
             image_cache_mib=image_cache_mib,
             speculation=speculation,
         )
-        files = CatalogueFiles(overlay_paths(catalogue))
-        named = list(dict.fromkeys([*(model or []), *(pin or [])])) or list(kind.models)
+        models = Models.open(kind, home, catalogue, accept_licence)
+        names = list(dict.fromkeys([*(model or []), *(pin or [])])) or list(kind.models)
+        names = [named(models.find(each)) if parse(each) is not None else each for each in names]
         budget = memory_budget * MEBIBYTE or _default_budget()
         serving = ServingConfig(
             memory_budget=budget,
-            residents=residents or max(len(named), _unnamed_residents(budget)),
+            residents=residents or max(len(names), _unnamed_residents(budget)),
             on_demand=on_demand,
             keep_alive=keep_alive,
             pinned=tuple(pin or ()),
@@ -139,8 +140,8 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
             settings = SupervisorConfig(
                 kind.backend, kind.command("engine"), engine, messages_per_second, serving
             )
-            supervisor = Supervisor(settings, files.load(), kind.artefacts(open_store(home, accept_licence)))
-            await serve_worker(WorkerConfig(server, named, files, name), supervisor)
+            supervisor = Supervisor(settings, models.files.load(), kind.artefacts(models.store))
+            await serve_worker(WorkerConfig(server, names, models.files, name), supervisor)
 
         asyncio.run(run())
 
