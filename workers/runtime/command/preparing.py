@@ -27,7 +27,7 @@ def pull_command(kind: WorkerKind) -> Command:
         Where a model has terms to be agreed to, they are shown and asked for before the first download.
 
         A model that no catalogue knows is named hf:OWNER/NAME, hf:OWNER/NAME@REVISION,
-        hf:OWNER/NAME/FILE.gguf or by its path. What is found out is remembered, for workers of the same store.
+        hf:OWNER/NAME/FILE.gguf or by its path. It is remembered, for workers of the same store.
 
         Example: python -m workers.onnx_worker pull SmolLM2-135M-Instruct
         """
