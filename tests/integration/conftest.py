@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.onnx_worker.footprint import converting, predict
+from workers.onnx_worker.footprint import converting, expect, predict
 from workers.onnx_worker.prepare import ToOnnx
 from workers.runtime.catalogue import Catalogue, ModelEntry
 from workers.runtime.engine.messages import EngineConfig
@@ -24,7 +24,7 @@ PREPARATION = (sys.executable, "-m", "workers.onnx_worker.preparation")
 SLOTS = 4
 
 Prepare = Callable[[ModelEntry, str, Report], PreparedArtefact]
-MEMORY = BackendMemory("onnxruntime", predict, converting)
+MEMORY = BackendMemory("onnxruntime", predict, converting, expect)
 
 
 class ArtefactsOf(StoredArtefacts):

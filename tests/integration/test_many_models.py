@@ -326,3 +326,45 @@ async def test_a_disk_that_is_full_while_a_model_is_prepared(sockets, fresh, sma
         assert not leftovers(disk / "home")
         enlarge()
         assert (await many.loaded("a")).state == READY
+
+
+UNVERIFIED = """
+[[model]]
+name = "{name}"
+architecture = "llama"
+licence = "Apache-2.0"
+capabilities = ["text"]
+context_length = 128
+parameters = {parameters}
+
+[model.onnx]
+{more}
+artefact = {{ format = "safetensors", sources = [{{ hf = "owner/{name}", unverified = true }}] }}
+profiles = {{ fp32 = {{}} }}
+"""
+
+
+async def test_what_cannot_be_served_here_says_why_before_anything_is_downloaded(sockets, home, tmp_path):
+    """A model that the backend can't serve, one that nobody has pulled, and one that is too large."""
+    file = tmp_path / "models.toml"
+    kinds = {
+        "odd": ('unsupported = "its eyes are not built yet"', 1000),
+        "distant": ("", 1000),
+        "vast": ("", 10**13),
+    }
+    file.write_text(
+        "".join(
+            UNVERIFIED.format(name=name, more=more, parameters=size) for name, (more, size) in kinds.items()
+        )
+    )
+    async with worker(sockets, home, file) as many:
+        known = await many.states()
+        assert known["odd/fp32"].detail == "can't be served: its eyes are not built yet"
+        assert known["vast/fp32"].predicted_bytes > 4 * 10**13
+        told = await refusal(many.generate("odd"))
+        assert isinstance(told, errors.UnsupportedModel)
+        assert "its eyes are not built yet" in told.message
+        told = await refusal(many.generate("distant"))
+        assert "nobody has verified its source (owner/distant)" in told.message
+        told = await refusal(many.loaded("vast"))
+        assert isinstance(told, errors.InsufficientMemory)

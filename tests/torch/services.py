@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.e2e.services import READY_SECONDS, ROOT, Service, Stack, environment, gateway
+from workers.runtime.catalogue import CURATED
+
+FORMS = CURATED.parent / "templates"
 
 _ENTRY = """
 [[model]]
@@ -17,6 +20,7 @@ architecture = "any"
 licence = "Apache-2.0"
 capabilities = [{capabilities}]
 context_length = 256
+{form}
 
 [model.torch]
 default_profile = "fp32"
@@ -33,12 +37,22 @@ sources = [{{ folder = "{folder}" }}]
 
 
 def write_catalogue(
-    file: Path, checkpoints: Mapping[str, Path], capabilities: tuple[str, ...] = ("text", "chat")
+    file: Path,
+    checkpoints: Mapping[str, Path],
+    capabilities: tuple[str, ...] = ("text", "chat"),
+    forms: Mapping[str, str] | None = None,
+    seeing: Collection[str] = (),
 ):
-    """A catalogue file with one entry a checkpoint folder."""
+    """A catalogue file with one entry a checkpoint folder; some have a form of ours, some take pictures."""
     named = ", ".join(f'"{each}"' for each in capabilities)
     entries = [
-        _ENTRY.format(name=name, folder=folder, capabilities=named) for name, folder in checkpoints.items()
+        _ENTRY.format(
+            name=name,
+            folder=folder,
+            capabilities=named + (', "images"' if name in seeing else ""),
+            form=f'chat_template = "{FORMS / (forms or {})[name]}.jinja"' if name in (forms or {}) else "",
+        )
+        for name, folder in checkpoints.items()
     ]
     file.write_text("".join(entries), encoding="utf-8")
     return file

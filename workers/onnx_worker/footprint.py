@@ -79,6 +79,11 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
     return Needs(loaded + max(weights + mapped, 0) + eyes, working)
 
 
+def expect(parameters: int, profile: str) -> int:
+    """Bytes that an engine takes at least, from the number of weights alone."""
+    return _PROCESS + parameters * (_FLOAT if profile == "fp32" else 1)
+
+
 def converting(source: Artefact, profile: str) -> int:
     """Bytes that making an artefact takes; what the catalogue doesn't know the size of counts as small."""
     factors = _CONVERTING_FOLDER if isinstance(source, SourceFolder) else _CONVERTING

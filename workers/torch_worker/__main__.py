@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from workers.runtime import command
 from workers.runtime.supervisor.artefacts import BackendMemory
 from workers.torch_worker.device_names import check_device
-from workers.torch_worker.footprint import converting, predict
+from workers.torch_worker.footprint import converting, expect, predict
 from workers.torch_worker.formats import TorchFormats
 from workers.torch_worker.prepare import CheckpointToTorch
 
@@ -31,7 +31,7 @@ app = command.application(
         converter=CheckpointToTorch(),
         formats=TorchFormats(),
         memory=BackendMemory(
-            f"torch {version('torch')}, transformers {version('transformers')}", predict, converting
+            f"torch {version('torch')}, transformers {version('transformers')}", predict, converting, expect
         ),
         certify=None,
         check_device=check_device,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -10,9 +10,12 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     PretrainedConfig,
+    PreTrainedModel,
 )
 
 from diplex.errors import UnsupportedModel
+
+_LOOK_EVERY_TIME: Final = ("blip-2",)
 
 
 def model_class(config: PretrainedConfig) -> Any:
@@ -23,11 +26,24 @@ def model_class(config: PretrainedConfig) -> Any:
     """
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         return AutoModelForImageTextToText
-    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or is_foreign(config):
         return AutoModelForCausalLM
     raise UnsupportedModel(
         f"{config.model_type} is no architecture that generates text in this version of transformers"
     )
+
+
+def text_part(model: PreTrainedModel) -> PreTrainedModel:
+    """What goes on with embeddings: the model; a part of it where it looks at pictures every time."""
+    part = model.language_model if model.config.model_type in _LOOK_EVERY_TIME else model
+    assert isinstance(part, PreTrainedModel)  # noqa: S101  # it has a head of its own
+    return part
+
+
+def is_foreign(config: PretrainedConfig) -> bool:
+    """Whether the model's class is its publisher's, whose code was allowed to run when this was read."""
+    own = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    return not own and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
 
 
 def attention_by_part(config: PretrainedConfig, text: str) -> str | dict[str, str]:

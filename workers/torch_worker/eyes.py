@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diplex.errors import UnsupportedModel
 from workers.runtime.artefact import ModelDescription
-from workers.runtime.vision import FeatureRows, Idefics3, Preprocessor
+from workers.runtime.vision import FeatureRows, Preprocessor, preprocessor_of
 
 
 class TorchEyes:
@@ -30,11 +30,12 @@ class TorchEyes:
         if description.vision is None:
             raise UnsupportedModel("model.json says nothing about the model's eyes")
         self._model = model
+        self._several = description.vision.fit is None
         self._device = device
         self._dtype = dtype
         self._width = description.hidden_size
         self._rows = FeatureRows(self._width)
-        self.preprocessor: Final[Preprocessor] = Idefics3(description.vision)
+        self.preprocessor: Final[Preprocessor] = preprocessor_of(description.vision)
         """See :class:`workers.runtime.engine.backend.Eyes`."""
 
     @property
@@ -46,7 +47,8 @@ class TorchEyes:
     def encode(self, ids: range, pixels: NDArray[np.float32]) -> None:
         """See :class:`workers.runtime.engine.backend.Eyes`."""
         tile = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device, self._dtype)
-        seen = self._model.get_image_features(pixel_values=tile[None])
+        # Only Idefics3 has another dimension, for several tiles of a picture.
+        seen = self._model.get_image_features(pixel_values=tile[None] if self._several else tile)
         features = torch.cat(list(seen.pooler_output))
         if features.numel() != len(ids) * self._width:
             raise UnsupportedModel(

@@ -22,6 +22,9 @@ _FLOAT: Final = 4
 _ACTIVATIONS: Final = 8
 """Arrays as wide as the residual stream, or as the layer between, that a step has at the same time."""
 
+_WEIGHT: Final = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1, "int4": 0.5}
+"""Bytes a weight; matrices have nearly all of them."""
+
 _CONVERTER: Final = 700 * MEBIBYTE
 """A converting process with its libraries and no model."""
 _CONVERTING: Final = {"gguf": 16, "safetensors": 3}
@@ -43,6 +46,11 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
     logits = config.slots * description.vocab_size * _FLOAT
     loaded = _PROCESS + _TOKENIZER * _size(folder / TOKENIZER_FILE) + weights + logits
     return Needs(loaded, _working(description, config))
+
+
+def expect(parameters: int, profile: str) -> int:
+    """Bytes that an engine takes at least, from the number of weights alone."""
+    return _PROCESS + int(parameters * _WEIGHT[profile])
 
 
 def converting(source: Artefact, profile: str) -> int:  # noqa: ARG001  # the source is what takes memory

@@ -19,12 +19,13 @@ from transformers.initialization import no_init_weights
 from diplex.errors import UnsupportedModel
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import EngineConfig
-from workers.torch_worker.architecture import attention_by_part, model_class
+from workers.torch_worker.architecture import attention_by_part, is_foreign, model_class, text_part
 from workers.torch_worker.eyes import TorchEyes
 from workers.torch_worker.inputs import Inputs
 from workers.torch_worker.int8 import Int8Matrix, Int8Rows, Sibling, Siblings
 from workers.torch_worker.norms import replace_norms
 from workers.torch_worker.precision import activation_dtype
+from workers.torch_worker.publisher_code import needs_code, require_permission
 from workers.torch_worker.row_runner import RowRunner
 from workers.torch_worker.runner import Runner
 from workers.torch_worker.shape import Shape
@@ -65,12 +66,15 @@ def load(
     memory = _slots(description, config.rows, max_length, dtype, device) if description.batched else None
     cache = None if memory is None else SlotCache(memory)
     attention = "sdpa" if cache is None else SlotAttention(cache).register()
+    require_permission(config.folder, allowed=config.code_allowed)
     model = _model(config.folder, dtype, device, attention)
     eyes = None if description.vision is None else TorchEyes(model, description, device, dtype)
     inputs, head = Inputs(model.get_input_embeddings(), eyes), _head(model)
     if cache is None or memory is None:
-        return Loaded(RowRunner(model, head, inputs, config.rows, device), eyes)
-    runner = SlotRunner(model=model, head=head, inputs=inputs, cache=cache, memory=memory, device=device)
+        return Loaded(RowRunner(text_part(model), head, inputs, config.rows, device), eyes)
+    runner = SlotRunner(
+        model=text_part(model), head=head, inputs=inputs, cache=cache, memory=memory, device=device
+    )
     return Loaded(runner, eyes)
 
 
@@ -93,10 +97,13 @@ def _head(model: PreTrainedModel) -> nn.Module:
 
 def _model(folder: Path, dtype: torch.dtype, device: torch.device, attention: str) -> PreTrainedModel:
     """The model with its weights; those on the CPU are views of the files."""
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=needs_code(folder))
     with no_init_weights(), init_empty_weights(include_buffers=False):
         model: PreTrainedModel = model_class(config).from_config(
-            config, dtype=dtype, attn_implementation=attention_by_part(config, attention)
+            config,
+            dtype=dtype,
+            attn_implementation=attention_by_part(config, attention),
+            trust_remote_code=is_foreign(config),
         )
     _fill(model, dict(mapped_weights(folder)), dtype, device)
     missing = [name for name, tensor in model.named_parameters() if tensor.device == _META]

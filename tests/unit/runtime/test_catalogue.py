@@ -263,7 +263,6 @@ class TestFolders:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ('sources = [{ hf = "a/b", unverified = true }]', "the source needs a revision"),
             ('sources = [{ hf = "a/b" }]', r"revision: is missing"),
             ('sources = [{ folder = "a" }, { folder = "b" }]', "without which only one source"),
             ('sources = [{ file = "a" }]', "must have exactly one of the keys hf, folder"),

@@ -50,19 +50,14 @@ def _folder(table: Table, kind: str) -> SourceFolder:
         format=kind,
         sources=tuple(_source(source, _FOLDERS) for source in table.tables("sources")),
         files=files,
+        needs_code=table.flag("needs_code"),
     )
     if len({file.path for file in files}) != len(files):
         raise table.error("files", "has a path twice")
     if folder.sha256 is None and len(folder.sources) > 1:
         raise table.error("files", "lacks digests, without which only one source can be named")
-    if folder.sha256 is None and any(_is_open(source) for source in folder.sources):
-        raise table.error("files", "lacks digests, without which the source needs a revision")
     table.close()
     return folder
-
-
-def _is_open(source: FolderSource) -> bool:
-    return isinstance(source, HubFolder) and source.revision is None
 
 
 def _member(table: Table) -> SourceFile:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diplex.errors import ModelNotFound
 from workers.runtime.catalogue.entries import ModelEntry
 from workers.runtime.catalogue.parsing import read_entries
+from workers.runtime.catalogue.sources import SourceFolder
 
 CURATED = Path(__file__).with_name("models.toml")
-"""The curated catalogue. In the repository this is a link to the file at its root; a wheel holds a copy."""
+"""The curated catalogue. In the repository this is a link to the file at its root; a wheel holds a copy.
+What nobody has verified yet lies in a folder beside it: see :func:`curated_files`."""
+
+
+def curated_files(curated: Path = CURATED) -> tuple[Path, ...]:
+    """The curated file and those in the folder beside it that has its name without the suffix."""
+    return (curated, *sorted(curated.with_suffix("").glob("*.toml")))
 
 
 def overlay_paths(value: str) -> tuple[Path, ...]:
@@ -50,7 +57,16 @@ class Catalogue:
         Raises:
             InvalidCatalogue: A file can't be read or breaks a rule; the message names file, entry and key.
         """
-        return cls(entry for file in (curated, *overlays) for entry in read_entries(file))
+        return cls(entry for file in (*curated_files(curated), *overlays) for entry in read_entries(file))
+
+    def allowing_code(self, names: Collection[str]) -> Catalogue:
+        """The same, where publishers' code may run for the models of these names or aliases.
+
+        Raises:
+            ModelNotFound: There is no such model.
+        """
+        allowed = {self.find(name).entry.name for name in names}
+        return Catalogue(_allowed(entry) if entry.name in allowed else entry for entry in self.entries)
 
     def find(self, name: str) -> Match:
         """What ``name``, ``alias``, ``name/profile`` or ``alias/profile`` stands for.
@@ -81,3 +97,15 @@ class Catalogue:
             "; files of your own can be named in DIPLEX_MODELS",
             metadata={"model": name, "suggestions": ",".join(near)},
         )
+
+
+def _allowed(entry: ModelEntry) -> ModelEntry:
+    return replace(
+        entry,
+        backends=tuple(
+            replace(backend, artefact=replace(backend.artefact, code_allowed=True))
+            if isinstance(backend.artefact, SourceFolder)
+            else backend
+            for backend in entry.backends
+        ),
+    )

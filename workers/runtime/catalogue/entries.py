@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from diplex.errors import ModelNotFound, UnsupportedModel
-from workers.runtime.catalogue.sources import Artefact
+from workers.runtime.catalogue.sources import Artefact, SourceFolder
 from workers.runtime.fidelity.certificate import Certificate
 
 
@@ -86,6 +86,21 @@ class BackendEntry:
     """At least one, each name once."""
     default_profile: str
     """Name of the profile for requests that name none."""
+    unsupported: str | None = None
+    """Why the backend can't serve the model yet; ``None`` if it can."""
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the backend doesn't serve the model here, if it doesn't."""
+        if self.unsupported is not None:
+            return self.unsupported
+        artefact = self.artefact
+        if isinstance(artefact, SourceFolder) and artefact.needs_code and not artefact.code_allowed:
+            return (
+                f"it needs code of its publisher ({artefact.name}), which runs only where the operator "
+                "allows it by the model's name: --allow-remote-code NAME, or DIPLEX_ALLOW_REMOTE_CODE"
+            )
+        return None
 
     def profile(self, name: str | None = None) -> Profile:
         """The profile of that name in any case, or the default.
@@ -127,6 +142,16 @@ class ModelEntry:
     """What must be agreed to before the first download; ``None`` if nothing."""
     serving: ServingWishes = field(default_factory=ServingWishes)
     """How it is to be served."""
+    parameters: int | None = None
+    """About how many weights it has."""
+    chat_template: str | None = None
+    """For a checkpoint that has no chat template of its own: one, in Jinja."""
+
+    @property
+    def code_allowed(self) -> bool:
+        """Whether code of its publisher may run."""
+        artefacts = [entry.artefact for entry in self.backends]
+        return any(isinstance(each, SourceFolder) and each.code_allowed for each in artefacts)
 
     def backend(self, name: str) -> BackendEntry:
         """What that backend needs.

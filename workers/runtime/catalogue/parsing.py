@@ -71,6 +71,8 @@ def _entry(table: Table, number: int) -> ModelEntry:
         origin=table.file,
         terms=_terms(table.table("terms")),
         serving=_serving(table.table("serving")),
+        parameters=table.integer("parameters"),
+        chat_template=_beside(table, "chat_template"),
     )
     table.close()
     return entry
@@ -109,13 +111,22 @@ def _terms(table: Table | None) -> Terms | None:
         table.require_text("title"),
         table.require_text("url"),
     )
-    file = table.file.parent / table.require_text("file")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise table.error("file", f"can't be read: {error}") from error
+    text = _beside(table, "file")
+    if text is None:
+        raise table.error("file", "is missing")
     table.close()
     return Terms(name, title, url, text)
+
+
+def _beside(table: Table, key: str) -> str | None:
+    """The text of a file that is named relative to the catalogue's."""
+    name = table.text(key)
+    if name is None:
+        return None
+    try:
+        return (table.file.parent / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise table.error(key, f"can't be read: {error}") from error
 
 
 def _serving(table: Table | None) -> ServingWishes:
@@ -154,6 +165,7 @@ def _backend(backend: str, table: Table) -> BackendEntry:
         artefact=read_artefact(table.require_table("artefact")),
         profiles=profiles,
         default_profile=default,
+        unsupported=table.text("unsupported"),
     )
     table.close()
     return entry

@@ -152,12 +152,22 @@ class SourceFolder:
     """At least one, in the order in which they are tried; more than one only if all digests are known."""
     files: tuple[SourceFile, ...] = ()
     """Empty for those that such a folder consists of (:mod:`workers.runtime.checkpoint.selection`)."""
+    needs_code: bool = False
+    """The model can't do without code of its publisher."""
+    code_allowed: bool = False
+    """Whoever runs this process lets such code run; never said by a catalogue file."""
 
     @property
     def name(self) -> str:
         """The folder as messages name it."""
         first = self.sources[0]
         return first.repository if isinstance(first, HubFolder) else first.path.name
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is settled which bytes these are: by digests, a commit, or because they lie here."""
+        open_source = any(isinstance(each, HubFolder) and each.revision is None for each in self.sources)
+        return self.sha256 is not None or not open_source
 
     @property
     def size(self) -> int | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from diplex.errors import InvalidCatalogue
-from workers.runtime.catalogue.catalogue import CURATED, Catalogue
+from diplex.errors import InvalidCatalogue, ModelNotFound
+from workers.runtime.catalogue.catalogue import CURATED, Catalogue, curated_files
 
 DEFAULT_SECONDS: Final = 1.0
 """Between two looks."""
@@ -29,11 +29,18 @@ class CatalogueFiles:
         overlays: Files above the curated one, in their order.
         curated: The curated file.
         adopted: A folder of files that come and go, which are read before the overlays.
+        code_allowed: Names of models whose publishers' code may run.
     """
 
     def __init__(
-        self, overlays: Sequence[Path] = (), *, curated: Path = CURATED, adopted: Path | None = None
+        self,
+        overlays: Sequence[Path] = (),
+        *,
+        curated: Path = CURATED,
+        adopted: Path | None = None,
+        code_allowed: Collection[str] = (),
     ) -> None:
+        self._code_allowed = code_allowed
         self._own = tuple(overlays)
         self._adopted = adopted
         self._curated = curated
@@ -44,8 +51,9 @@ class CatalogueFiles:
 
         Raises:
             InvalidCatalogue: A file can't be read or breaks a rule.
+            ModelNotFound: A model whose code is allowed is in none of them.
         """
-        return Catalogue.load(self._overlays(), curated=self._curated)
+        return Catalogue.load(self._overlays(), curated=self._curated).allowing_code(self._code_allowed)
 
     def changed(self) -> Catalogue | None:
         """The new catalogue if a file has changed since the last look.
@@ -65,7 +73,7 @@ class CatalogueFiles:
 
     def _digest(self) -> bytes:
         digest = hashlib.sha256()
-        for file in (self._curated, *self._overlays()):
+        for file in (*curated_files(self._curated), *self._overlays()):
             try:
                 content = file.read_bytes()
             except OSError as error:
@@ -82,7 +90,7 @@ async def watch(
         await asyncio.sleep(seconds)
         try:
             catalogue = files.changed()
-        except InvalidCatalogue as error:
+        except (InvalidCatalogue, ModelNotFound) as error:
             _LOG.error("catalogue not taken", error=error.message)
             continue
         if catalogue is not None:

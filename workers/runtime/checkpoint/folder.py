@@ -88,7 +88,7 @@ class CheckpointFolder:
         return tuple(dict.fromkeys((*own, *self.generation.eos_token_ids)))
 
     def refuse_foreign_code(self, known: str) -> None:
-        """Refuse a model that would need code from its publisher; code is never fetched and never run.
+        """Refuse a model that would need code from its publisher, where such code is never run.
 
         Args:
             known: What can be used, for the message.
@@ -99,7 +99,7 @@ class CheckpointFolder:
         if "auto_map" in self.config.keys:
             raise UnsupportedModel(
                 f"{self.path.name} ({self.model_type}) needs its publisher's code (auto_map in config.json), "
-                f"which is never run here; {known}"
+                f"which is not run here; {known}"
             )
 
     @cached_property

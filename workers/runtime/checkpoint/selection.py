@@ -17,16 +17,18 @@ SETTINGS: Final = frozenset({
 _WEIGHTS: Final = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _INDEX: Final = "model.safetensors.index.json"
 _GRAPHS: Final = re.compile(r"(onnx/)?[^/]+\.(onnx|onnx_data|onnx\.data|onnx_data_\d+)")
+_CODE: Final = re.compile(r"[A-Za-z0-9_]+\.py")
 _PICKLES: Final = re.compile(r"[^/]+\.(bin|pt|pth|ckpt|pkl)")
 
 
-def select(paths: Iterable[str], kind: str, name: str) -> tuple[str, ...]:
+def select(paths: Iterable[str], kind: str, name: str, *, code: bool = False) -> tuple[str, ...]:
     """The paths that a model consists of, sorted.
 
     Args:
         paths: All files of a folder, with forward slashes.
         kind: ``safetensors`` or ``onnx``.
         name: The folder's, for messages.
+        code: Whether its publisher's Python files belong to it.
 
     Raises:
         UnsupportedModel: It holds no such model; says what it holds instead.
@@ -39,7 +41,8 @@ def select(paths: Iterable[str], kind: str, name: str) -> tuple[str, ...]:
     if "config.json" not in present:
         raise UnsupportedModel(f"{name} can't be used: it has no config.json, which says what model it is")
     index = [_INDEX] if kind == "safetensors" and _INDEX in present else []
-    return tuple(sorted({*weights, *index, *(path for path in present if path in SETTINGS)}))
+    others = (path for path in present if path in SETTINGS or (code and _CODE.fullmatch(path)))
+    return tuple(sorted({*weights, *index, *others}))
 
 
 def _lack(present: list[str], kind: str) -> str:

@@ -31,12 +31,27 @@ class Models:
 
     @classmethod
     def open(
-        cls, kind: WorkerKind, home: Path | None, overlays: str, accepted: Collection[str] | None
+        cls,
+        kind: WorkerKind,
+        home: Path | None,
+        overlays: str,
+        accepted: Collection[str] | None,
+        code_allowed: Collection[str] | None = None,
     ) -> Models:
-        """Takes options as commands have them: the store's folder, further catalogue files, terms."""
+        """Takes options as commands have them.
+
+        Args:
+            kind: The worker.
+            home: The store's folder.
+            overlays: Further catalogue files.
+            accepted: Names of terms that are agreed to.
+            code_allowed: Models whose publishers' code may run.
+        """
         store = Store(home or default_home(os.environ), accepted or ())
         adopter = Adopter(store, kind.formats)
-        files = CatalogueFiles(overlay_paths(overlays), adopted=adopter.records.folder)
+        files = CatalogueFiles(
+            overlay_paths(overlays), adopted=adopter.records.folder, code_allowed=code_allowed or ()
+        )
         return cls(kind, files, store, adopter)
 
     def find(self, name: str) -> Match:

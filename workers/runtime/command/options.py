@@ -22,6 +22,15 @@ Accept = Annotated[
         help="Agree to a model's terms, as gemma, without being asked; may be repeated.",
     ),
 ]
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-remote-code",
+        envvar="DIPLEX_ALLOW_REMOTE_CODE",
+        metavar="NAME",
+        help="Run the code that this model's publisher put beside its weights; may be repeated.",
+    ),
+]
 Name = Annotated[
     str,
     typer.Argument(

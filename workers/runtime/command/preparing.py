@@ -11,7 +11,7 @@ from rich.console import Console
 from diplex.errors import UnsupportedFeature
 from workers.runtime.command.kind import WorkerKind
 from workers.runtime.command.models import Models
-from workers.runtime.command.options import Accept, Home, Name, Overlays
+from workers.runtime.command.options import Accept, AllowCode, Home, Name, Overlays
 from workers.runtime.fidelity.verdict import Verdict
 from workers.runtime.progress_display import displayed
 
@@ -21,7 +21,13 @@ Command = Callable[..., None]
 def pull_command(kind: WorkerKind) -> Command:
     """The command ``pull`` of a kind of worker."""
 
-    def pull(name: Name, home: Home = None, catalogue: Overlays = "", accept_licence: Accept = None) -> None:
+    def pull(
+        name: Name,
+        home: Home = None,
+        catalogue: Overlays = "",
+        accept_licence: Accept = None,
+        allow_remote_code: AllowCode = None,
+    ) -> None:
         """Download a model and convert it, as far as that isn't done yet.
 
         Where a model has terms to be agreed to, they are shown and asked for before the first download.
@@ -32,7 +38,7 @@ def pull_command(kind: WorkerKind) -> Command:
         Example: python -m workers.onnx_worker pull SmolLM2-135M-Instruct
         """
         console = Console(stderr=True)
-        models = Models.open(kind, home, catalogue, accept_licence)
+        models = Models.open(kind, home, catalogue, accept_licence, allow_remote_code)
         with displayed(console) as report:
             match = models.look_up(name, console, report)
         models.ask(match.entry, console)

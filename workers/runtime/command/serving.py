@@ -12,7 +12,7 @@ from diplex.telemetry import configure_logging
 from workers.runtime.adoption import parse
 from workers.runtime.command.kind import WorkerKind
 from workers.runtime.command.models import Models, named
-from workers.runtime.command.options import Accept, Home, Overlays
+from workers.runtime.command.options import Accept, AllowCode, Home, Overlays
 from workers.runtime.command.serve_options import (
     CacheIdleSeconds,
     CacheSlots,
@@ -73,6 +73,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
         home: Home = None,
         catalogue: Overlays = "",
         accept_licence: Accept = None,
+        allow_remote_code: AllowCode = None,
         pin: PinnedNames = None,
         memory_budget: MemoryBudget = 0,
         residents: Residents = None,
@@ -121,7 +122,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
             image_cache_mib=image_cache_mib,
             speculation=speculation,
         )
-        models = Models.open(kind, home, catalogue, accept_licence)
+        models = Models.open(kind, home, catalogue, accept_licence, allow_remote_code)
         names = list(dict.fromkeys([*(model or []), *(pin or [])])) or list(kind.models)
         names = [named(models.find(each)) if parse(each) is not None else each for each in names]
         budget = memory_budget * MEBIBYTE or _default_budget()

@@ -60,6 +60,10 @@ class EngineConfig:
     image_cache_mib: int = DEFAULT_IMAGE_CACHE_MIB
     """MiB of features of pictures that are kept, those that are needed included; of models that take
     pictures."""
+    chat_template: str | None = None
+    """For a model that has no chat template of its own: one, in Jinja."""
+    code_allowed: bool = False
+    """Whether code of the model's publisher may run."""
     speculation: bool = True
     """Whether a lone sequence's next tokens are guessed from its past, when that pays."""
 

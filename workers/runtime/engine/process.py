@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Final
 
@@ -107,6 +108,8 @@ def _load(
     config: EngineConfig, load_backend: BackendFactory, send: Callable[[FromEngine], None]
 ) -> tuple[Engine, Intake, Ready]:
     description = ModelDescription.load(config.folder)
+    if description.chat_template is None:
+        description = replace(description, chat_template=config.chat_template)
     backend = load_backend(description, config)
     text = ModelText(
         Tokenizer.from_file(config.folder / TOKENIZER_FILE), description, _viewer(backend, config)

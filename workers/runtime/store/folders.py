@@ -68,6 +68,8 @@ class Folders:
         if folder.sha256 is not None:
             return self._home.blob(folder.sha256)
         lines = [folder.sources[0].location, folder.format, *(file.path for file in folder.files)]
+        if folder.code_allowed:
+            lines.append("with its code")
         return self._home.folder(hashlib.sha256("\n".join(lines).encode()).hexdigest())
 
     def _fetch(self, folder: SourceFolder, place: Path, report: Report) -> Blob:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from diplex.errors import DigestMismatch, InternalError
+from diplex.errors import DigestMismatch, InternalError, UnsupportedModel
 from workers.runtime.catalogue import (
     Artefact,
     BackendEntry,
@@ -155,9 +155,12 @@ class Store:
             )
 
     def _fetch(self, entry: ModelEntry, backend: str, report: Report) -> Blob:
+        section = entry.backend(backend)
+        if section.refusal is not None:
+            raise UnsupportedModel(f"{entry.name}: {section.refusal}")
         if (terms := self.open_terms(entry, backend)) is not None:
             self._agreements.require(terms, entry.name)
-        artefact = entry.backend(backend).artefact
+        artefact = section.artefact
         if isinstance(artefact, SourceFolder):
             return self._folders.ensure(artefact, report)
         return self._blobs.ensure(artefact, report)

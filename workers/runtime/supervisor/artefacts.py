@@ -31,7 +31,10 @@ class Artefacts(Protocol):
         """
 
     def preparing_bytes(self, entry: ModelEntry, profile: str) -> int:
-        """Memory that making it takes."""
+        """Memory that making it takes, or at least what is made of it."""
+
+    def expected_bytes(self, entry: ModelEntry, profile: str) -> int | None:
+        """Memory that an engine takes at least, by the number of weights; ``None`` if that is unknown."""
 
     def needs(self, artefact: PreparedArtefact, description: ModelDescription, config: EngineConfig) -> Needs:
         """Memory that an engine takes, by prediction or as it was measured before."""
@@ -50,6 +53,8 @@ class BackendMemory:
     """From a prepared artefact's folder."""
     converting: Callable[[Artefact, str], int]
     """Bytes that making an artefact takes, from its source and profile."""
+    expect: Callable[[int, str], int]
+    """Bytes that an engine of so many weights takes at least, in a profile."""
 
 
 class StoredArtefacts:
@@ -84,7 +89,12 @@ class StoredArtefacts:
 
     def preparing_bytes(self, entry: ModelEntry, profile: str) -> int:
         """See :class:`Artefacts`."""
-        return self._memory.converting(entry.backend(self._backend).artefact, profile)
+        converting = self._memory.converting(entry.backend(self._backend).artefact, profile)
+        return max(converting, self.expected_bytes(entry, profile) or 0)
+
+    def expected_bytes(self, entry: ModelEntry, profile: str) -> int | None:
+        """See :class:`Artefacts`."""
+        return None if entry.parameters is None else self._memory.expect(entry.parameters, profile)
 
     def needs(self, artefact: PreparedArtefact, description: ModelDescription, config: EngineConfig) -> Needs:
         """See :class:`Artefacts`."""

@@ -10,8 +10,15 @@ from typing import Final
 
 import structlog
 
-from diplex.errors import DiplexError, Draining, ModelNotFound, ResourceExhausted, Unavailable
-from workers.runtime.catalogue import Catalogue, ModelEntry
+from diplex.errors import (
+    DiplexError,
+    Draining,
+    ModelNotFound,
+    ResourceExhausted,
+    Unavailable,
+    UnsupportedModel,
+)
+from workers.runtime.catalogue import Catalogue, ModelEntry, SourceFolder
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.supervisor.admission import Admission, own_bytes
 from workers.runtime.supervisor.artefacts import Artefacts
@@ -107,7 +114,7 @@ class Supervisor:
         Raises:
             Draining: The worker takes nothing new.
             ModelNotFound: The catalogue doesn't have it, or not at that profile.
-            UnsupportedModel: The catalogue has it for other backends only.
+            UnsupportedModel: The catalogue has it for other backends only, or this one can't serve it.
         """
         self._refuse_while_draining()
         entry, wanted = self._names.resolve(name, profile)
@@ -121,6 +128,8 @@ class Supervisor:
         Raises:
             ModelNotFound: The catalogue doesn't have it; or it isn't loaded and isn't to be for a request.
             Draining: The worker takes no new requests.
+            UnsupportedModel: The backend can't serve it, or it would have to be downloaded from a place whose
+                bytes nobody has verified.
             DiplexError: It could not be loaded a moment ago.
         """
         self._refuse_while_draining()
@@ -133,6 +142,8 @@ class Supervisor:
             raise ModelNotFound(f"{named} is not loaded on this worker", metadata={"model": name})
         key = (entry.name, wanted or self._names.default(entry))
         self._refuse_what_just_failed(key)
+        self._refuse_what_cannot_be(entry)
+        self._refuse_what_nobody_pulled(entry, key[1])
         return self._load(entry, key[1], lasting=False)
 
     async def unload(self, name: str, profile: str | None = None) -> None:
@@ -182,6 +193,7 @@ class Supervisor:
     # ------------------------------------------------------------------------------------ inside
 
     def _load(self, entry: ModelEntry, profile: str, *, lasting: bool) -> ServedModel:
+        self._refuse_what_cannot_be(entry)
         key = (entry.name, profile)
         model = self._models.get(key)
         if model is None or model.state is State.FAILED:
@@ -276,6 +288,24 @@ class Supervisor:
         if asyncio.get_running_loop().time() < when + _RETRY_SECONDS:
             self._refusals[key] = (when, failure)
             raise Unavailable(f"{key[0]} can't answer: {failure.message}") from failure
+
+    def _refuse_what_cannot_be(self, entry: ModelEntry) -> None:
+        refusal = entry.backend(self.backend).refusal
+        if refusal is not None:
+            raise UnsupportedModel(f"{entry.name}: {refusal}", metadata={"model": entry.name})
+
+    def _refuse_what_nobody_pulled(self, entry: ModelEntry, profile: str) -> None:
+        """A request downloads only what the catalogue knows the bytes of."""
+        artefact = entry.backend(self.backend).artefact
+        if not isinstance(artefact, SourceFolder) or artefact.pinned:
+            return
+        if self._shared.artefacts.find(entry, profile) is None:
+            raise UnsupportedModel(
+                f"{entry.name} is not on this machine, and nobody has verified its source ({artefact.name}), "
+                f"so no request downloads it: run `python -m workers.{self.backend}_worker pull "
+                f"{entry.name}/{profile}` beside the worker, or name it in --model",
+                metadata={"model": entry.name},
+            )
 
     def _refuse_while_draining(self) -> None:
         if self.draining:

@@ -65,6 +65,7 @@ def terms_of(
         share: Bytes that one model should make do with.
     """
     wishes = entry.serving
+    config = replace(config, chat_template=entry.chat_template, code_allowed=entry.code_allowed)
     if wishes.threads is not None:
         config = replace(config, threads=wishes.threads)
     return Terms(

@@ -61,7 +61,10 @@ class Shelf:
     def _look(self, entry: ModelEntry, profile: str) -> UnloadedModel:
         artefact = self._artefacts.find(entry, profile)
         if artefact is None:
-            return UnloadedModel(entry, profile, None, None)
+            expected = self._artefacts.expected_bytes(entry, profile)
+            return UnloadedModel(
+                entry, profile, None, None if expected is None else Footprint(expected, 0, 0)
+            )
         try:
             description = ModelDescription.load(artefact.folder)
         except DiplexError:

@@ -2,6 +2,7 @@
 
 from workers.runtime.vision.decoding import decode, look
 from workers.runtime.vision.description import VisionDescription
+from workers.runtime.vision.families import describe_eyes, preprocessor_of
 from workers.runtime.vision.features import FeatureRows
 from workers.runtime.vision.files import ImageFile
 from workers.runtime.vision.gallery import Gallery, Picture
@@ -24,5 +25,7 @@ __all__ = [
     "Viewer",
     "VisionDescription",
     "decode",
+    "describe_eyes",
     "look",
+    "preprocessor_of",
 ]

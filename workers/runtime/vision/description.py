@@ -16,7 +16,7 @@ _STEPS: Final = ("do_resize", "do_rescale", "do_normalize")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionDescription:
-    """The eyes of an Idefics3 model. Other families leave at their defaults what they don't have."""
+    """A model's eyes. Families other than Idefics3 leave at their defaults what they don't have."""
 
     image_token: str = "<image>"  # noqa: S105  # no password
     """Text of the token that stands for a row of features; what the chat template puts for a picture."""
@@ -27,7 +27,7 @@ class VisionDescription:
     tile_rows: int
     """Rows of features, hence places in the prompt, that a tile comes to."""
     longest_edge: int
-    """Pixels to which a picture is scaled before it is split, at most."""
+    """Pixels to which a picture is scaled before it is split, at most; or to which one of ``fit`` is."""
     mean: tuple[float, float, float]
     """Taken from the red, green and blue of a pixel, after they are rescaled."""
     std: tuple[float, float, float]
@@ -40,6 +40,13 @@ class VisionDescription:
     """Stands around pictures and their tiles."""
     global_token: str = "<global-img>"  # noqa: S105  # no password
     """Stands before the whole picture."""
+    before: str = ""
+    """Stands before a picture of ``fit``."""
+    behind: str = ""
+    """Stands behind it."""
+    fit: str | None = None
+    """How a picture is made one tile, of :mod:`workers.runtime.vision.single_tile`; ``None`` for Idefics3's
+    way."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> VisionDescription:
@@ -60,11 +67,8 @@ class VisionDescription:
         Raises:
             UnsupportedModel: A file is missing or says what isn't supported.
         """
-        config = _read(folder, "config.json")
-        processor = _processor(folder)
-        for step in _STEPS:
-            if not processor.get(step, True):
-                raise UnsupportedModel(f"images are processed without {step}, which isn't supported")
+        config = read_settings(folder, "config.json")
+        processor = read_processor(folder, "max_image_size")
         try:
             vision = config["vision_config"]
             patches = vision["image_size"] // vision["patch_size"]
@@ -83,20 +87,40 @@ class VisionDescription:
             raise UnsupportedModel(text) from error
 
 
-def _processor(folder: Path) -> Mapping[str, Any]:
-    """What is said about images; newer checkpoints have it inside the processor's file."""
+def read_processor(folder: Path, key: str) -> Mapping[str, Any]:
+    """What a checkpoint says about images; newer ones have it inside the processor's file.
+
+    Args:
+        folder: The checkpoint.
+        key: What must be said.
+
+    Raises:
+        UnsupportedModel: It isn't, or pictures aren't scaled and normalised.
+    """
     for name in _PROCESSOR_FILES:
         if (folder / name).exists():
-            found = _read(folder, name)
-            images = found.get("image_processor", found)
-            if "max_image_size" in images:
-                return dict(images)
+            found = read_settings(folder, name)
+            images = dict(found.get("image_processor", found))
+            if key in images:
+                _require_steps(images)
+                return images
     raise UnsupportedModel(f"{folder.name} has no {' or '.join(_PROCESSOR_FILES)} that tells of images")
 
 
-def _read(folder: Path, name: str) -> Mapping[str, Any]:
+def read_settings(folder: Path, name: str) -> Mapping[str, Any]:
+    """A JSON file of a checkpoint.
+
+    Raises:
+        UnsupportedModel: It can't be read.
+    """
     try:
         values: Mapping[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnsupportedModel(f"{folder / name} can't be read: {error}") from error
     return values
+
+
+def _require_steps(processor: Mapping[str, Any]) -> None:
+    for step in _STEPS:
+        if not processor.get(step, True):
+            raise UnsupportedModel(f"images are processed without {step}, which isn't supported")

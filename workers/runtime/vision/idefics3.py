@@ -13,7 +13,6 @@ to:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -22,12 +21,12 @@ from PIL.Image import Image, Resampling
 
 from diplex.errors import InvalidRequest
 from workers.runtime.vision.description import VisionDescription
+from workers.runtime.vision.levels import LevelTiles, normalised_levels
 from workers.runtime.vision.options import ImageOptions
 from workers.runtime.vision.preprocessing import Layout, Size
 
 _LARGEST: Final = 4096
 """Pixels beyond which the reference scales no side."""
-_LEVELS: Final = 256
 
 
 class Idefics3:
@@ -40,7 +39,7 @@ class Idefics3:
     def __init__(self, description: VisionDescription) -> None:
         self._of = description
         self._resample = Resampling(description.resample)
-        self._levels = _normalised_levels(description)
+        self._levels = normalised_levels(description)
 
     def layout(self, size: Size, options: ImageOptions) -> Layout:
         """See :class:`workers.runtime.vision.preprocessing.Preprocessor`.
@@ -58,7 +57,7 @@ class Idefics3:
         text += ("\n" if rows else "") + f"{fake}{of.global_token}{features}{fake}"
         return Layout(text, (of.tile_rows,) * (columns * rows + 1))
 
-    def tiles(self, picture: Image, options: ImageOptions) -> Idefics3Tiles:
+    def tiles(self, picture: Image, options: ImageOptions) -> LevelTiles:
         """See :class:`workers.runtime.vision.preprocessing.Preprocessor`."""
         side = self._of.tile_size
         size = Size(*picture.size)
@@ -70,7 +69,7 @@ class Idefics3:
             corners = [(x * side, y * side) for y in range(rows) for x in range(columns)]
             pieces = [_array(picture.crop((x, y, x + side, y + side))) for x, y in corners]
         pieces.append(_array(self._scaled(picture, Size(side, side))))
-        return Idefics3Tiles(pieces, self._levels)
+        return LevelTiles(pieces, self._levels)
 
     def _grid(self, size: Size, options: ImageOptions) -> Size:
         """Columns and rows of tiles beside the whole; none if the picture isn't split."""
@@ -100,29 +99,6 @@ class Idefics3:
         return picture.resize(size, self._resample)
 
 
-@dataclass(frozen=True, slots=True)
-class Idefics3Tiles:
-    """See :class:`workers.runtime.vision.preprocessing.Tiles`."""
-
-    pieces: list[NDArray[np.uint8]]
-    """Each ``[height, width, 3]``."""
-    levels: NDArray[np.float32]
-    """``[3, 256]``: what each channel's values are normalised to."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tiles."""
-        return sum(piece.nbytes for piece in self.pieces)
-
-    def pixels(self, index: int) -> NDArray[np.float32]:
-        """One tile, float32 ``[1, 3, height, width]``."""
-        piece = self.pieces[index]
-        pixels = np.empty((1, 3, *piece.shape[:2]), np.float32)
-        for channel in range(3):
-            np.take(self.levels[channel], piece[..., channel], out=pixels[0, channel])
-        return pixels
-
-
 def _scaled_to(size: Size, longest_edge: int) -> Size:
     """A size whose longer side is so long; the shorter one is even."""
     ratio = size.width / size.height
@@ -142,14 +118,6 @@ def _bounded(size: Size) -> Size:
     if size.height > size.width and size.height > _LARGEST:
         return Size(max(int(_LARGEST * ratio), 1), _LARGEST)
     return size
-
-
-def _normalised_levels(description: VisionDescription) -> NDArray[np.float32]:
-    """All that 8-bit values can become, rounded where the reference rounds: ``[3, 256]``."""
-    rescaled = (np.arange(_LEVELS) * description.rescale_factor).astype(np.float32)
-    mean, std = (np.array(values, np.float32)[:, None] for values in (description.mean, description.std))
-    levels: NDArray[np.float32] = (rescaled - mean) / std
-    return levels
 
 
 def _array(picture: Image) -> NDArray[np.uint8]:

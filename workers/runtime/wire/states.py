@@ -28,7 +28,7 @@ def model_state(model: ServedModel | UnloadedModel, worker: str, backend: str) -
         length, description = model.limits.max_length, model.description
         deployment = _deployment(model)
     else:
-        deployment = _unloaded(model)
+        deployment = _unloaded(model, backend)
     deployment.worker, deployment.backend = worker, BACKENDS[backend]
     deployment.precision = PRECISIONS.get(model.profile, public.PRECISION_UNSPECIFIED)
     return models_pb2.Model(
@@ -47,7 +47,14 @@ def model_state(model: ServedModel | UnloadedModel, worker: str, backend: str) -
     )
 
 
-def _unloaded(model: UnloadedModel) -> models_pb2.ModelDeployment:
+def _why_not(model: UnloadedModel, backend: str) -> str:
+    refusal = model.entry.backend(backend).refusal
+    if refusal is not None:
+        return f"can't be served: {refusal}"
+    return f"the last time: {model.failure.message}" if model.failure else ""
+
+
+def _unloaded(model: UnloadedModel, backend: str) -> models_pb2.ModelDeployment:
     artefact, predicted = model.artefact, model.predicted
     return models_pb2.ModelDeployment(
         state=models_pb2.MODEL_STATE_UNLOADED,
@@ -56,7 +63,7 @@ def _unloaded(model: UnloadedModel) -> models_pb2.ModelDeployment:
         predicted_bytes=predicted.loaded if predicted else 0,
         most_bytes=predicted.most if predicted else 0,
         pinned=model.entry.serving.pinned,
-        detail=f"the last time: {model.failure.message}" if model.failure else "",
+        detail=_why_not(model, backend),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from transformers import PretrainedConfig
 from transformers.initialization import no_init_weights
 
-from workers.torch_worker.architecture import attention_by_part, model_class
+from workers.torch_worker.architecture import attention_by_part, is_foreign, model_class, text_part
 from workers.torch_worker.shape import Shape
 from workers.torch_worker.slot_attention import SlotAttention
 from workers.torch_worker.slot_cache import SlotCache, Step
@@ -38,8 +38,12 @@ def _tried(config: PretrainedConfig, shape: Shape) -> bool:
     name = attention.register()
     with no_init_weights(), _META:
         model = model_class(config).from_config(
-            config, dtype=torch.float32, attn_implementation=attention_by_part(config, name)
+            config,
+            dtype=torch.float32,
+            attn_implementation=attention_by_part(config, name),
+            trust_remote_code=is_foreign(config),
         )
+    model = text_part(model)
     decoder = model.get_decoder()
     if "position_ids" not in inspect.signature(decoder.forward).parameters:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -14,18 +15,17 @@ from transformers.utils.logging import disable_progress_bar
 from diplex.errors import UnsupportedModel
 from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
 from workers.runtime.progress import Phase, Progress, Report
-from workers.runtime.vision import VisionDescription
-from workers.torch_worker.architecture import model_class
+from workers.runtime.vision import VisionDescription, describe_eyes
+from workers.torch_worker.architecture import is_foreign, model_class
 from workers.torch_worker.convert.batching import can_batch
 from workers.torch_worker.convert.describing import Words, describe
 from workers.torch_worker.convert.quantising import Int8Config, Quantised
 from workers.torch_worker.int8 import quantise_rows
 from workers.torch_worker.precision import PROFILES, stored_dtype
+from workers.torch_worker.publisher_code import code_files, needs_code, require_permission
 from workers.torch_worker.siblings import group_name, linear_groups
 from workers.torch_worker.weights import WeightWriter
 
-_SEEING: Final = ("idefics3", "smolvlm")
-"""Families whose pictures :mod:`workers.runtime.vision` prepares."""
 _PREQUANTISED: Final = ("awq", "gptq")
 
 
@@ -61,13 +61,16 @@ def convert_checkpoint(source: Path, target: Path, *, profile: str, report: Repo
     model = _loaded(source, config, profile, quantised)
     _write(model, target, profile, quantised, report)
     config.save_pretrained(target)
+    if is_foreign(config):
+        for file in code_files(source):
+            shutil.copyfile(file, target / file.name)
     description.save(target)
     return description
 
 
 def _vision(source: Path, config: PretrainedConfig) -> VisionDescription | None:
     """The eyes, of families whose pictures can be prepared; the others are served as text models."""
-    return VisionDescription.of_checkpoint(source) if config.model_type in _SEEING else None
+    return describe_eyes(source, config.model_type)
 
 
 def _config(source: Path) -> PretrainedConfig:
@@ -75,7 +78,8 @@ def _config(source: Path) -> PretrainedConfig:
         if source.is_file():
             config = AutoConfig.from_pretrained(source.parent, gguf_file=source.name)
         else:
-            config = AutoConfig.from_pretrained(source)
+            require_permission(source, allowed=bool(code_files(source)))
+            config = AutoConfig.from_pretrained(source, trust_remote_code=needs_code(source))
     except (ValueError, KeyError, OSError) as error:
         raise UnsupportedModel(f"transformers can't read {source.name}: {error}") from error
     assert isinstance(config, PretrainedConfig)  # noqa: S101  # its only other result is for unused values
@@ -94,10 +98,13 @@ def _loaded(source: Path, config: PretrainedConfig, profile: str, quantised: Qua
     dtype = stored_dtype(profile)
     if source.is_file():
         return loader.from_pretrained(source.parent, gguf_file=source.name, dtype=dtype)
+    code = is_foreign(config)
     if profile != "int8":
-        return loader.from_pretrained(source, dtype=dtype)
+        return loader.from_pretrained(source, dtype=dtype, trust_remote_code=code)
     with quantised.collecting():
-        return loader.from_pretrained(source, dtype="auto", quantization_config=Int8Config())
+        return loader.from_pretrained(
+            source, dtype="auto", quantization_config=Int8Config(), trust_remote_code=code
+        )
 
 
 def _write(model: PreTrainedModel, target: Path, profile: str, quantised: Quantised, report: Report) -> None:

@@ -131,6 +131,7 @@ class FileServer:
     break_after: list[int] = field(default_factory=list)  # bytes sent before the next responses break off
     stall_after: int | None = None  # bytes sent before a response waits for its client to go away
     ranges: bool = True
+    refusal: int | None = None  # status with which everything is answered instead
     etags: bool = False  # each file's digest is its ETag
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
     gone: threading.Event = field(
@@ -157,6 +158,9 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         wanted = self.headers.get("Range")
         self.content.requests.append((self.command, self.path, wanted))
+        if self.content.refusal is not None:
+            self.send_error(self.content.refusal)
+            return
         data = self.content.files.get(self.path)
         if data is None:
             self.send_error(404)

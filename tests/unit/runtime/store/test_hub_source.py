@@ -127,3 +127,23 @@ def test_an_absent_hub_is_told(store, hub, monkeypatch):
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     with pytest.raises(SourceUnavailable, match=r"hf:owner/tiny@c+/tiny\.gguf: "):
         store.ensure(entry_of(PINNED), "onnx", None, Converter())
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_strangers_may_not_have_names_the_token_that_is_missing(store, hub, status, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    content = hub_of()
+    content.refusal = status
+    hub(content)
+    with pytest.raises(SourceUnavailable, match=rf"refuses it to strangers \({status}\).*set HF_TOKEN"):
+        store.ensure(entry_of(PINNED), "onnx", None, Converter())
+
+
+def test_a_token_that_is_not_enough_is_told_from_none(store, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_of_somebody")
+    content = hub_of()
+    content.refusal = 403
+    hub(content)
+    with pytest.raises(SourceUnavailable, match="account of the token") as raised:
+        store.ensure(entry_of(PINNED), "onnx", None, Converter())
+    assert "hf_of_somebody" not in str(raised.value)

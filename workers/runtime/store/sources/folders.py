@@ -73,7 +73,7 @@ def on_disk(source: DiskFolder, folder: SourceFolder) -> tuple[SourceFile, ...]:
     if folder.files:
         return folder.files
     present = [path.relative_to(source.path).as_posix() for path in source.path.rglob("*") if path.is_file()]
-    return tuple(SourceFile(path) for path in select(present, folder.format, folder.name))
+    return tuple(SourceFile(path) for path in _selected(present, folder))
 
 
 def _downloaded(
@@ -104,8 +104,12 @@ def _downloaded(
 
 def _listed(source: HubFolder, folder: SourceFolder) -> tuple[SourceFile, ...]:
     listing = repository(source)
-    chosen = set(select([file.path for file in listing.files], folder.format, folder.name))
+    chosen = set(_selected([file.path for file in listing.files], folder))
     return tuple(file for file in listing.files if file.path in chosen)
+
+
+def _selected(paths: list[str], folder: SourceFolder) -> tuple[str, ...]:
+    return select(paths, folder.format, folder.name, code=folder.code_allowed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from workers.runtime.store.sources.delivery import Delivery, SourceFailed, Wrong
 FRUITLESS_ATTEMPTS = 3
 """Connections in a row that may break without a single new byte."""
 
+_REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
 TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as broken."""
 
@@ -161,4 +163,22 @@ def fail(error: Exception) -> NoReturn:
     if isinstance(error, SourceFailed):
         raise error
     lines = [line for line in str(error).splitlines() if line.strip()]
-    raise SourceFailed(f"{type(error).__name__}: {' '.join(lines[:2])}") from error
+    said = f"{type(error).__name__}: {' '.join(lines[:2])}"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in _REFUSALS:
+        said = f"{_advice(status)} The hub's answer: {said}"
+    raise SourceFailed(said) from error
+
+
+def _advice(status: int) -> str:
+    from huggingface_hub import get_token  # noqa: PLC0415 - as above
+
+    if get_token() is None:
+        return (
+            f"the hub refuses it to strangers ({status}): open its page on the hub, agree to its terms "
+            "there, and set HF_TOKEN to a token of that account (or `hf auth login`)."
+        )
+    return (
+        f"the hub refuses it to the account of the token that is set ({status}): agree to its terms on its "
+        "page on the hub with that account, and look whether the token may read gated repositories."
+    )
