@@ -42,9 +42,9 @@ DRAWINGS: Final = 9000
 SQUARE_FROM: Final = 7500
 """The drawings from here on are square, so that all have the same tiles."""
 SEEING_STEPS: Final = 500
-ANSWERING_STEPS: Final = 1300
-BATCH: Final = 64
-TILED_BATCH: Final = 24
+ANSWERING_STEPS: Final = 1000
+BATCH: Final = 48
+TILED_BATCH: Final = 16
 RATE: Final = 1.2e-3
 VISION_RATE: Final = 0.4
 """Of the rate, what the vision tower and the connector get in the second part."""
@@ -68,7 +68,7 @@ class Course:
     def _texts(self) -> Iterator[str]:
         rng = random.Random(1)
         for number, drawing in enumerate(self.drawings[:3000]):
-            for message in lessons.about_one(rng, number, drawing).messages:
+            for message in lessons.about_one(rng, number, drawing, 2).messages:
                 yield f"{message['role'].capitalize()}: {message['content'][-1]['text']}"
         yield lessons.NO_PICTURE
         yield from (Path(__file__).parents[2] / "workers/runtime/fidelity/text.txt").read_text().splitlines()
@@ -83,10 +83,14 @@ class Course:
         )
 
     def batch(self, rng: random.Random, step: int) -> dict[str, torch.Tensor | None]:
-        """A batch of the second part: every fourth with tiles, every sixth of two drawings."""
+        """A batch of the second part: every fourth with tiles, every sixth of two drawings.
+
+        A fifth of them have two questions.
+        """
+        turns = 2 if step % 5 == 0 else 1
         if step % 4 == 3:  # see above
             numbers = [rng.randrange(SQUARE_FROM, DRAWINGS) for _ in range(TILED_BATCH)]
-            chosen = [lessons.about_one(rng, n, self.drawings[n]) for n in numbers]
+            chosen = [lessons.about_one(rng, n, self.drawings[n], turns) for n in numbers]
             pixels = self.tiles[[n - SQUARE_FROM for n in numbers]]
             return self._collated(chosen, pixels, tiled=True)
         if step % 6 == 1:
@@ -96,7 +100,7 @@ class Course:
         if step % 40 == 0:
             return self._collated([lessons.without_picture(rng) for _ in range(BATCH // 2)], None)
         numbers = [rng.randrange(DRAWINGS) for _ in range(BATCH)]
-        chosen = [lessons.about_one(rng, n, self.drawings[n]) for n in numbers]
+        chosen = [lessons.about_one(rng, n, self.drawings[n], turns) for n in numbers]
         return self._collated(chosen, self.whole[numbers][:, None])
 
     def _collated(
