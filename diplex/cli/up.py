@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -69,6 +69,7 @@ def run(plan: Plan) -> int:
         DiplexError: It can't start; says why.
     """
     worker_module.require()
+    plan = replace(plan, models=tuple(_absolute(name) for name in plan.models))
     listen = listening.free_address(plan.listen)
     for name in plan.models:
         if code := worker_module.run("pull", name):
@@ -213,6 +214,12 @@ async def _failed_model(client: AsyncClient) -> None:
                 for deployment in model.deployments:
                     if deployment.state is ModelState.FAILED:
                         raise errors.UnsupportedModel(f"{model.name}: {deployment.detail}")
+
+
+def _absolute(name: str) -> str:
+    """A path as worker and gateway both know it; other names as they are."""
+    is_path = name[:1] in {".", "/", "~"} or (name.endswith(".gguf") and not name.startswith("hf:"))
+    return str(Path(name).expanduser().absolute()) if is_path else name
 
 
 def _own_name() -> str:

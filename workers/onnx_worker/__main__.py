@@ -7,10 +7,7 @@ from diplex.polling import poll_without_event_engine
 poll_without_event_engine()  # before the imports below bring in grpc
 
 import asyncio
-import os
 import sys
-from collections.abc import Collection
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final
@@ -22,10 +19,9 @@ from diplex.errors import DiplexError
 from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.telemetry import LogFormat, configure_logging
 from workers.onnx_worker.footprint import converting, predict
+from workers.onnx_worker.models import BACKEND, Models, named
 from workers.onnx_worker.prepare import ToOnnx
-from workers.onnx_worker.terms_prompt import agreed
-from workers.runtime.catalogue import Catalogue, ModelEntry, overlay_paths
-from workers.runtime.catalogue.watch import CatalogueFiles
+from workers.runtime.adoption import parse
 from workers.runtime.engine.memory import available_bytes
 from workers.runtime.engine.messages import (
     DEFAULT_CACHE_IDLE_SECONDS,
@@ -37,17 +33,15 @@ from workers.runtime.engine.messages import (
     EngineConfig,
 )
 from workers.runtime.fidelity.verdict import Verdict
-from workers.runtime.progress import Report
 from workers.runtime.progress_display import displayed
 from workers.runtime.serve import WorkerConfig
 from workers.runtime.serve import serve as serve_worker
-from workers.runtime.store import PreparedArtefact, Store, default_home
+from workers.runtime.store import Store
 from workers.runtime.supervisor.artefacts import BackendMemory, StoredArtefacts
 from workers.runtime.supervisor.beat import DEFAULT_MESSAGES_PER_SECOND
 from workers.runtime.supervisor.supervisor import Supervisor, SupervisorConfig
 from workers.runtime.supervisor.terms import ServingConfig
 
-BACKEND = "onnx"
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 
 _SHARE: Final = 0.8
@@ -77,29 +71,13 @@ Accept = Annotated[
         help="Agree to a model's terms, as gemma, without being asked; may be repeated.",
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME[/PROFILE]", help="A model of the catalogue.")]
-
-
-@dataclass(frozen=True, slots=True)
-class _Models:
-    """Catalogue and store, as the options name them."""
-
-    catalogue: Catalogue
-    store: Store
-
-    @classmethod
-    def open(cls, home: Path | None, overlays: str, accepted: Collection[str] | None) -> _Models:
-        store = Store(home or default_home(os.environ), accepted or ())
-        return cls(Catalogue.load(overlay_paths(overlays)), store)
-
-    def prepare(self, entry: ModelEntry, profile: str | None, report: Report) -> PreparedArtefact:
-        return self.store.ensure(entry, BACKEND, profile, ToOnnx(), report)
-
-    def ask(self, entry: ModelEntry, console: Console) -> None:
-        """Asks whoever is at the terminal to agree to what must be agreed to before a download."""
-        terms = self.store.open_terms(entry, BACKEND)
-        if terms is not None and agreed(console, terms, entry.name):
-            self.store.agree(terms)
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[/PROFILE]",
+        help="A model of the catalogue, hf:OWNER/NAME, or a path to a folder or file.",
+    ),
+]
 
 
 @app.command()
@@ -110,7 +88,11 @@ def serve(
     ] = "127.0.0.1:50061",
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", envvar="DIPLEX_MODEL", help="A model to load; may be repeated."),
+        typer.Option(
+            "--model",
+            envvar="DIPLEX_MODEL",
+            help="A model to load: a name, hf:OWNER/NAME or a path; may be repeated.",
+        ),
     ] = None,
     home: Home = None,
     catalogue: Overlays = "",
@@ -263,12 +245,13 @@ def serve(
         image_cache_mib=image_cache_mib,
         speculation=speculation,
     )
-    files = CatalogueFiles(overlay_paths(catalogue))
-    named = list(dict.fromkeys([*(model or []), *(pin or [])])) or [DEFAULT_MODEL]
+    models = Models.open(home, catalogue, accept_licence)
+    names = list(dict.fromkeys([*(model or []), *(pin or [])])) or [DEFAULT_MODEL]
+    names = [named(models.find(name)) if parse(name) is not None else name for name in names]
     budget = memory_budget * MEBIBYTE or _default_budget()
     serving = ServingConfig(
         memory_budget=budget,
-        residents=residents or max(len(named), _unnamed_residents(budget)),
+        residents=residents or max(len(names), _unnamed_residents(budget)),
         on_demand=on_demand,
         keep_alive=keep_alive,
         pinned=tuple(pin or ()),
@@ -279,8 +262,8 @@ def serve(
 
     async def run() -> None:
         settings = SupervisorConfig(BACKEND, _module("engine"), engine, messages_per_second, serving)
-        supervisor = Supervisor(settings, files.load(), _artefacts(home, accept_licence))
-        await serve_worker(WorkerConfig(server, named, files, name), supervisor)
+        supervisor = Supervisor(settings, models.files.load(), _artefacts(models.store))
+        await serve_worker(WorkerConfig(server, names, models.files, name), supervisor)
 
     asyncio.run(run())
 
@@ -291,11 +274,15 @@ def pull(name: Name, home: Home = None, catalogue: Overlays = "", accept_licence
 
     Where a model has terms that must be agreed to, they are shown and asked for before the first download.
 
+    A model that no catalogue knows is named hf:OWNER/NAME, hf:OWNER/NAME@REVISION, hf:OWNER/NAME/FILE.gguf
+    or by its path. What is found out is remembered, so that a worker with the same store serves it.
+
     Example: python -m workers.onnx_worker pull SmolLM2-135M-Instruct
     """
     console = Console(stderr=True)
-    models = _Models.open(home, catalogue, accept_licence)
-    match = models.catalogue.find(name)
+    models = Models.open(home, catalogue, accept_licence)
+    with displayed(console) as report:
+        match = models.look_up(name, console, report)
     models.ask(match.entry, console)
     with displayed(console) as report:
         artefact = models.prepare(match.entry, match.profile, report)
@@ -325,8 +312,8 @@ def verify(
     from workers.onnx_worker.convert.certification import certify  # noqa: PLC0415  # heavy, and only for this
 
     console = Console(stderr=True)
-    models = _Models.open(home, catalogue, accept_licence)
-    match = models.catalogue.find(name)
+    models = Models.open(home, catalogue, accept_licence)
+    match = models.find(name)
     models.ask(match.entry, console)
     with displayed(console) as report:
         artefact = models.prepare(match.entry, match.profile, report)
@@ -339,9 +326,9 @@ def verify(
     raise typer.Exit(0 if verdict.holds else 1)
 
 
-def _artefacts(home: Path | None, accepted: Collection[str] | None) -> StoredArtefacts:
+def _artefacts(store: Store) -> StoredArtefacts:
     return StoredArtefacts(
-        Store(home or default_home(os.environ), accepted or ()),
+        store,
         BACKEND,
         version=ToOnnx.version,
         command=_module("preparation"),
