@@ -13,8 +13,9 @@ from diplex.errors import ModelNotFound, SourceUnavailable, UnsupportedModel
 from tests.fixtures.tiny_checkpoint import write_checkpoint
 from tests.fixtures.tiny_llama import write_tiny_llama
 from tests.unit.runtime.store.arrangement import COMMIT, folder_hub
-from workers.onnx_worker.models import Models, named
+from workers.onnx_worker.kind import KIND
 from workers.runtime.catalogue import Capability, Catalogue
+from workers.runtime.command.models import Models, named
 from workers.runtime.progress import silent
 
 NAME = "hf:owner/tiny"
@@ -22,7 +23,7 @@ NAME = "hf:owner/tiny"
 
 @pytest.fixture
 def models(tmp_path) -> Models:
-    return Models.open(tmp_path / "home", "", ())
+    return Models.open(KIND, tmp_path / "home", "", ())
 
 
 @pytest.fixture

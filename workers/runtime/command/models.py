@@ -10,34 +10,34 @@ from pathlib import Path
 from rich.console import Console
 
 from diplex.errors import SourceUnavailable
-from workers.onnx_worker.formats import OnnxFormats
-from workers.onnx_worker.prepare import ToOnnx
-from workers.onnx_worker.terms_prompt import agreed
 from workers.runtime.adoption import Adopter, DiskName, HubName, parse
 from workers.runtime.catalogue import Match, ModelEntry, overlay_paths
 from workers.runtime.catalogue.watch import CatalogueFiles
+from workers.runtime.command.kind import WorkerKind
+from workers.runtime.command.terms_prompt import agreed
 from workers.runtime.progress import Report, silent
 from workers.runtime.store import PreparedArtefact, Store, default_home
-
-BACKEND = OnnxFormats.backend
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
     """Catalogue and store, as the options name them."""
 
+    kind: WorkerKind
     files: CatalogueFiles
     """The catalogue's files, with those of adopted models."""
     store: Store
     adopter: Adopter
 
     @classmethod
-    def open(cls, home: Path | None, overlays: str, accepted: Collection[str] | None) -> Models:
+    def open(
+        cls, kind: WorkerKind, home: Path | None, overlays: str, accepted: Collection[str] | None
+    ) -> Models:
         """Takes options as commands have them: the store's folder, further catalogue files, terms."""
         store = Store(home or default_home(os.environ), accepted or ())
-        adopter = Adopter(store, OnnxFormats())
+        adopter = Adopter(store, kind.formats)
         files = CatalogueFiles(overlay_paths(overlays), adopted=adopter.records.folder)
-        return cls(files, store, adopter)
+        return cls(kind, files, store, adopter)
 
     def find(self, name: str) -> Match:
         """What a name stands for; a repository is asked of its hub only if it was never looked at.
@@ -68,18 +68,19 @@ class Models:
 
     def prepare(self, entry: ModelEntry, profile: str | None, report: Report) -> PreparedArtefact:
         """The prepared artefact, downloaded and converted as far as needed."""
-        return self.store.ensure(entry, BACKEND, profile, ToOnnx(), report)
+        return self.store.ensure(entry, self.kind.backend, profile, self.kind.converter, report)
 
     def ask(self, entry: ModelEntry, console: Console) -> None:
         """Asks whoever is at the terminal to agree to what must be agreed to before a download."""
-        terms = self.store.open_terms(entry, BACKEND)
+        terms = self.store.open_terms(entry, self.kind.backend)
         if terms is not None and agreed(console, terms, entry.name):
             self.store.agree(terms)
 
-    @staticmethod
-    def _match(entry: ModelEntry, name: HubName | DiskName) -> Match:
+    def _match(self, entry: ModelEntry, name: HubName | DiskName) -> Match:
         profile = name.profile
-        return Match(entry, None if profile is None else entry.backend(BACKEND).profile(profile).name)
+        return Match(
+            entry, None if profile is None else entry.backend(self.kind.backend).profile(profile).name
+        )
 
 
 def named(match: Match) -> str:
