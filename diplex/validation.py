@@ -24,6 +24,12 @@ LONGEST_MODEL_NAME: Final = 256
 MOST_MESSAGES: Final = 4096
 MOST_PARTS: Final = 4096
 """Parts of all messages together."""
+MOST_IMAGES: Final = 64
+"""Of all messages together."""
+LARGEST_IMAGE: Final = 20 * 2**20
+"""Bytes of an encoded image."""
+LARGEST_EDGE: Final = 4096
+"""Pixels to which an image may be scaled, whatever the model."""
 MOST_STOPS: Final = 16
 LONGEST_STOP: Final = 512
 """Characters of one stop string."""
@@ -95,6 +101,7 @@ def check_generate(request: pb.GenerateRequest) -> None:
         _tools(request),
         _tool_choice(request),
         _call_options(request),
+        _image_options(request),
     )
     _refuse_unserved(field for field, asks in _NOT_SERVED_YET.items() if asks(request))
 
@@ -105,6 +112,7 @@ def check_count_tokens(request: pb.CountTokensRequest) -> None:
         _target(request.model, request.backend, request.precision),
         _input(request),
         _tools(request),
+        _image_options(request),
     )
 
 
@@ -184,6 +192,9 @@ def _chat(chat: pb.ChatInput) -> Violations:
     if parts > MOST_PARTS:
         yield FieldViolation("chat.messages", f"has {parts} parts, at most {MOST_PARTS} are allowed")
         return
+    images = len(image_fields(chat))
+    if images > MOST_IMAGES:
+        yield FieldViolation("chat.messages", f"has {images} images, at most {MOST_IMAGES} are allowed")
     for i, message in enumerate(chat.messages):
         yield from _message(f"chat.messages[{i}]", message)
 
@@ -208,6 +219,9 @@ def _part(path: str, part: pb.ContentPart, *, may_be_empty: bool) -> Violations:
         case "image":
             if not part.image.data:
                 yield FieldViolation(f"{path}.image.data", "is empty")
+            if len(part.image.data) > LARGEST_IMAGE:
+                description = f"has {len(part.image.data)} bytes, at most {LARGEST_IMAGE} are allowed"
+                yield FieldViolation(f"{path}.image.data", description)
             if part.image.media_type and not part.image.media_type.startswith("image/"):
                 yield FieldViolation(f"{path}.image.media_type", "is not of the form image/…")
         case _:
@@ -319,6 +333,16 @@ def _call_options(request: pb.GenerateRequest) -> Violations:
         yield FieldViolation("idempotency_key", description)
     if request.HasField("resume") and not request.resume.resumption_token:
         yield FieldViolation("resume.resumption_token", "is empty")
+
+
+def _image_options(request: pb.GenerateRequest | pb.CountTokensRequest) -> Violations:
+    if not request.HasField("image_options"):
+        return
+    if not request.HasField("chat") or not image_fields(request.chat):
+        yield FieldViolation("image_options", "there are no images")
+    if request.image_options.HasField("longest_edge"):
+        edge = request.image_options.longest_edge
+        yield from _within("image_options.longest_edge", edge, _Range(1, LARGEST_EDGE))
 
 
 def _too_many(field: str, count: int, most: int) -> FieldViolation:

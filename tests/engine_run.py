@@ -38,6 +38,10 @@ class Recorder:
     def stages(self):
         return self.backend.stages
 
+    @property
+    def eyes(self):
+        return self.backend.eyes
+
     def forward(self, plan: StepPlan) -> StepResult:
         if plan.chunks or plan.rows or plan.staged:
             self.before_step(plan)

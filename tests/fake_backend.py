@@ -1,7 +1,8 @@
 """A backend without a model, whose memory is token lists.
 
 What a slot holds is simulated position by position, and the next token is a function of what a slot really
-holds. So a wrong slot, swap, copy, release, length or order changes a text.
+holds. So a wrong slot, swap, copy, release, length or order changes a text. It can have eyes: what a slot
+holds of a picture is then what was really in its pixels.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.backend import StepResult
 from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StepPlan, Swap
 from workers.runtime.text.tokenizer import Tokenizer
+from workers.runtime.vision import Idefics3, VisionDescription
 
 GARBAGE: Final = -1
 """What a slot holds where nothing was written, or where it was given back."""
@@ -62,6 +64,58 @@ def fake_description(**changes: object) -> ModelDescription:
     return dataclasses.replace(description, **changes)
 
 
+VISION: Final = VisionDescription(
+    image_token="<|image|>",  # noqa: S106  # no password
+    image_token_id=VOCABULARY,
+    tile_size=8,
+    tile_rows=2,
+    longest_edge=32,
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    fake_token="[",  # noqa: S106  # no password
+    global_token=":",  # noqa: S106  # no password
+)
+"""Eyes that take two rows a tile. The tokenizer of :func:`seeing_tokenizer` knows the image token."""
+
+SEEING_TEMPLATE: Final = (
+    "{% for message in messages %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|image|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}\n{% endfor %}"
+)
+
+
+def seeing_tokenizer() -> Tokenizer:
+    """The byte-level tokenizer with an image token."""
+    backend = tokenizers.Tokenizer.from_str(byte_tokenizer().to_json())
+    backend.add_special_tokens(["<|image|>"])
+    return Tokenizer(backend)
+
+
+@dataclass
+class FakeEyes:
+    """Sees a number in every half of a tile: what a row of its features is."""
+
+    preprocessor: Idefics3 = field(default_factory=lambda: Idefics3(VISION))
+    row_bytes: int = 4
+    rows: dict[int, int] = field(default_factory=dict)
+    """Id -> the row that is kept under it."""
+    tiles: int = 0
+    """How many were encoded."""
+
+    def encode(self, ids: range, pixels: NDArray[np.float32]) -> None:
+        """Keeps sums of the pixels, apart from all token ids."""
+        assert pixels.shape == (1, 3, VISION.tile_size, VISION.tile_size)
+        self.tiles += 1
+        for token, half in zip(ids, np.array_split(pixels, len(ids), axis=2), strict=True):
+            weights = np.arange(1, half.size + 1).reshape(half.shape)
+            self.rows[token] = VOCABULARY + 1 + int((half * weights).sum() * 255)
+
+    def forget(self, ids: range) -> None:
+        """Forgets."""
+        for token in ids:
+            self.rows.pop(token, None)
+
+
 @dataclass
 class FakeBackend:
     """Answers by rote where ``answers`` knows the prompt, else by a function of all that a slot holds."""
@@ -79,13 +133,14 @@ class FakeBackend:
     trims: int = 0
     """How often working memory was to be given back."""
     stages: int = 1
+    eyes: FakeEyes | None = None
 
     def __post_init__(self) -> None:
         self._memory = np.full((self.slots, self.max_length), GARBAGE, np.int64)
 
     def forward(self, plan: StepPlan) -> StepResult:
         """Carries out a plan as an engine with shared buffers does; prefill and decode take a second each."""
-        if plan.chunks or plan.rows or plan.staged:
+        if plan.chunks or plan.rows or plan.staged or plan.encode:
             self.before_step(plan)
             self.plans.append(plan)
         for change in plan.changes:
@@ -120,12 +175,20 @@ class FakeBackend:
         end = chunk.start + len(chunk.tokens)
         assert chunk.tokens
         assert end < self.max_length
-        self._memory[chunk.slot, chunk.start : end] = chunk.tokens
+        self._memory[chunk.slot, chunk.start : end] = [self._held(token) for token in chunk.tokens]
         return [self._logits(chunk.slot, end)] if chunk.last else []
+
+    def _held(self, token: int) -> int:
+        """What is remembered of a token: of a row of a picture's features, what was seen there."""
+        if token >= 0:
+            return token
+        assert self.eyes is not None
+        return self.eyes.rows[token]
 
     def _decode(self, slot: int, row: Row) -> list[NDArray[np.float32]]:
         tokens = (row.token, *row.drafts)
         assert row.past + len(tokens) <= self.max_length
+        assert min(tokens) >= 0
         self._memory[slot, row.past : row.past + len(tokens)] = tokens
         return [self._logits(slot, row.past + i + 1) for i in range(len(tokens))]
 

@@ -241,6 +241,7 @@ class GenerateRequest(google.protobuf.message.Message):
     TIME_LIMIT_FIELD_NUMBER: builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
     RESUME_FIELD_NUMBER: builtins.int
+    IMAGE_OPTIONS_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name or alias of the model, as ListModels gives it, optionally with a precision behind a slash:
     "SmolLM2-135M-Instruct/int8". Empty: the gateway's default model.
@@ -285,6 +286,10 @@ class GenerateRequest(google.protobuf.message.Message):
     def resume(self) -> Global___Resume:
         """Takes up an interrupted stream again."""
 
+    @property
+    def image_options(self) -> Global___ImageOptions:
+        """How the images of `chat` are to be seen."""
+
     def __init__(
         self,
         *,
@@ -304,9 +309,10 @@ class GenerateRequest(google.protobuf.message.Message):
         time_limit: google.protobuf.duration_pb2.Duration | None = ...,
         idempotency_key: builtins.str = ...,
         resume: Global___Resume | None = ...,
+        image_options: Global___ImageOptions | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["chat", b"chat", "input", b"input", "output", b"output", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "stopping", b"stopping", "time_limit", b"time_limit", "tokens", b"tokens", "tool_choice", b"tool_choice"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "chat", b"chat", "idempotency_key", b"idempotency_key", "input", b"input", "model", b"model", "output", b"output", "precision", b"precision", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "stopping", b"stopping", "time_limit", b"time_limit", "tokens", b"tokens", "tool_choice", b"tool_choice", "tools", b"tools", "truncation", b"truncation"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["chat", b"chat", "image_options", b"image_options", "input", b"input", "output", b"output", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "stopping", b"stopping", "time_limit", b"time_limit", "tokens", b"tokens", "tool_choice", b"tool_choice"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "chat", b"chat", "idempotency_key", b"idempotency_key", "image_options", b"image_options", "input", b"input", "model", b"model", "output", b"output", "precision", b"precision", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "stopping", b"stopping", "time_limit", b"time_limit", "tokens", b"tokens", "tool_choice", b"tool_choice", "tools", b"tools", "truncation", b"truncation"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["input", b"input"]) -> typing.Literal["chat", "prompt", "tokens"] | None: ...
 
 Global___GenerateRequest: typing_extensions.TypeAlias = GenerateRequest
@@ -396,6 +402,37 @@ class Image(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["data", b"data", "media_type", b"media_type"]) -> None: ...
 
 Global___Image: typing_extensions.TypeAlias = Image
+
+@typing.final
+class ImageOptions(google.protobuf.message.Message):
+    """Of models that cut images into tiles. Others refuse what is set here."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SPLIT_FIELD_NUMBER: builtins.int
+    LONGEST_EDGE_FIELD_NUMBER: builtins.int
+    split: builtins.bool
+    """The model sees an image whole, and the tiles that it is cut into beside. Finer, and many times slower.
+    Unset: false.
+    """
+    longest_edge: builtins.int
+    """Pixels to which an image's longer side is scaled first, from the side of a tile up to what the model was
+    trained with: hence how many tiles there are. Unset: the most with `split`, else the side of a tile.
+    """
+    def __init__(
+        self,
+        *,
+        split: builtins.bool | None = ...,
+        longest_edge: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_longest_edge", b"_longest_edge", "_split", b"_split", "longest_edge", b"longest_edge", "split", b"split"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_longest_edge", b"_longest_edge", "_split", b"_split", "longest_edge", b"longest_edge", "split", b"split"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_longest_edge", b"_longest_edge"]) -> typing.Literal["longest_edge"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_split", b"_split"]) -> typing.Literal["split"] | None: ...
+
+Global___ImageOptions: typing_extensions.TypeAlias = ImageOptions
 
 @typing.final
 class TokenInput(google.protobuf.message.Message):
@@ -864,6 +901,8 @@ class Accepted(google.protobuf.message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: builtins.int
     PROMPT_TOKEN_IDS_FIELD_NUMBER: builtins.int
     DROPPED_MESSAGES_FIELD_NUMBER: builtins.int
+    IMAGE_TOKENS_FIELD_NUMBER: builtins.int
+    CACHED_IMAGE_TOKENS_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Identifies the request in logs on every hop."""
     model: builtins.str
@@ -875,6 +914,10 @@ class Accepted(google.protobuf.message.Message):
     prompt_tokens: builtins.int
     dropped_messages: builtins.int
     """Messages that had no room, with TRUNCATION_POLICY_DROP_OLDEST_TURNS."""
+    image_tokens: builtins.int
+    """Of the prompt tokens, those that stand for images."""
+    cached_image_tokens: builtins.int
+    """Of the image tokens, those of images that the worker had seen before and need not look at again."""
     @property
     def prompt_token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """With OutputOptions.prompt_token_ids."""
@@ -890,8 +933,10 @@ class Accepted(google.protobuf.message.Message):
         prompt_tokens: builtins.int = ...,
         prompt_token_ids: collections.abc.Iterable[builtins.int] | None = ...,
         dropped_messages: builtins.int = ...,
+        image_tokens: builtins.int = ...,
+        cached_image_tokens: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "dropped_messages", b"dropped_messages", "model", b"model", "precision", b"precision", "prompt_token_ids", b"prompt_token_ids", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "worker", b"worker"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "cached_image_tokens", b"cached_image_tokens", "dropped_messages", b"dropped_messages", "image_tokens", b"image_tokens", "model", b"model", "precision", b"precision", "prompt_token_ids", b"prompt_token_ids", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "worker", b"worker"]) -> None: ...
 
 Global___Accepted: typing_extensions.TypeAlias = Accepted
 
@@ -1087,6 +1132,8 @@ class Usage(google.protobuf.message.Message):
     CACHED_PROMPT_TOKENS_FIELD_NUMBER: builtins.int
     COMPLETION_TOKENS_FIELD_NUMBER: builtins.int
     SPECULATED_TOKENS_FIELD_NUMBER: builtins.int
+    IMAGE_TOKENS_FIELD_NUMBER: builtins.int
+    CACHED_IMAGE_TOKENS_FIELD_NUMBER: builtins.int
     prompt_tokens: builtins.int
     cached_prompt_tokens: builtins.int
     """Of the prompt tokens, those whose keys and values were still held."""
@@ -1094,6 +1141,10 @@ class Usage(google.protobuf.message.Message):
     """Over all choices."""
     speculated_tokens: builtins.int
     """Of the completion tokens, those that speculation had guessed."""
+    image_tokens: builtins.int
+    """Of the prompt tokens, those that stand for images."""
+    cached_image_tokens: builtins.int
+    """Of the image tokens, those of images that the worker had seen before and need not look at again."""
     def __init__(
         self,
         *,
@@ -1101,8 +1152,10 @@ class Usage(google.protobuf.message.Message):
         cached_prompt_tokens: builtins.int = ...,
         completion_tokens: builtins.int = ...,
         speculated_tokens: builtins.int = ...,
+        image_tokens: builtins.int = ...,
+        cached_image_tokens: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cached_prompt_tokens", b"cached_prompt_tokens", "completion_tokens", b"completion_tokens", "prompt_tokens", b"prompt_tokens", "speculated_tokens", b"speculated_tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cached_image_tokens", b"cached_image_tokens", "cached_prompt_tokens", b"cached_prompt_tokens", "completion_tokens", b"completion_tokens", "image_tokens", b"image_tokens", "prompt_tokens", b"prompt_tokens", "speculated_tokens", b"speculated_tokens"]) -> None: ...
 
 Global___Usage: typing_extensions.TypeAlias = Usage
 
@@ -1179,6 +1232,7 @@ class CountTokensRequest(google.protobuf.message.Message):
     PROMPT_FIELD_NUMBER: builtins.int
     TOOLS_FIELD_NUMBER: builtins.int
     TOKEN_IDS_FIELD_NUMBER: builtins.int
+    IMAGE_OPTIONS_FIELD_NUMBER: builtins.int
     model: builtins.str
     """As in GenerateRequest."""
     backend: Global___Backend.ValueType
@@ -1192,6 +1246,10 @@ class CountTokensRequest(google.protobuf.message.Message):
     def tools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Tool]:
         """Tools take room in the prompt too."""
 
+    @property
+    def image_options(self) -> Global___ImageOptions:
+        """As in GenerateRequest: they decide how many tokens an image comes to."""
+
     def __init__(
         self,
         *,
@@ -1202,9 +1260,10 @@ class CountTokensRequest(google.protobuf.message.Message):
         prompt: builtins.str = ...,
         tools: collections.abc.Iterable[Global___Tool] | None = ...,
         token_ids: builtins.bool = ...,
+        image_options: Global___ImageOptions | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["chat", b"chat", "input", b"input", "prompt", b"prompt"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "chat", b"chat", "input", b"input", "model", b"model", "precision", b"precision", "prompt", b"prompt", "token_ids", b"token_ids", "tools", b"tools"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["chat", b"chat", "image_options", b"image_options", "input", b"input", "prompt", b"prompt"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "chat", b"chat", "image_options", b"image_options", "input", b"input", "model", b"model", "precision", b"precision", "prompt", b"prompt", "token_ids", b"token_ids", "tools", b"tools"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["input", b"input"]) -> typing.Literal["chat", "prompt"] | None: ...
 
 Global___CountTokensRequest: typing_extensions.TypeAlias = CountTokensRequest
@@ -1216,9 +1275,12 @@ class CountTokensResponse(google.protobuf.message.Message):
     TOKENS_FIELD_NUMBER: builtins.int
     TOKEN_IDS_FIELD_NUMBER: builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: builtins.int
+    IMAGE_TOKENS_FIELD_NUMBER: builtins.int
     tokens: builtins.int
     context_length: builtins.int
     """Tokens that the model's context holds."""
+    image_tokens: builtins.int
+    """Of the tokens, those that stand for images."""
     @property
     def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
     def __init__(
@@ -1227,8 +1289,9 @@ class CountTokensResponse(google.protobuf.message.Message):
         tokens: builtins.int = ...,
         token_ids: collections.abc.Iterable[builtins.int] | None = ...,
         context_length: builtins.int = ...,
+        image_tokens: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["context_length", b"context_length", "token_ids", b"token_ids", "tokens", b"tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["context_length", b"context_length", "image_tokens", b"image_tokens", "token_ids", b"token_ids", "tokens", b"tokens"]) -> None: ...
 
 Global___CountTokensResponse: typing_extensions.TypeAlias = CountTokensResponse
 

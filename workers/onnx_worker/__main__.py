@@ -29,6 +29,7 @@ from workers.runtime.catalogue.watch import CatalogueFiles
 from workers.runtime.engine.memory import available_bytes
 from workers.runtime.engine.messages import (
     DEFAULT_CACHE_IDLE_SECONDS,
+    DEFAULT_IMAGE_CACHE_MIB,
     DEFAULT_MAX_STALL,
     DEFAULT_PREFILL_CHUNK,
     DEFAULT_PREFIX_CACHE_MIB,
@@ -217,6 +218,14 @@ def serve(
     cache_idle_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds without requests after which cached tokens are given back.")
     ] = DEFAULT_CACHE_IDLE_SECONDS,
+    image_cache_mib: Annotated[
+        int,
+        typer.Option(
+            envvar="DIPLEX_IMAGE_CACHE_MIB",
+            min=1,
+            help="MiB for features of pictures, a model with eyes: those in use and the latest before.",
+        ),
+    ] = DEFAULT_IMAGE_CACHE_MIB,
     speculation: Annotated[
         bool,
         typer.Option(
@@ -251,6 +260,7 @@ def serve(
         prefix_cache_mib=prefix_cache_mib,
         cache_slots=cache_slots,
         cache_idle_seconds=cache_idle_seconds,
+        image_cache_mib=image_cache_mib,
         speculation=speculation,
     )
     files = CatalogueFiles(overlay_paths(catalogue))

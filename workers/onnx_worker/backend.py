@@ -20,7 +20,7 @@ from workers.onnx_worker.kv_cache import KVCache
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.onnx_worker.stages import StagedRun, Stages
 from workers.runtime.artefact import MODEL_FILE, ModelDescription
-from workers.runtime.engine.backend import StepResult
+from workers.runtime.engine.backend import Eyes, StepResult
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StagedChunk, StepPlan, Swap
 
@@ -64,6 +64,11 @@ class OnnxBackend:
     def stages(self) -> int:
         """See :class:`workers.runtime.engine.backend.Backend`."""
         return max(len(self._stages), 1)
+
+    @property
+    def eyes(self) -> Eyes | None:
+        """See :class:`workers.runtime.engine.backend.Backend`."""
+        return None
 
     def forward(self, plan: StepPlan) -> StepResult:
         """Runs one step; see :class:`workers.runtime.engine.backend.Backend`."""

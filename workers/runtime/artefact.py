@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from diplex.errors import UnsupportedModel
+from workers.runtime.vision.description import VisionDescription
 
 FORMAT_VERSION: Final = 1
 """Raised whenever an engine written for the version before could no longer use the artefact."""
@@ -71,6 +72,8 @@ class ModelDescription:
     """Jinja template over ``messages``, ``None`` for a model that was not trained to chat."""
     kv_bytes_per_token: int
     """Bytes of key and value buffers that one token of one sequence takes, over all layers."""
+    vision: VisionDescription | None = None
+    """Its eyes, ``None`` for a model that takes text only."""
     format_version: int = FORMAT_VERSION
     """Version of this layout, :data:`FORMAT_VERSION` when written."""
 
@@ -81,7 +84,10 @@ class ModelDescription:
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` into ``folder``, the same bytes for the same description."""
-        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        values = dataclasses.asdict(self)
+        if self.vision is None:
+            del values["vision"]
+        text = json.dumps(values, indent=2, ensure_ascii=False)
         (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -104,7 +110,14 @@ class ModelDescription:
             )
             raise UnsupportedModel(message)
         try:
-            return cls(**{**values, "eos_token_ids": tuple(values["eos_token_ids"])})
+            vision = values.get("vision")
+            return cls(
+                **{
+                    **values,
+                    "eos_token_ids": tuple(values["eos_token_ids"]),
+                    "vision": VisionDescription.from_json(vision) if vision else None,
+                }
+            )
         except (KeyError, TypeError) as error:
             message = f"{path} does not describe a prepared model ({error}); prepare the model again"
             raise UnsupportedModel(message) from error

@@ -9,6 +9,7 @@ from enum import Enum, IntEnum
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.structured.response_format import ResponseFormat
 from workers.runtime.tools.definitions import Tool, ToolUse
+from workers.runtime.vision.options import ImageOptions
 
 
 class Priority(IntEnum):
@@ -34,9 +35,15 @@ class Chat:
     """A conversation, to be put through the model's chat template."""
 
     messages: Sequence[Mapping[str, object]]
-    """As a chat template expects them: ``role``, ``content``, and ``tool_calls`` where there were some."""
+    """As a chat template expects them: ``role``, ``content``, and ``tool_calls`` where there were some.
+
+    A content with pictures is a list of parts: ``{"type": "text", "text": …}`` and ``{"type": "image",
+    "image": ImageFile}``.
+    """
     tools: tuple[Tool, ...] = ()
     """Those that the template tells the model of."""
+    images: ImageOptions = field(default_factory=ImageOptions)
+    """How its pictures are to be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,15 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageTokens:
+    """Tokens of a prompt that stand for rows of its pictures' features."""
+
+    all: int = 0
+    cached: int = 0
+    """Those of pictures that had been encoded before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timings:
     """Where the time of a generation went, in seconds."""
 
@@ -142,3 +158,5 @@ class Finish:
     """Of the prompt's tokens, those that the prefix cache held."""
     speculated_tokens: int = 0
     """Of the completion tokens, those that speculation had guessed."""
+    image_tokens: ImageTokens = field(default_factory=ImageTokens)
+    """Of the prompt's tokens, those that stand for pictures."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -105,7 +105,11 @@ class WorkerServicer:
         validation.check_count_tokens(request)
         model = self._find(request.model, request.precision)
         ids = await model.count(wire.model_input(request, model.entry))
-        response = public.CountTokensResponse(tokens=len(ids), context_length=model.limits.max_length)
+        response = public.CountTokensResponse(
+            tokens=len(ids),
+            context_length=model.limits.max_length,
+            image_tokens=_image_tokens(request, model, ids),
+        )
         if request.token_ids:
             response.token_ids.extend(ids)
         return worker_pb2.CountTokensResponse(response=response)
@@ -136,3 +140,9 @@ class WorkerServicer:
             ready=self._supervisor.ready,
             memory_budget_bytes=self._supervisor.memory_budget or 0,
         )
+
+
+def _image_tokens(request: public.CountTokensRequest, model: ServedModel, ids: Sequence[int]) -> int:
+    """Of the token ids of an input, how many stand for images."""
+    vision = model.description.vision if model.description else None
+    return ids.count(vision.image_token_id) if vision and request.HasField("chat") else 0

@@ -73,7 +73,9 @@ class Answer:
             Detokenizer(text.tokenizer),
             StopMatcher(stopping.stop),
             Clocked(request.arrived_at),
-            TokenCounts(request.prompt_ids, description.vocab_size) if sampling.penalises else None,
+            TokenCounts(text.told(request.prompt_ids), description.vocab_size)
+            if sampling.penalises
+            else None,
             LogitBias(dict(sampling.logit_bias)) if sampling.logit_bias else None,
             Banned(token for token in ends if token < description.vocab_size)
             if stopping.min_tokens
@@ -186,4 +188,13 @@ class Answer:
     def _finish(self, reason: FinishReason, match: str | int | None) -> Finish:
         prompt_tokens = len(self.request.prompt_ids)
         timings = self.clocked.timings(self.clock())
-        return Finish(reason, match, prompt_tokens, self.generated, timings, self.cached, self.guessed)
+        return Finish(
+            reason,
+            match,
+            prompt_tokens,
+            self.generated,
+            timings,
+            self.cached,
+            self.guessed,
+            self.request.image_tokens,
+        )

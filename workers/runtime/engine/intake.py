@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 
 from diplex.errors import (
@@ -25,13 +25,23 @@ from diplex.errors import (
 )
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import Cancel, Count, Counted, FromEngine, Refused, Submit, ToEngine
-from workers.runtime.generation import Chat, Generation, ModelInput, Prompt, Stopping, TokenIds
+from workers.runtime.generation import (
+    Chat,
+    Generation,
+    ImageTokens,
+    ModelInput,
+    Prompt,
+    Stopping,
+    TokenIds,
+)
 from workers.runtime.structured import Closing, Grammar, GrammarCompiler, JsonFormat, JsonSchema
 from workers.runtime.text.template import ChatTemplate
 from workers.runtime.text.tokenizer import Tokenizer
 from workers.runtime.text.truncation import fitted
 from workers.runtime.tools.definitions import as_functions, call_schema, schema_field
 from workers.runtime.tools.reading import writes_calls
+from workers.runtime.vision import Picture, Viewer
+from workers.runtime.vision.prompt import expanded, image_files, in_parts, placed, without_names
 
 _POOL_THREADS = 2
 
@@ -50,6 +60,7 @@ class Encoded:
     id: int
     generation: Generation
     prompt_ids: tuple[int, ...]
+    """Negative ones name rows of features of ``pictures``."""
     arrived_at: float
     """When it reached this process, in seconds of the monotonic clock."""
     dropped: int = 0
@@ -58,6 +69,10 @@ class Encoded:
     """What the output is held to."""
     closing: Closing | None = None
     """What closes the output when little room is left, if it is JSON."""
+    pictures: tuple[Picture, ...] = ()
+    """Those of the prompt in their order, pinned until somebody unpins them."""
+    image_tokens: ImageTokens = field(default_factory=ImageTokens)
+    """Those of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +92,20 @@ InboxItem = Arrived | Encoded | Unencodable | Cancel | Closed
 
 
 class ModelText:
-    """A model's chat template and tokenizer: from a request's input to token ids."""
+    """A model's chat template and tokenizer: from a request's input to token ids.
 
-    def __init__(self, tokenizer: Tokenizer, description: ModelDescription) -> None:
+    Args:
+        tokenizer: The model's.
+        description: The model.
+        viewer: What looks at its pictures; ``None`` for a model, or a backend, without eyes.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, description: ModelDescription, viewer: Viewer | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         self.description = description
+        self.viewer = viewer
         self._template = (
             ChatTemplate(
                 description.chat_template,
@@ -128,24 +152,59 @@ class ModelText:
     def encode(self, model_input: ModelInput) -> tuple[int, ...]:
         """Token ids of an input, exactly as the model will get them.
 
+        The image token stands for each row of a picture's features.
+
         Raises:
-            InvalidRequest: The template refuses the messages, or an id isn't in the vocabulary.
-            UnsupportedFeature: Messages for a model without a chat template.
+            InvalidRequest: The template refuses the messages, an image can't be read, or an id isn't in the
+                vocabulary.
+            UnsupportedFeature: Messages for a model without a chat template, or images for one without eyes.
         """
         match model_input:
-            case Chat(messages, tools):
-                if self._template is None:
-                    raise UnsupportedFeature.of_field(
-                        "chat", "the model has no chat template; send `prompt` instead"
-                    )
-                trusted = self.tokenizer.control.break_in_all(messages)
-                functions = self.tokenizer.control.break_in_all(as_functions(tools)) if tools else None
-                return tuple(self.tokenizer.encode(self._template.render(trusted, tools=functions)))
+            case Chat():
+                return tuple(self.tokenizer.encode(self._rendered(model_input)))
             case Prompt(text):
                 return (*self.description.begin, *self.tokenizer.encode(text))
             case TokenIds(ids):
                 self._check_vocabulary(ids)
                 return ids
+
+    def pictures(self, model_input: ModelInput) -> tuple[tuple[Picture, ...], ImageTokens]:
+        """The pictures of an input that could be encoded, pinned, and how many tokens they come to.
+
+        Raises:
+            InvalidRequest: One can't be decoded.
+            ResourceExhausted: There is no room for it.
+        """
+        if self.viewer is None or not isinstance(model_input, Chat):
+            return (), ImageTokens()
+        pictures = self.viewer.pictures(image_files(model_input.messages), model_input.images)
+        cached = sum(len(picture.ids) for picture in pictures if picture.complete)
+        return pictures, ImageTokens(sum(len(picture.ids) for picture in pictures), cached)
+
+    def named(self, ids: tuple[int, ...], pictures: tuple[Picture, ...]) -> tuple[int, ...]:
+        """Token ids in which the image tokens name the rows of features that they stand for."""
+        vision = self.description.vision
+        return placed(ids, vision.image_token_id, pictures) if vision and pictures else ids
+
+    def told(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Token ids as callers know them: none that names a row of features."""
+        vision = self.description.vision
+        return without_names(ids, vision.image_token_id) if vision else ids
+
+    def _rendered(self, chat: Chat) -> str:
+        """What a conversation comes to in the model's own language."""
+        if self._template is None:
+            raise UnsupportedFeature.of_field("chat", "the model has no chat template; send `prompt` instead")
+        files, vision = image_files(chat.messages), self.description.vision
+        if files and (vision is None or self.viewer is None):
+            raise UnsupportedFeature.of_field(files[0].path, "the model takes text only, no images")
+        control, tools = self.tokenizer.control, chat.tools
+        messages = control.break_in_all(in_parts(chat.messages) if vision else chat.messages)
+        functions = control.break_in_all(as_functions(tools)) if tools else None
+        rendered = self._template.render(messages, tools=functions)
+        if vision is None or self.viewer is None:
+            return rendered
+        return expanded(rendered, vision.image_token, self.viewer.layouts(files, chat.images))
 
     def check(self, generation: Generation) -> None:
         """Refuses what the model's vocabulary and template can't have.
@@ -206,24 +265,39 @@ class Intake:
     def _encode(self, submit: Submit, arrived_at: float) -> None:
         try:
             self._text.check(submit.generation)
-            ids, dropped = self._fitting(submit.generation)
+            given, dropped = self._fitting(submit.generation)
+            ids = self._text.encode(given)
             check_length(len(ids), submit.generation.stopping, self._max_length)
             grammar, closing = self._text.grammar(submit.generation)
+            pictures, image_tokens = self._text.pictures(given)
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             self.inbox.put(Unencodable(submit.id, _explained(error)))
             return
-        self.inbox.put(Encoded(submit.id, submit.generation, ids, arrived_at, dropped, grammar, closing))
+        ids = self._text.named(ids, pictures)
+        self.inbox.put(
+            Encoded(
+                submit.id,
+                submit.generation,
+                ids,
+                arrived_at,
+                dropped,
+                grammar,
+                closing,
+                pictures,
+                image_tokens,
+            )
+        )
 
-    def _fitting(self, generation: Generation) -> tuple[tuple[int, ...], int]:
-        """The prompt's token ids, and how many messages were dropped for it to fit, if any may be."""
+    def _fitting(self, generation: Generation) -> tuple[ModelInput, int]:
+        """The input, and how many messages were dropped for it to fit, if any may be."""
         given = generation.input
         if not generation.truncate or not isinstance(given, Chat):
-            return self._text.encode(given), 0
+            return given, 0
         room = self._max_length - _least_output(generation.stopping)[1]
         messages, dropped = fitted(
-            given.messages, lambda messages: len(self._text.encode(Chat(messages, given.tools))) <= room
+            given.messages, lambda messages: len(self._text.encode(replace(given, messages=messages))) <= room
         )
-        return self._text.encode(Chat(messages, given.tools)), dropped
+        return replace(given, messages=messages), dropped
 
     def _count(self, count: Count) -> None:
         try:

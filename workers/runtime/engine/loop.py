@@ -28,7 +28,8 @@ from workers.runtime.engine.messages import (
     Stepped,
     joined,
 )
-from workers.runtime.engine.plan import StepPlan
+from workers.runtime.engine.pacing import TilePacing
+from workers.runtime.engine.plan import StepPlan, Tile
 from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.rates import Rate
 from workers.runtime.engine.scheduler import Committed, Limits, Scheduler
@@ -38,6 +39,7 @@ from workers.runtime.engine.speculation import Speculation
 from workers.runtime.generation import Prompt
 from workers.runtime.sampling import Distribution, Sampler, SamplingRow, TokenLogprob, distributions
 from workers.runtime.structured.masks import apply_mask, mask_words
+from workers.runtime.vision import Gallery
 
 Logprobs = dict[int, list[TokenLogprob]]
 """Sequence -> log probabilities of the tokens that a step chose for it, if it wants them."""
@@ -83,6 +85,8 @@ class Engine:
             config.max_stall, alone=config.prefill_chunk, shared=config.shared_prefill_chunk
         )
         self._speculation = Speculation() if config.speculation else None
+        self._gallery = text.viewer.gallery if text.viewer else None
+        self._pacing = TilePacing()
         self._sampler = Sampler()
         self._mask = np.empty(mask_words(text.description.vocab_size), np.int32)
         self._answers: dict[int, Answer] = {}  # sequence -> its answer, while it waits or runs
@@ -99,16 +103,32 @@ class Engine:
         while self._drain_inbox():
             drafts = self._speculation.drafts() if self._speculation else 0
             allowance = self._budget.allowance(self._scheduler.decoding, self._scheduler.prompts)
-            self._step(self._scheduler.schedule(allowance, drafts))
+            encode = self._pacing.allows(self._scheduler.decoding)
+            self._step(self._scheduler.schedule(allowance, drafts, encode=encode))
 
     def _step(self, plan: StepPlan) -> None:
         for sequence in plan.sequences:
             self._answers[sequence].start()
+        if self._gallery:
+            self._look(self._gallery, plan.encode)
         result = self._backend.forward(plan)
         tokens, logprobs = self._sample(plan, result.logits)
         committed = self._scheduler.commit(plan, tokens)
         self._measure(plan, result, committed)
         self._push(committed, logprobs)
+
+    def _look(self, gallery: Gallery, tile: Tile | None) -> None:
+        """Has a tile encoded, if there is one, and what isn't needed any longer forgotten."""
+        eyes = self._backend.eyes
+        assert eyes is not None  # noqa: S101  # they are why there is a gallery
+        for ids in gallery.take_forgotten():
+            eyes.forget(ids)
+        if tile is None:
+            return
+        began = self._clock()
+        eyes.encode(tile.ids, gallery.pixels(tile.picture, tile.index))
+        gallery.advance(tile.picture)
+        self._pacing.encoded(self._clock() - began)
 
     def _sample(self, plan: StepPlan, logits: NDArray[np.float32]) -> tuple[list[int], Logprobs]:
         """The next token for every row of logits, and the log probabilities that are wanted."""
@@ -219,10 +239,16 @@ class Engine:
 
     def _forget(self, sequence: int) -> None:
         """Lets go of the answer of a sequence that is gone."""
-        request_id = self._answers.pop(sequence).request.id
-        self._choices[request_id].discard(sequence)
-        if not self._choices[request_id]:
-            del self._choices[request_id]
+        request = self._answers.pop(sequence).request
+        self._choices[request.id].discard(sequence)
+        if not self._choices[request.id]:
+            del self._choices[request.id]
+            self._let_go(request)
+
+    def _let_go(self, request: Encoded) -> None:
+        """Nobody needs a request's pictures for it any longer."""
+        if self._gallery:
+            self._gallery.unpin(request.pictures)
 
     # ------------------------------------------------------------------------------------- inbox
 
@@ -235,7 +261,9 @@ class Engine:
                 case Arrived(request_id):
                     self._encoding[request_id] = False
                 case Encoded() as request:
-                    if not self._encoding.pop(request.id):
+                    if self._encoding.pop(request.id):
+                        self._let_go(request)
+                    else:
                         self._admit(request)
                 case Unencodable(request_id, error):
                     if not self._encoding.pop(request_id):
@@ -257,11 +285,15 @@ class Engine:
             return self._inbox.get(timeout=self._cache_idle_seconds)
         except Empty:
             self._scheduler.forget()
+            if self._gallery:
+                self._gallery.clear()
             self._settle()
         return self._inbox.get()
 
     def _settle(self) -> None:
         """Carries out what the scheduler still wants done to the slots, though no step follows."""
+        if self._gallery:
+            self._look(self._gallery, None)
         if plan := self._scheduler.schedule(Allowance(0)):
             self._backend.forward(plan)
 
@@ -269,9 +301,11 @@ class Engine:
         # Counted against the slots too: of requests that come in one step, some will find one free.
         choices = request.generation.output.choices
         if len(self._answers) + choices > max(self._most_requests, choices if not self._answers else 0):
+            self._let_go(request)
             self._send(Refused(request.id, self._queue_full()))
             return
-        self._send(Admitted(request.id, request.prompt_ids, self._echoed(request), request.dropped))
+        told = self._text.told(request.prompt_ids)
+        self._send(Admitted(request.id, told, self._echoed(request), request.dropped, request.image_tokens))
         numbers = [request.id, *islice(self._further, choices - 1)]
         self._choices[request.id] = set(numbers)
         for choice, number in enumerate(numbers):
@@ -308,6 +342,7 @@ class Engine:
             client=generation.client,
             due=patience if generation.deadline is None else min(patience, generation.deadline),
             lookup=PromptLookup() if speculated else None,
+            pictures=request.pictures,
         )
 
     def _queue_full(self) -> QueueFull:
@@ -332,6 +367,7 @@ class Engine:
     def _measure(self, plan: StepPlan, result: StepResult, committed: list[Committed]) -> None:
         """Books what a step took."""
         prefilled, decoded = plan.prompt_tokens, len(plan.rows)
+        self._pacing.stepped(result.prefill_seconds + result.decode_seconds)
         self._budget.record(plan, result.prefill_seconds, result.decode_seconds)
         if prefilled:
             self._prefill_rate.add(prefilled, result.prefill_seconds)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from diplex.errors import DiplexError
-from workers.runtime.generation import Finish, Generation, ModelInput
+from workers.runtime.generation import Finish, Generation, ImageTokens, ModelInput
 from workers.runtime.tools.reading import ToolCallPiece
 
 DEFAULT_PREFILL_CHUNK: Final = 512
@@ -22,6 +22,7 @@ DEFAULT_SHARED_PREFILL_CHUNK: Final = 512
 DEFAULT_MAX_STALL: Final = 0.6
 DEFAULT_PREFIX_CACHE_MIB: Final = 512
 DEFAULT_CACHE_IDLE_SECONDS: Final = 60.0
+DEFAULT_IMAGE_CACHE_MIB: Final = 256
 
 _LENGTH: Final = struct.Struct("!I")
 
@@ -53,7 +54,10 @@ class EngineConfig:
     prefix_cache_mib: int = DEFAULT_PREFIX_CACHE_MIB
     """MiB of cached tokens of sequences that have ended; 0 for no prefix cache."""
     cache_idle_seconds: float = DEFAULT_CACHE_IDLE_SECONDS
-    """Seconds without a request after which the prefix cache is given back."""
+    """Seconds without a request after which the prefix cache and the features of pictures are given back."""
+    image_cache_mib: int = DEFAULT_IMAGE_CACHE_MIB
+    """MiB of features of pictures that are kept, those that are needed included; of models that take
+    pictures."""
     speculation: bool = True
     """Whether a lone sequence's next tokens are guessed from its past, when that pays."""
 
@@ -119,10 +123,13 @@ class Admitted:
 
     id: int
     prompt_ids: tuple[int, ...]
+    """The image token stands for each row of a picture's features."""
     text: str = ""
     """The prompt's, if it is to be told."""
     dropped: int = 0
     """Messages of the conversation that had no room."""
+    image_tokens: ImageTokens = field(default_factory=ImageTokens)
+    """Those of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,25 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Tile:
+    """Encode one tile of a picture."""
+
+    sequence: int
+    """The one that it is encoded for; others may show the same picture."""
+    picture: int
+    """The picture's number."""
+    index: int
+    """Which of its tiles."""
+    ids: range
+    """Of the rows of features that it comes to: negative token ids."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepPlan:
     """One step: changes in their order, then chunks, then one decode run over rows ``0 … len(rows)-1``.
+
+    A tile to encode comes before all that. The token ids of chunks that show a picture are negative there:
+    they name rows of features, which have been encoded in earlier steps.
 
     Chunks that begin a prompt come first and, if there are several, in slots one behind the other, so that a
     backend can compute them in one padded run.
@@ -97,10 +114,13 @@ class StepPlan:
     chunks: tuple[Chunk, ...] = ()
     rows: tuple[Row, ...] = ()
     staged: StagedChunk | None = None
+    encode: Tile | None = None
 
     @property
     def sequences(self) -> Iterator[int]:
         """All that are worked on."""
+        if self.encode:
+            yield self.encode.sequence
         yield from (chunk.sequence for chunk in self.chunks)
         if self.staged:
             yield self.staged.chunk.sequence
@@ -127,4 +147,4 @@ class StepPlan:
         )
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.chunks or self.rows or self.staged)
+        return bool(self.changes or self.chunks or self.rows or self.staged or self.encode)

@@ -142,7 +142,7 @@ def _pending(running: Iterable[Sequence]) -> list[Sequence]:
         if prefix is not None:
             owner = prefix.source.owner
             urgency[owner] = max(urgency.get(owner, 0), own)
-        elif sequence.missing > 1:
+        elif not sequence.decodes:
             pending.append(sequence)
     return sorted(pending, key=lambda s: (-urgency[s.id], s.missing, s.admitted))
 

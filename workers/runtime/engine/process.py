@@ -37,10 +37,12 @@ from workers.runtime.engine.messages import (
     unpack,
 )
 from workers.runtime.text.tokenizer import Tokenizer
+from workers.runtime.vision import Gallery, Viewer
 
 BackendFactory = Callable[[ModelDescription, EngineConfig], Backend]
 """Loads a prepared artefact; what an ONNX or a torch worker brings."""
 
+MEBIBYTE: Final = 2**20
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -104,13 +106,22 @@ def _load(
     config: EngineConfig, load_backend: BackendFactory, send: Callable[[FromEngine], None]
 ) -> tuple[Engine, Intake, Ready]:
     description = ModelDescription.load(config.folder)
-    text = ModelText(Tokenizer.from_file(config.folder / TOKENIZER_FILE), description)
     backend = load_backend(description, config)
+    text = ModelText(
+        Tokenizer.from_file(config.folder / TOKENIZER_FILE), description, _viewer(backend, config)
+    )
     limits = engine_limits(config, description, backend.max_length, backend.stages)
     inbox: SimpleQueue[InboxItem] = SimpleQueue()
     intake = Intake(text, max_length=limits.max_length, inbox=inbox, send=send)
     engine = Engine(backend, text, config, limits, inbox=inbox, send=send)
     return engine, intake, Ready(config.slots, limits.max_length, limits.kv_tokens)
+
+
+def _viewer(backend: Backend, config: EngineConfig) -> Viewer | None:
+    """What looks at pictures, if the backend has eyes."""
+    if (eyes := backend.eyes) is None:
+        return None
+    return Viewer(eyes.preprocessor, Gallery(config.image_cache_mib * MEBIBYTE, eyes.row_bytes))
 
 
 def _read(connection: Connection, intake: Intake) -> None:

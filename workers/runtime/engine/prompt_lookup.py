@@ -34,14 +34,16 @@ class PromptLookup:
             most: Guesses wanted.
 
         Returns:
-            As many guesses as wanted, or none. When what was found runs into the end of the sequence, the
-            sequence repeats itself, and so do the guesses.
+            As many guesses as wanted, or none, as where a picture follows. When what was found runs into the
+            end of the sequence, the sequence repeats itself, and so do the guesses.
         """
         self._bytes += array("i", tokens[len(self._bytes) // self._width :]).tobytes()
         for size in range(min(LONGEST, len(tokens) - 1), SHORTEST - 1, -1):
             place = self._earlier(size)
             if place >= 0:
                 follows = tokens[place + size : place + size + most]
+                if min(follows) < 0:  # a picture, which no answer goes on with
+                    return ()
                 return tuple(follows[i % len(follows)] for i in range(most))
         return ()
 

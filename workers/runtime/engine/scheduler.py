@@ -2,18 +2,20 @@
 
 Continuous batching over slots. A waiting sequence gets a slot, what a slot somewhere holds of it already is
 taken over or copied, the rest is prefilled in chunks under a budget, and then it is decoded together with all
-others until it ends. Sequences that decode stand dense in rows ``0 … n-1``, since a backend runs these as one
-batch; all others are in any row behind them.
+others until it ends. One with pictures waits before all that until these are encoded, a tile a step.
+Sequences that decode stand dense in rows ``0 … n-1``, since a backend runs these as one batch; all others are
+in any row behind them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from workers.runtime.engine.budget import Allowance
+from workers.runtime.engine.looking import LookingSequences
 from workers.runtime.engine.plan import Row, StepPlan
 from workers.runtime.engine.prefill import Prefill
 from workers.runtime.engine.sequence import Sequence
@@ -65,6 +67,7 @@ class Scheduler:
     def __init__(self, limits: Limits, waiting: WaitingSequences | None = None) -> None:
         self._limits = limits
         self._waiting = WaitingSequences() if waiting is None else waiting
+        self._looking = LookingSequences()
         self._table = SlotTable(limits.rows, limits.cached_tokens)
         self._prefill = Prefill(self._table, limits.stages)
         self._by_id: dict[int, Sequence] = {}  # id -> sequence, waiting or running
@@ -74,14 +77,16 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence into the queue. It must be non-empty and shorter than ``max_length``."""
         self._by_id[sequence.id] = sequence
-        self._waiting.add(sequence)
+        (self._looking if sequence.unseen else self._waiting).add(sequence)
 
     def remove(self, sequence_id: int) -> bool:
         """Ends a sequence, waiting or running; its slot is free at once. False if it isn't known."""
         sequence = self._by_id.pop(sequence_id, None)
         if sequence is None:
             return False
-        if sequence.slot is None:
+        if sequence in self._looking:
+            self._looking.remove(sequence)
+        elif sequence.slot is None:
             self._waiting.remove(sequence)
         else:
             self._table.free(self._leave(sequence))
@@ -108,8 +113,8 @@ class Scheduler:
 
     @property
     def queued(self) -> int:
-        """Sequences that wait for a slot."""
-        return len(self._waiting)
+        """Sequences that wait for a slot, or before that for their pictures to be encoded."""
+        return len(self._waiting) + len(self._looking)
 
     @property
     def decoding(self) -> int:
@@ -119,7 +124,7 @@ class Scheduler:
     @property
     def prompts(self) -> int:
         """Sequences that are to be prefilled, as far as there are slots for them."""
-        return min(self.busy + self.queued, self._limits.slots) - self.decoding
+        return min(self.busy + len(self._waiting), self._limits.slots) - self.decoding
 
     @property
     def cached(self) -> int:
@@ -130,13 +135,16 @@ class Scheduler:
         """Empties the prefix cache; the next plan hands the memory back."""
         self._table.evict(self._table.cached)
 
-    def schedule(self, allowance: Allowance, most_drafts: int = 0) -> StepPlan:
+    def schedule(self, allowance: Allowance, most_drafts: int = 0, *, encode: bool = True) -> StepPlan:
         """The next step; empty when there is nothing to do.
 
         Args:
             allowance: What may be spent on prompts.
             most_drafts: Guesses that may be tried if a single sequence is at work.
+            encode: Whether a tile may be encoded; one is, if nothing else is to be done.
         """
+        for sequence in self._looking.take_seen():
+            self._waiting.add(sequence)
         self._make_room()
         self._admit()
         self._copy_prefixes(allowance)
@@ -148,7 +156,8 @@ class Scheduler:
             Row(sequence.id, sequence.length, sequence.tokens[-1], self._drafts(sequence, most_drafts))
             for sequence in decoding
         )
-        return StepPlan(self._table.take_changes(), chunks, rows, staged)
+        plan = StepPlan(self._table.take_changes(), chunks, rows, staged)
+        return replace(plan, encode=self._looking.next_tile()) if encode or not rows else plan
 
     def commit(self, plan: StepPlan, tokens: Ordered[int]) -> list[Committed]:
         """Takes in what a step did: ``tokens`` are those of ``plan.sampled``, in their order.
@@ -161,6 +170,8 @@ class Scheduler:
             raise ValueError(f"{len(tokens)} tokens for {len(plan.sampled)} sampled")
         committed = []
         remaining = iter(tokens)
+        if plan.encode:
+            self._looking.charge(plan.encode)
         self._prefill.commit(plan)
         for chunk in plan.complete:
             sequence = self._running.get(chunk.sequence)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.slots import Slot
 from workers.runtime.generation import FinishReason
+from workers.runtime.vision.gallery import Picture
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +36,8 @@ class Sequence:
     """Output that there is already."""
     lookup: PromptLookup | None = None
     """Where to find guesses of the next tokens; ``None`` for a sequence that isn't to be speculated on."""
+    pictures: tuple[Picture, ...] = ()
+    """Those that its tokens show."""
     tokens: list[int] = field(init=False)
     """Prompt and output."""
     slot: Slot | None = field(default=None, init=False)
@@ -58,8 +61,14 @@ class Sequence:
 
     @property
     def decodes(self) -> bool:
-        """Whether the next token is a step away."""
-        return self.missing == 1 and self.slot is not None and self.slot.prefix is None
+        """Whether the next token is a step away. What is still to be seen of a picture is prefilled."""
+        ready = self.missing == 1 and self.slot is not None and self.slot.prefix is None
+        return ready and self.tokens[-1] >= 0
+
+    @property
+    def unseen(self) -> Picture | None:
+        """The first of its pictures that isn't all encoded."""
+        return next((picture for picture in self.pictures if not picture.complete), None)
 
     @property
     def generated(self) -> int:

@@ -37,7 +37,7 @@ class Footprint:
     keys_values: int
     """What its slots may take at most."""
     working: int
-    """What a step may take beside."""
+    """What a step, and the features of pictures, may take beside."""
 
     @property
     def most(self) -> int:
@@ -78,4 +78,5 @@ def footprint(
     else:
         granted = max(share - needs.loaded - needs.working - ahead, length * token_bytes)
     granted = min(granted, everything)
-    return Footprint(needs.loaded, granted, needs.working + min(ahead, everything - granted))
+    features = config.image_cache_mib * MEBIBYTE if description.vision else 0
+    return Footprint(needs.loaded, granted, needs.working + min(ahead, everything - granted) + features)

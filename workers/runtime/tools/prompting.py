@@ -24,7 +24,7 @@ def introduced(messages: Messages, tools: Sequence[Tool]) -> Messages:
     functions = [json.dumps(each["function"], ensure_ascii=False) for each in as_functions(tools)]
     text = "\n".join([_INTRODUCTION, *functions])
     if messages and messages[0]["role"] == "system":
-        first = {**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}
+        first = {**messages[0], "content": _with_text(messages[0]["content"], f"\n\n{text}")}
         return [first, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
 
@@ -34,5 +34,12 @@ def written_out(message: Mapping[str, object]) -> Mapping[str, object]:
     calls = message.get("tool_calls")
     if not isinstance(calls, Sequence) or not calls:
         return message
-    texts = [str(message["content"] or ""), *(json.dumps(call["function"]) for call in calls)]
-    return {"role": message["role"], "content": "\n".join(text for text in texts if text)}
+    content, written = message["content"], "\n".join(json.dumps(call["function"]) for call in calls)
+    return {"role": message["role"], "content": _with_text(content, f"\n{written}" if content else written)}
+
+
+def _with_text(content: object, text: str) -> object:
+    """A content, be it text or a list of parts, with a text behind it."""
+    if isinstance(content, list):
+        return [*content, {"type": "text", "text": text}]
+    return f"{content or ''}{text}"

@@ -45,6 +45,8 @@ def accepted(
         prompt_tokens=len(event.prompt_ids),
         prompt_token_ids=event.prompt_ids if with_ids else (),
         dropped_messages=event.dropped,
+        image_tokens=event.image_tokens.all,
+        cached_image_tokens=event.image_tokens.cached,
     )
 
 
@@ -153,6 +155,8 @@ def receipt(
             cached_prompt_tokens=min(finish.cached_tokens for finish in finishes),
             completion_tokens=sum(finish.completion_tokens for finish in finishes),
             speculated_tokens=sum(finish.speculated_tokens for finish in finishes),
+            image_tokens=first.image_tokens.all,
+            cached_image_tokens=first.image_tokens.cached,
         ),
         timings=public.Timings(
             queue_ms=first.timings.queue * 1e3,

@@ -32,6 +32,8 @@ from workers.runtime.structured.response_format import (
 )
 from workers.runtime.tools.definitions import Tool, ToolUse
 from workers.runtime.tools.prompting import introduced, written_out
+from workers.runtime.vision.files import ImageFile
+from workers.runtime.vision.options import ImageOptions
 from workers.runtime.wire.enums import PRECISIONS
 
 ROLES: Final = {
@@ -123,20 +125,20 @@ def _chat(
         raise UnsupportedFeature.of_field("chat", f"{entry.name} has no chat template; send `prompt` instead")
     _refuse_images(chat, entry)
     messages = [_message(index, message) for index, message in enumerate(chat.messages)]
-    tools = _tools(request.tools)
+    tools, images = _tools(request.tools), _image_options(request.image_options)
     if Capability.TOOLS in entry.capabilities:
-        return Chat(tuple(messages), tools)
+        return Chat(tuple(messages), tools, images)
     if tools and isinstance(request, public.CountTokensRequest):
         raise _without_tools(entry)
     written = [written_out(message) for message in messages]
-    return Chat(tuple(introduced(written, use.tools) if use else written))
+    return Chat(tuple(introduced(written, use.tools) if use else written), images=images)
 
 
 def _message(index: int, message: public.ChatMessage) -> Mapping[str, object]:
     """A message as chat templates expect it."""
     given: dict[str, object] = {
         "role": ROLES[message.role],
-        "content": "".join(part.text for part in message.parts),
+        "content": _content(f"chat.messages[{index}]", message.parts),
     }
     if message.tool_calls:
         given["tool_calls"] = [
@@ -146,6 +148,26 @@ def _message(index: int, message: public.ChatMessage) -> Mapping[str, object]:
     if message.tool_call_id:
         given["tool_call_id"] = message.tool_call_id
     return given
+
+
+def _content(path: str, parts: Sequence[public.ContentPart]) -> object:
+    """A text, or a list of parts if there are images among them."""
+    if not any(part.HasField("image") for part in parts):
+        return "".join(part.text for part in parts)
+    return [
+        {
+            "type": "image",
+            "image": ImageFile(part.image.data, f"{path}.parts[{number}].image", part.image.media_type),
+        }
+        if part.HasField("image")
+        else {"type": "text", "text": part.text}
+        for number, part in enumerate(parts)
+    ]
+
+
+def _image_options(options: public.ImageOptions) -> ImageOptions:
+    edge = options.longest_edge if options.HasField("longest_edge") else None
+    return ImageOptions(options.split, edge)
 
 
 def _call(path: str, call: public.ToolCall) -> Mapping[str, object]:
@@ -192,6 +214,8 @@ def _without_tools(entry: ModelEntry) -> InvalidRequest:
 
 
 def _refuse_images(chat: public.ChatInput, entry: ModelEntry) -> None:
+    if Capability.IMAGES in entry.capabilities:
+        return
     text = f"{entry.name} takes text only, no images"
     if fields := validation.image_fields(chat):
         raise UnsupportedFeature(text, violations=[FieldViolation(field, text) for field in fields])

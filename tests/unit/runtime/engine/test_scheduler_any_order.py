@@ -1,4 +1,4 @@
-"""Whatever may come in any order: arrivals, cancellations and steps, under little memory, with guesses.
+"""Whatever comes in any order: arrivals, cancellations and steps, with little memory, guesses and pictures.
 
 The machine keeps its own record of what every slot really holds, and chooses each token as a function of that
 alone. So a sequence gets the text that it would get by itself only if every plan was right.
@@ -15,6 +15,7 @@ from workers.runtime.engine.plan import Copy, Release, Swap
 from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.scheduler import COPIED_PER_COMPUTED, Limits, Scheduler
 from workers.runtime.engine.sequence import Sequence
+from workers.runtime.vision import Gallery, Layout
 
 END = 3
 LENGTH = 48
@@ -26,6 +27,15 @@ PROMPTS = st.builds(
     st.integers(0, 30),
     st.lists(st.integers(0, 2), min_size=1, max_size=12),
 )
+
+
+PICTURES = {"a": (2,), "b": (3, 1), "c": (1, 1, 1)}  # rows of each tile
+
+
+class NoTiles:
+    """Those of a picture that nobody looks at: the scheduler doesn't."""
+
+    nbytes = 0
 
 
 WORTHS = st.sampled_from([None, 0.0, 10.0, 25.0])  # of a step; None: nobody waits for it
@@ -65,6 +75,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.held = [[GARBAGE] * LENGTH for _ in range(self.limits.rows)]  # row -> tokens
         self.numbers = iter(range(10**6))
         self.prompts, self.most, self.texts = {}, {}, {}  # id -> of sequences that have not ended
+        self.gallery = Gallery(budget=16, row_bytes=1)
+        self.pinned = {}  # id -> pictures of the same
+        self.features = set()  # ids of rows that were encoded and not forgotten
 
     @rule(
         prompt=PROMPTS,
@@ -73,9 +86,17 @@ class AnyOrder(RuleBasedStateMachine):
         client=st.sampled_from("ab"),
         due=st.integers(0, 3),
         prior=st.integers(0, 2),
+        shown=st.lists(st.sampled_from(sorted(PICTURES)), max_size=2),
+        behind=st.integers(0, 20),
     )
-    def add(self, prompt, most, *, priority, client, due, prior):
+    def add(self, prompt, most, *, priority, client, due, prior, shown, behind):
         number = next(self.numbers)
+        pictures = self.pinned[number] = tuple(
+            self.gallery.pin(name.encode(), Layout("", PICTURES[name]), NoTiles) for name in shown
+        )
+        if len(prompt) < 30:
+            names = [name for picture in pictures for name in picture.ids]
+            prompt = (*prompt[:behind], *names, *prompt[behind:])
         prior = tuple(reference(prompt, most)[:prior])
         if END in prior or len(prior) >= most:
             prior = ()
@@ -91,6 +112,7 @@ class AnyOrder(RuleBasedStateMachine):
                 due=due,
                 prior=prior,
                 lookup=PromptLookup() if number % 3 else None,
+                pictures=pictures,
             )
         )
 
@@ -106,9 +128,20 @@ class AnyOrder(RuleBasedStateMachine):
         self.scheduler.forget()
         assert self.scheduler.cached == 0
 
-    @rule(data=st.data(), budget=st.integers(1, 9), worth=WORTHS, drafts=st.sampled_from([0, 2, 4]))
-    def step(self, data, budget, *, worth, drafts):
-        plan = self.scheduler.schedule(Allowance(budget, worth), drafts)
+    @rule()
+    def forget_pictures(self):
+        self.gallery.clear()
+
+    @rule(
+        data=st.data(),
+        budget=st.integers(1, 9),
+        worth=WORTHS,
+        drafts=st.sampled_from([0, 2, 4]),
+        encode=st.booleans(),
+    )
+    def step(self, data, budget, *, worth, drafts, encode):
+        plan = self.scheduler.schedule(Allowance(budget, worth), drafts, encode=encode)
+        assert encode or not (plan.encode and plan.rows)
         tokens = self.carry_out(plan, budget, drafts)
         if plan.sampled and data.draw(st.integers(0, 4), label="remove one before the commit") == 4:
             number = data.draw(st.sampled_from(plan.sampled))
@@ -130,12 +163,19 @@ class AnyOrder(RuleBasedStateMachine):
                 self.forget(one.sequence)
 
     def forget(self, number):
+        self.gallery.unpin(self.pinned.pop(number))
         del self.prompts[number], self.most[number], self.texts[number]
 
     def carry_out(self, plan, budget, drafts):
         """What a backend would do, in its order; the tokens that it would choose."""
+        for ids in self.gallery.take_forgotten():
+            self.features.difference_update(ids)
+        if plan.encode:
+            assert not self.features.intersection(plan.encode.ids)
+            self.features.update(plan.encode.ids)
+            self.gallery.advance(plan.encode.picture)
         assert (
-            bool(plan.chunks or plan.rows or plan.staged)
+            bool(plan.chunks or plan.rows or plan.staged or plan.encode)
             or not self.texts
             or any(isinstance(change, Copy) for change in plan.changes)
         )
@@ -158,7 +198,7 @@ class AnyOrder(RuleBasedStateMachine):
         busy = list(plan.sequences)
         assert len(busy) == len(set(busy))
         assert not {chunk.slot for chunk in plan.complete} & set(range(len(plan.rows)))
-        assert len(busy) <= self.limits.slots
+        assert len(busy) - bool(plan.encode) <= self.limits.slots
         return tokens + [
             token for slot, row in enumerate(plan.rows) for token in self.decode(slot, row, drafts)
         ]
@@ -175,6 +215,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def prefill(self, chunk):
         end = chunk.start + len(chunk.tokens)
+        assert self.features.issuperset(token for token in chunk.tokens if token < 0)
         self.held[chunk.slot][chunk.start : end] = chunk.tokens
         expected = [*self.prompts[chunk.sequence], *self.texts[chunk.sequence]]
         assert self.held[chunk.slot][:end] == expected[:end]
@@ -183,6 +224,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def decode(self, slot, row, drafts):
         taken = [row.token, *row.drafts]
+        assert min(taken) >= 0
         assert len(row.drafts) <= drafts
         assert row.past + len(taken) <= LENGTH
         self.held[slot][row.past : row.past + len(taken)] = taken
@@ -200,6 +242,7 @@ class AnyOrder(RuleBasedStateMachine):
         rows = [sequence.slot.row for sequence in running]
         assert len(set(rows)) == len(rows)
         assert self.scheduler.busy + self.scheduler.queued == len(self.texts)
+        assert all(picture.complete for sequence in running for picture in sequence.pictures)
 
     @rule(budget=st.integers(1, 9), worth=WORTHS)
     def a_step_is_planned_within_the_memory(self, budget, worth):
@@ -223,7 +266,7 @@ class AnyOrder(RuleBasedStateMachine):
         """Everything ends, and soon."""
         if not hasattr(self, "scheduler"):
             return
-        left = sum(len(self.prompts[n]) + self.most[n] for n in self.texts)
+        left = sum(len(self.prompts[n]) + self.most[n] + 3 * len(self.pinned[n]) for n in self.texts)
         for number in range(4 * self.limits.stages * left + 8):
             if not self.texts:
                 break

@@ -1,0 +1,1 @@
+"""The small seeing model: drawings, lessons about them, and the training (needs torch and transformers)."""

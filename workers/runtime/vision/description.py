@@ -1,0 +1,102 @@
+"""What an engine has to know about a model's eyes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from diplex.errors import UnsupportedModel
+
+_PROCESSOR_FILES: Final = ("processor_config.json", "preprocessor_config.json")
+_STEPS: Final = ("do_resize", "do_rescale", "do_normalize")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionDescription:
+    """The eyes of an Idefics3 model. Other families leave at their defaults what they don't have."""
+
+    image_token: str = "<image>"  # noqa: S105  # no password
+    """Text of the token that stands for a row of features; what the chat template puts for a picture."""
+    image_token_id: int
+    """Its id."""
+    tile_size: int
+    """Side of the square that the eyes see at once, in pixels."""
+    tile_rows: int
+    """Rows of features, hence places in the prompt, that a tile comes to."""
+    longest_edge: int
+    """Pixels to which a picture is scaled before it is split, at most."""
+    mean: tuple[float, float, float]
+    """Taken from the red, green and blue of a pixel, after they are rescaled."""
+    std: tuple[float, float, float]
+    """What they are then divided by."""
+    rescale_factor: float = 1 / 255
+    """What makes 8-bit values into those that ``mean`` and ``std`` are for."""
+    resample: int = 1
+    """Pillow's number of the filter that pictures are scaled with; 1 is Lanczos."""
+    fake_token: str = "<fake_token_around_image>"  # noqa: S105  # no password
+    """Stands around pictures and their tiles."""
+    global_token: str = "<global-img>"  # noqa: S105  # no password
+    """Stands before the whole picture."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> VisionDescription:
+        """Of what ``dataclasses.asdict`` and JSON made of one.
+
+        Raises:
+            KeyError, TypeError: It isn't one.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := values.keys() - known:
+            raise KeyError(min(unknown))
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+    @classmethod
+    def of_checkpoint(cls, folder: Path) -> VisionDescription:
+        """The eyes of an Idefics3 checkpoint, from its ``config.json`` and the processor's file.
+
+        Raises:
+            UnsupportedModel: A file is missing or says what isn't supported.
+        """
+        config = _read(folder, "config.json")
+        processor = _processor(folder)
+        for step in _STEPS:
+            if not processor.get(step, True):
+                raise UnsupportedModel(f"images are processed without {step}, which isn't supported")
+        try:
+            vision = config["vision_config"]
+            patches = vision["image_size"] // vision["patch_size"]
+            return cls(
+                image_token_id=config["image_token_id"],
+                tile_size=processor["max_image_size"]["longest_edge"],
+                tile_rows=(patches // config["scale_factor"]) ** 2,
+                longest_edge=processor["size"]["longest_edge"],
+                mean=tuple(processor["image_mean"]),
+                std=tuple(processor["image_std"]),
+                rescale_factor=processor.get("rescale_factor", 1 / 255),
+                resample=processor.get("resample", 1),
+            )
+        except (KeyError, TypeError) as error:
+            text = f"{folder.name} doesn't describe the eyes of an Idefics3: {error!r}"
+            raise UnsupportedModel(text) from error
+
+
+def _processor(folder: Path) -> Mapping[str, Any]:
+    """What is said about images; newer checkpoints have it inside the processor's file."""
+    for name in _PROCESSOR_FILES:
+        if (folder / name).exists():
+            found = _read(folder, name)
+            images = found.get("image_processor", found)
+            if "max_image_size" in images:
+                return dict(images)
+    raise UnsupportedModel(f"{folder.name} has no {' or '.join(_PROCESSOR_FILES)} that tells of images")
+
+
+def _read(folder: Path, name: str) -> Mapping[str, Any]:
+    try:
+        values: Mapping[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnsupportedModel(f"{folder / name} can't be read: {error}") from error
+    return values
