@@ -148,7 +148,7 @@ class FakeBackend:
         if plan.staged and not plan.staged.complete:
             self._memory[plan.staged.chunk.slot, plan.staged.chunk.start :] = GARBAGE
         wanted = [row for chunk in plan.complete for row in self._prefill(chunk)]
-        assert len(plan.rows) <= 1 or not any(row.drafts for row in plan.rows)
+        assert not plan.prompt_tokens or not any(row.drafts for row in plan.rows)
         wanted += [logits for slot, row in enumerate(plan.rows) for logits in self._decode(slot, row)]
         logits = np.array(wanted, np.float32).reshape(len(wanted), VOCABULARY)
         return StepResult(logits, float(bool(plan.chunks or plan.staged)), float(bool(plan.rows)))

@@ -15,7 +15,7 @@ _TOOLS: Final = ("gguf", "numpy", "onnx", "tokenizers")
 class GgufToOnnx:
     """Makes in-place ONNX graphs from GGUF files; a :class:`workers.runtime.store.Prepare`."""
 
-    version: Final = "3"
+    version: Final = "4"
     """Raised whenever the same file would give another graph or other weights."""
 
     def __call__(self, source: Path, target: Path, *, profile: str, report: Report) -> Mapping[str, str]:
