@@ -18,6 +18,8 @@ from workers.runtime.sampling import (
     uniforms,
 )
 from workers.runtime.sampling.candidates import largest, nucleus
+from workers.runtime.sampling.randomness import further
+from workers.runtime.sampling.weights import Weights
 
 
 def normal_logits(*shape, seed=0, scale=3.0):
@@ -83,6 +85,77 @@ def test_draws_follow_the_exact_distribution(vocab, params):
     freedom = common.sum()
     assert chi_square.sum() < freedom + 5 * math.sqrt(2 * freedom)
     assert abs(rare) <= 5 * math.sqrt((expected * count)[~common].sum() + 1)
+
+
+@pytest.mark.parametrize(
+    ("scale", "temperature", "top_p"),
+    [
+        (3.0, 1.0, 1.0),
+        (3.0, 1.0, 0.9),
+        (0.3, 1.0, 0.5),
+        (3.0, 0.05, 0.99),
+        (40.0, 2.0, 0.95),
+        (8.0, 3.0, 0.05),
+    ],
+)
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_draws_from_a_whole_vocabulary_follow_the_exact_distribution(scale, temperature, top_p, forbidden):
+    # Twenty groups of tokens, by probability, of about the same mass.
+    params = SamplingParams(temperature=temperature, top_p=top_p, seed=11)
+    logits = normal_logits(5003, seed=5, scale=scale)
+    if forbidden:
+        logits[::3] = -np.inf
+    expected, _ = reference(logits, params)
+    order = np.argsort(-expected, kind="stable")
+    group = np.empty(len(logits), int)
+    group[order] = np.minimum(np.cumsum(expected[order]) * 20, 19).astype(int)
+    count = 6400
+    drawn = draws(logits, params, count)
+    assert expected[drawn].min() > 0
+    masses = np.bincount(group, weights=expected, minlength=20) * count
+    observed = np.bincount(group[drawn], minlength=20)
+    common = masses > 5
+    chi_square = ((observed - masses)[common] ** 2 / masses[common]).sum()
+    assert chi_square < common.sum() + 5 * math.sqrt(2 * common.sum())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    scale=st.sampled_from([0.0, 0.5, 3.0, 30.0]),
+    offset=st.sampled_from([-500.0, 0.0, 60.0, 1000.0]),
+    temperature=st.sampled_from([0.01, 0.3, 1.0, 100.0]),
+    part=st.sampled_from([0.01, 0.5, 0.99]),
+)
+def test_weights_against_a_softmax(seed, scale, offset, temperature, part):
+    logits = normal_logits(3000, seed=seed, scale=scale) + np.float32(offset)
+    weights = Weights(3000)
+    weights.fill(logits, temperature)
+    scaled = logits.astype(np.float64) / temperature
+    relative = np.exp(scaled - scaled.max())
+    np.testing.assert_allclose(weights.values / weights.peak, relative, rtol=1e-4, atol=1e-30)
+    assert weights.total / weights.peak == pytest.approx(relative.sum(), rel=1e-5)
+    assert weights.log_total == pytest.approx(scaled.max() + np.log(relative.sum()), rel=1e-6)
+    kept = set(weights.likeliest(part).tolist())
+    order = np.argsort(-weights.values, kind="stable")
+    ahead = np.concatenate([[0], np.cumsum(weights.values[order], dtype=np.float64)])[:-1] / weights.total
+    for token, mass in zip(order[:500].tolist(), ahead[:500].tolist(), strict=True):
+        if abs(mass - part) > 1e-5:
+            assert weights.among_likeliest(token, part) == (token in kept) == (mass < part)
+
+
+def test_further_numbers_are_uniform_and_unrelated():
+    count = 20_000
+    first = uniforms([7] * count, [0] * count, range(count))
+    second = np.array([further(number) for number in first.tolist()])
+    third = np.array([further(number) for number in second.tolist()])
+    for numbers in (second, third):
+        assert 0 <= numbers.min() < numbers.max() < 1
+        histogram = np.bincount((numbers * 100).astype(int), minlength=100)
+        assert ((histogram - count / 100) ** 2 / (count / 100)).sum() < 99 + 5 * math.sqrt(2 * 99)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.03
+    assert abs(np.corrcoef(second, third)[0, 1]) < 0.03
+    assert abs(np.corrcoef(first, third)[0, 1]) < 0.03
 
 
 @settings(max_examples=300, deadline=None)

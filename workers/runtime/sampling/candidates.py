@@ -12,7 +12,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Ids = npt.NDArray[np.intp]
 
-_FOLD = 64
+_FOLD = 16
 """Logits are folded into so many rows to find the maxima of columns, which goes at the speed of memory."""
 _SORTED_AT_MOST = 512
 """So many weights are sorted rather than divided further."""
@@ -23,8 +23,8 @@ _SAMPLE = 64
 def largest(logits: npt.NDArray[np.float32], k: int) -> Ids:
     """Find the k largest logits.
 
-    The k-th largest of the maxima of disjoint groups is a bound that k logits reach, so only the few that
-    reach it are looked at.
+    The k-th largest of the maxima of disjoint groups is a bound that k logits reach, so only the columns that
+    reach it are looked at. Where k is small, the groups are large, so that there are few maxima to compare.
 
     Args:
         logits: float32, [vocab].
@@ -38,11 +38,21 @@ def largest(logits: npt.NDArray[np.float32], k: int) -> Ids:
         return np.arange(len(logits))
     if k > columns:
         return _first(logits, _nth_largest(logits, k), k)
-    maxima = logits[: _FOLD * columns].reshape(_FOLD, columns).max(axis=0)
-    ids = np.flatnonzero(logits >= _nth_largest(maxima, k))
+    folded = logits[: _FOLD * columns].reshape(_FOLD, columns)
+    maxima = folded.max(axis=0)
+    groups = columns // _FOLD
+    grouped = maxima[: _FOLD * groups].reshape(_FOLD, groups).max(axis=0) if k <= groups else maxima
+    bound = _nth_largest(grouped, k)
+    reaching = np.flatnonzero(maxima >= bound)
+    inside = folded.take(reaching, axis=1).reshape(-1)
+    places = np.flatnonzero(inside >= bound)
+    row, column = np.divmod(places, len(reaching))
+    ids, reached = row * columns + reaching[column], inside[places]
+    if tail := len(logits) % _FOLD:
+        further = len(logits) - tail + np.flatnonzero(logits[-tail:] >= bound)
+        ids, reached = np.concatenate([ids, further]), np.concatenate([reached, logits[further]])
     if len(ids) == k:
         return ids
-    reached = logits[ids]
     return ids[_first(reached, _nth_largest(reached, k), k)]
 
 
@@ -75,6 +85,19 @@ def nucleus(weights: Floats, mass: float) -> Ids:
     if place >= len(rest):
         place = len(rest) - 1
     return _first(weights, descending[place], kept + place + 1)
+
+
+def before(weights: Floats, place: int) -> float:
+    """The sum of the weights that come before one: those that are larger, and equal ones with lower indices.
+
+    Args:
+        weights: Not negative, [n].
+        place: Index of the one.
+    """
+    own = weights[place]
+    larger = weights[np.flatnonzero(weights > own)]
+    equal = np.count_nonzero(weights[:place] == own)
+    return float(np.add.reduce(larger, dtype=np.float64)) + equal * float(own)
 
 
 def _nth_largest(values: Floats, n: int) -> float:

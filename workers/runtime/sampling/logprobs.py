@@ -6,7 +6,6 @@ the model itself held a token, whatever it was made to choose.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Mapping
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.runtime.sampling.candidates import largest
+from workers.runtime.sampling.weights import Weights
 
 Logits = npt.NDArray[np.float32]
 
@@ -33,14 +33,13 @@ class Distribution:
 
     Args:
         logits: float32, [vocab]; a row that nothing changes.
-        peak: Its largest value.
-        total: The sum of ``exp(logits - peak)``.
+        normaliser: The logarithm of the sum of ``exp(logits)``.
         most: How many of the likeliest tokens to tell with each one asked for.
     """
 
-    def __init__(self, logits: Logits, peak: float, total: float, most: int) -> None:
+    def __init__(self, logits: Logits, normaliser: float, most: int) -> None:
         self._logits = logits
-        self._normaliser = peak + math.log(total)
+        self._normaliser = normaliser
         self._top = self._likeliest(most) if most else ()
 
     def of(self, token_id: int) -> TokenLogprob:
@@ -50,11 +49,9 @@ class Distribution:
     def _likeliest(self, most: int) -> tuple[tuple[int, float], ...]:
         ids = largest(self._logits, most)
         values = self._logits[ids]
-        order = np.lexsort((ids, -values))
-        return tuple(
-            (token_id, value - self._normaliser)
-            for token_id, value in zip(ids[order].tolist(), values[order].tolist(), strict=True)
-        )
+        order = np.argsort(-values, kind="stable")
+        logprobs = values[order].astype(np.float64) - self._normaliser
+        return tuple(zip(ids[order].tolist(), logprobs.tolist(), strict=True))
 
 
 def distributions(
@@ -67,12 +64,11 @@ def distributions(
         wanted: Row to the number of likeliest tokens, 0 or more.
         changing: Rows whose logits are going to be changed in place; they are copied.
     """
-    scratch = np.empty(logits.shape[1], np.float32)  # of one row, so that it stays in the cache
+    weights = Weights(logits.shape[1])
     found = {}
     for index, most in wanted.items():
         row = logits[index]
-        peak = row.max()
-        np.exp(np.subtract(row, peak, out=scratch), out=scratch)
+        weights.fill(row)
         kept = row.copy() if index in changing else row
-        found[index] = Distribution(kept, float(peak), float(scratch.sum()), most)
+        found[index] = Distribution(kept, weights.log_total, most)
     return found

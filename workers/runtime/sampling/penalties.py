@@ -62,13 +62,17 @@ def penalise(logits: npt.NDArray[np.float32], params: SamplingParams, tokens: To
     transformers), over prompt and output. Then frequency and presence by OpenAI's formula, over the output
     only: ``logit -= count * frequency_penalty + (count > 0) * presence_penalty``. The order is vLLM's.
     """
-    values = logits[tokens.ids]
+    ids = tokens.ids
+    values = logits.take(ids)
     if params.repetition_penalty != 1:
         rate = np.float32(params.repetition_penalty)
+        # Of quotient and product, the one nearer to minus infinity is wanted, whatever the sign.
+        pick = np.minimum if rate > 1 else np.maximum
         with np.errstate(over="ignore"):
-            values = np.where(values > 0, values / rate, values * rate)
+            pick(values / rate, values * rate, out=values)
     if params.frequency_penalty:
         values -= tokens.counts * np.float32(params.frequency_penalty)
     if params.presence_penalty:
         values -= (tokens.counts > 0) * np.float32(params.presence_penalty)
-    logits[tokens.ids] = np.clip(values, -_BOUND, _BOUND)
+    np.minimum(values, _BOUND, out=values)
+    logits[ids] = np.maximum(values, -_BOUND, out=values)

@@ -42,6 +42,14 @@ def uniforms(
     return np.asarray((bits >> np.uint64(11)) * np.float64(2**-53), dtype=np.float64)
 
 
+def further(number: float) -> float:
+    """Another uniform number in [0, 1), a function of one that :func:`uniforms` or this gave."""
+    bits = (int(number * 2**53) + int(_GOLDEN)) & _MASK
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        bits = ((bits ^ (bits >> shift)) * factor) & _MASK
+    return (bits >> 11) * 2.0**-53
+
+
 def _mix(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """SplitMix64's output function: a bijection in which every bit depends on all bits."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

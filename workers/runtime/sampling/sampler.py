@@ -11,15 +11,16 @@ import numpy.typing as npt
 
 from diplex.errors import InternalError
 from workers.runtime.sampling.bias import Banned, LogitBias
-from workers.runtime.sampling.candidates import Ids, largest, nucleus
+from workers.runtime.sampling.candidates import Ids, before, largest, nucleus
 from workers.runtime.sampling.params import SamplingParams
 from workers.runtime.sampling.penalties import TokenCounts, penalise
-from workers.runtime.sampling.randomness import uniforms
+from workers.runtime.sampling.randomness import further, uniforms
+from workers.runtime.sampling.weights import Weights
 
 Logits = npt.NDArray[np.float32]
 
-_FOLD = 64
-"""Rows that a distribution is folded into to sum it in two levels."""
+_TRIES = 4
+"""Draws before the tokens that top_p keeps are worked out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,13 @@ class Sampler:
     min_p, and a draw. It is that of transformers' ``generate``. vLLM applies min_p before top_k and top_p,
     which differs only where min_p changes the mass that top_p refers to.
 
-    The draw inverts the distribution function at one uniform number. The function is summed in a fixed order
-    of tokens rather than by probability: there, two nearly equal logits that swap places under rounding
-    would swap tokens.
+    A draw inverts the distribution function at a uniform number; one that top_p leaves out is repeated. The
+    function is summed in a fixed order of tokens rather than by probability: there, two nearly equal logits
+    that swap places under rounding would swap tokens.
     """
 
     def __init__(self) -> None:
-        self._scratch = np.empty(0, dtype=np.float32)
+        self._weights = Weights(0)
 
     def sample(self, logits: Logits, rows: Sequence[SamplingRow]) -> npt.NDArray[np.int64]:
         """Choose a token for every row.
@@ -81,7 +82,9 @@ class Sampler:
         _check(logits, best)
         for index, row in enumerate(rows):
             if row.adjusted:
-                best[index] = _adjusted_best(logits[index], row)
+                _adjust(logits[index], row)
+                if row.params.greedy:
+                    best[index] = logits[index].argmax()
         drawn = [index for index, row in enumerate(rows) if not row.params.greedy]
         if drawn:
             self._draw(logits, rows, drawn, best)
@@ -97,38 +100,71 @@ class Sampler:
             [row.choice for row in chosen],
             [row.position for row in chosen],
         )
-        if len(self._scratch) != logits.shape[1]:
-            self._scratch = np.empty(logits.shape[1], dtype=np.float32)
+        if len(self._weights.values) != logits.shape[1]:
+            self._weights = Weights(logits.shape[1])
         for index, row, number in zip(drawn, chosen, numbers.tolist(), strict=True):
-            peak = float(logits[index, best[index]])
-            best[index] = self._draw_row(logits[index], peak, row.params, number)
+            peak = None if row.adjusted else float(logits[index, best[index]])
+            best[index] = self._draw_row(logits[index], row.params, number, peak)
 
-    def _draw_row(self, logits: Logits, peak: float, params: SamplingParams, number: float) -> int:
-        """Draw from one row, [vocab]; ``peak`` is its largest logit."""
+    def _draw_row(self, logits: Logits, params: SamplingParams, number: float, peak: float | None) -> int:
+        """Draw from one row, [vocab]; ``peak`` is its largest logit, if that is known."""
+        rate = np.float32(1 / params.temperature)
+        mass = math.inf  # of the likeliest tokens that top_p keeps, where that of the likeliest is 1
         if 0 < params.top_k < len(logits):
             ids = largest(logits, params.top_k)
-            weights = np.exp((logits[ids] - peak) * np.float32(1 / params.temperature))
+            reached = logits.take(ids)
+            weights = np.exp((reached - reached.max()) * rate)
             if params.top_p < 1:
-                inside = nucleus(weights, params.top_p * float(weights.sum(dtype=np.float64)))
-                ids, weights = ids[inside], weights[inside]
-            return _draw(ids, weights, params, number)
-        if params.top_p < 1:
-            weights = self._weights(logits, peak, params)
-            ids = _nucleus_of_all(weights, params.top_p)
-            return _draw(ids, weights[ids], params, number)
-        if params.min_p > 0:
+                mass = params.top_p * float(np.add.reduce(weights, dtype=np.float64))
+        elif params.min_p > 0:
+            if peak is None:
+                peak = float(logits.max())
             floor = peak + params.temperature * math.log(params.min_p)
             slack = 1e-5 * (1 + abs(floor))  # More than rounding; the filter proper comes later.
             ids = np.flatnonzero(logits >= floor - slack)
-            weights = np.exp((logits[ids] - peak) * np.float32(1 / params.temperature))
-            return _draw(ids, weights, params, number)
-        return _draw_folded(self._weights(logits, peak, params), number)
+            weights = np.exp((logits[ids] - peak) * rate)
+            if params.top_p < 1:
+                self._weights.fill(logits, params.temperature, peak)
+                mass = params.top_p * self._weights.total / self._weights.peak
+        else:
+            self._weights.fill(logits, params.temperature, peak)
+            return self._draw_of_all(params.top_p, number)
+        if params.min_p > 0:
+            inside = weights >= params.min_p  # The largest weight is 1.
+            ids, weights = ids[inside], weights[inside]
+        return _draw(ids, weights, mass, number)
 
-    def _weights(self, logits: Logits, peak: float, params: SamplingParams) -> Logits:
-        """Probabilities relative to the largest, [vocab], in scratch memory."""
-        weights = np.subtract(logits, peak, out=self._scratch)
-        weights *= np.float32(1 / params.temperature)
-        return np.exp(weights, out=weights)
+    def _draw_of_all(self, top_p: float, number: float) -> int:
+        """Draw from the whole vocabulary."""
+        for _ in range(_TRIES):
+            token = self._weights.draw(number)
+            if top_p == 1 or self._weights.among_likeliest(token, top_p):
+                return token
+            number = further(number)
+        ids = self._weights.likeliest(top_p)
+        return _draw(ids, self._weights.values[ids], math.inf, number)
+
+
+def _draw(ids: Ids, weights: Logits, mass: float, number: float) -> int:
+    """Draw one of the likeliest tokens that add up to a mass.
+
+    A token that isn't one of them is drawn again. That spares working them out, unless it happens often.
+    """
+    sums = weights.cumsum(dtype=np.float64)
+    for _ in range(_TRIES):
+        place = _invert(sums, number)
+        if mass >= sums[-1] or before(weights, place) < mass:
+            return int(ids[place])
+        number = further(number)
+    inside = nucleus(weights, mass)
+    return int(ids[inside[_invert(weights[inside].cumsum(dtype=np.float64), number)]])
+
+
+def _invert(sums: npt.NDArray[np.float64], number: float) -> int:
+    """The first index whose cumulative sum exceeds a share of the total: never one of weight 0."""
+    total = float(sums[-1])
+    place = int(sums.searchsorted(number * total, side="right"))
+    return place if place < len(sums) else int(sums.searchsorted(total))
 
 
 def _check(logits: Logits, best: npt.NDArray[np.intp]) -> None:
@@ -141,8 +177,8 @@ def _check(logits: Logits, best: npt.NDArray[np.intp]) -> None:
         raise InternalError(f"the model's logits are not finite in rows {listed}", metadata={"rows": listed})
 
 
-def _adjusted_best(logits: Logits, row: SamplingRow) -> int:
-    """Change a row's logits in place, as it asks for; its likeliest token afterwards."""
+def _adjust(logits: Logits, row: SamplingRow) -> None:
+    """Change a row's logits in place, as it asks for."""
     if row.bias is not None:
         row.bias.apply(logits)
     if row.params.penalises:
@@ -151,61 +187,3 @@ def _adjusted_best(logits: Logits, row: SamplingRow) -> int:
         penalise(logits, row.params, row.tokens)
     if row.banned is not None:
         row.banned.apply(logits)
-    return int(logits.argmax())
-
-
-def _nucleus_of_all(weights: Logits, top_p: float) -> Ids:
-    """Find the nucleus of a whole vocabulary, [vocab], among as few of its tokens as is certain to hold it.
-
-    Tokens under the last floor are together less than 1 - top_p of the whole. The first is a guess, seldom
-    wrong, that is checked.
-    """
-    total = _folded_sum(weights)
-    last = (1 - top_p) * total / len(weights) * (1 - 1e-5)
-    ids = np.flatnonzero(weights >= math.sqrt(last))
-    if float(weights[ids].sum(dtype=np.float64)) < top_p * total:
-        ids = np.flatnonzero(weights >= last)
-    return ids[nucleus(weights[ids], top_p * total)]
-
-
-def _draw(ids: Ids, weights: Logits, params: SamplingParams, number: float) -> int:
-    """Apply min_p to the tokens that the other filters left, and draw one."""
-    if params.min_p > 0:
-        inside = weights >= params.min_p  # The largest weight is 1.
-        ids, weights = ids[inside], weights[inside]
-    return int(ids[_invert(weights.cumsum(dtype=np.float64), number)])
-
-
-def _fold(weights: Logits) -> tuple[Logits, Logits]:
-    """Views of the weights: all that fit as [_FOLD, columns], and the tail."""
-    columns = len(weights) // _FOLD
-    return weights[: _FOLD * columns].reshape(_FOLD, columns), weights[_FOLD * columns :]
-
-
-def _folded_sum(weights: Logits) -> float:
-    folded, tail = _fold(weights)
-    return float(folded.sum(axis=0).sum(dtype=np.float64) + tail.sum(dtype=np.float64))
-
-
-def _draw_folded(weights: Logits, number: float) -> int:
-    """Draw an index by weight, [vocab], summed down the columns of the folded weights, the tail last.
-
-    Only the sums of columns and the one column that the number falls into are accumulated.
-    """
-    folded, tail = _fold(weights)
-    columns = int(folded.shape[1])
-    sums = np.cumsum(np.concatenate([folded.sum(axis=0), tail]), dtype=np.float64)
-    place = _invert(sums, number)
-    if place >= columns:
-        return _FOLD * columns + place - columns
-    before = float(sums[place - 1]) if place else 0.0
-    inner = np.cumsum(folded[:, place], dtype=np.float64)
-    share = (number * float(sums[-1]) - before) / (float(sums[place]) - before)
-    return _invert(inner, min(max(share, 0.0), 1.0)) * columns + place
-
-
-def _invert(sums: npt.NDArray[np.float64], share: float) -> int:
-    """The first index whose cumulative sum exceeds a share of the total: never one of weight 0."""
-    total = float(sums[-1])
-    place = int(sums.searchsorted(share * total, side="right"))
-    return place if place < len(sums) else int(sums.searchsorted(total))
