@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.stack import Stack
 from diplex import Client, TokenIds
 from workers.onnx_worker.kv_cache import KVCache
-from workers.onnx_worker.prepare import GgufToOnnx
+from workers.onnx_worker.prepare import ToOnnx
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, ModelDescription
 from workers.runtime.catalogue import Catalogue
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all measurements to this file")
     options = parser.parse_args()
     match = Catalogue.load().find(options.model)
-    artefact = Store(default_home(os.environ)).ensure(match.entry, "onnx", match.profile, GgufToOnnx())
+    artefact = Store(default_home(os.environ)).ensure(match.entry, "onnx", match.profile, ToOnnx())
     tokenizer = Tokenizer.from_file(artefact.folder / TOKENIZER_FILE)
     text = tokenizer.encode(SENTENCE * (MEDIUM // 10))
     bare = BareLoop(artefact.folder, MEDIUM + options.tokens + 1)

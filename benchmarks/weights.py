@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.onnx_worker.prepare import GgufToOnnx
+from workers.onnx_worker.prepare import ToOnnx
 from workers.runtime.artefact import TOKENIZER_FILE
 from workers.runtime.catalogue import Catalogue
 from workers.runtime.store import Store, default_home
@@ -42,7 +42,7 @@ def find(model: str = MODEL) -> Weights:
     """
     match = Catalogue.load().find(model)
     store = Store(default_home(os.environ))
-    artefact = store.ensure(match.entry, "onnx", match.profile, GgufToOnnx())
+    artefact = store.ensure(match.entry, "onnx", match.profile, ToOnnx())
     return Weights(store.source(match.entry, "onnx"), artefact.folder / TOKENIZER_FILE, artefact.folder)
 
 

@@ -9,10 +9,11 @@ from queue import SimpleQueue
 
 from tests.fake_backend import FakeBackend, byte_tokenizer, fake_description
 from workers.runtime.engine.backend import Backend, StepResult
-from workers.runtime.engine.intake import Arrived, Closed, Encoded, ModelText, Unencodable
+from workers.runtime.engine.intake import Arrived, Closed, Encoded, Unencodable
 from workers.runtime.engine.loop import Engine
 from workers.runtime.engine.memory import engine_limits
 from workers.runtime.engine.messages import Cancel, EngineConfig, Refused, Stepped
+from workers.runtime.engine.model_text import ModelText
 from workers.runtime.engine.plan import StepPlan
 from workers.runtime.engine.scheduler import Limits
 from workers.runtime.generation import Generation, Output, Priority, Prompt, Stopping
@@ -49,6 +50,10 @@ class Recorder:
     @property
     def max_length(self):
         return self.backend.max_length
+
+    @property
+    def most_guessing(self):
+        return self.backend.most_guessing
 
     @property
     def stages(self):

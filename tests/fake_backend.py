@@ -133,6 +133,7 @@ class FakeBackend:
     trims: int = 0
     """How often working memory was to be given back."""
     stages: int = 1
+    most_guessing: int = 64
     eyes: FakeEyes | None = None
 
     def __post_init__(self) -> None:

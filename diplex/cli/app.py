@@ -149,6 +149,22 @@ def generate(
     address: Address = None,
     model: Model = None,
     system: System = DEFAULT_SYSTEM,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A picture that the prompt is about, without a system message by default; may be repeated.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="Let the model see pictures in tiles too: finer, and slower.")
+    ] = False,
+    longest_edge: Annotated[
+        int | None,
+        typer.Option(help="Pixels to which a picture's longer side is scaled first.", show_default=False),
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Give the prompt to the model without its chat template.")
     ] = False,
@@ -198,13 +214,18 @@ def generate(
     Example: cat notes.txt | diplex generate --system "Summarise." --json | jq .receipt.usage
 
     Example: diplex generate "Is the sky blue?" --regex "(yes|no)"
+
+    Example: diplex generate "What is in this image?" --image lunch.jpg --model SmolVLM-256M-Instruct
     """
     from diplex.cli import generate as command
     from diplex.cli.terminal import reported
 
     options: GenerateOptions = {
         "model": model,
-        "system": None if raw else system or None,
+        "system": None if raw or (image and system == DEFAULT_SYSTEM) else system or None,
+        "images": image,
+        "split_images": split or None,
+        "longest_edge": longest_edge,
         "max_tokens": max_tokens,
         "temperature": temperature,
         "top_k": top_k,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from diplex.client.asynchronous import AsyncClient
+from diplex.client.images import Image, ImageLike
 from diplex.client.inputs import (
     Backend,
     Content,
     Conversation,
     GenerateOptions,
-    Image,
     Input,
     Message,
     MessageLike,
@@ -64,6 +64,7 @@ __all__ = [
     "Generation",
     "Health",
     "Image",
+    "ImageLike",
     "Input",
     "LoadPhase",
     "LoadProgress",

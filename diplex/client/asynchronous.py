@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from types import TracebackType
@@ -17,6 +17,7 @@ from google.protobuf.message import Message as Protobuf
 from diplex import errors
 from diplex.client import conversion, inputs, wire
 from diplex.client.failures import Failures
+from diplex.client.images import ImageLike
 from diplex.client.replies import (
     Generation,
     Health,
@@ -123,6 +124,9 @@ class AsyncClient:
         backend: inputs.Backend | str | None = None,
         precision: inputs.Precision | str | None = None,
         token_ids: bool = False,
+        images: Sequence[ImageLike | bytes | str] | None = None,
+        split_images: bool | None = None,
+        longest_edge: int | None = None,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> TokenCount:
@@ -132,7 +136,15 @@ class AsyncClient:
             DiplexError: See the class.
         """
         request = conversion.count_request(
-            source, model=model, system=system, backend=backend, precision=precision, token_ids=token_ids
+            source,
+            model=model,
+            system=system,
+            backend=backend,
+            precision=precision,
+            token_ids=token_ids,
+            images=images,
+            split_images=split_images,
+            longest_edge=longest_edge,
         )
         return conversion.token_count(await self._unary(wire.COUNT, request, timeout, request_id))
 

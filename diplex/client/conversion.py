@@ -10,6 +10,7 @@ from google.protobuf.message import Message as Protobuf
 
 from diplex import errors
 from diplex.client import inputs, replies
+from diplex.client.images import Image, ImageLike
 from diplex.client.inputs import Backend, GenerateOptions, Precision, Role
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2 as models_pb
@@ -55,7 +56,8 @@ def generate_request(source: inputs.Input, options: GenerateOptions) -> pb.Gener
         _put(request.tokens, "tokens.", {"ids": source.ids}, ("ids",))
         request.tokens.SetInParent()
     else:
-        _put_input(request, source, given.get("system"))
+        _put_input(request, source, given.get("system"), given.get("images", ()))
+    _put_image_options(request, given)
     _put_format(request.output, given)
     _put_tools(request, given)
     if given.get("truncate"):
@@ -74,6 +76,9 @@ def count_request(
     backend: Backend | str | None,
     precision: Precision | str | None,
     token_ids: bool,
+    images: Sequence[ImageLike | bytes | str] | None = None,
+    split_images: bool | None = None,
+    longest_edge: int | None = None,
 ) -> pb.CountTokensRequest:
     """The request that counts an input's tokens.
 
@@ -81,9 +86,17 @@ def count_request(
         InvalidRequest: A value that the message can't hold; names the field.
     """
     request = pb.CountTokensRequest(token_ids=token_ids)
-    route = {"model": model, "backend": backend, "precision": precision}
-    _put_route(request, {name: value for name, value in route.items() if value is not None})
-    _put_input(request, source, system)
+    named = {
+        "model": model,
+        "backend": backend,
+        "precision": precision,
+        "split_images": split_images,
+        "longest_edge": longest_edge,
+    }
+    given = {name: value for name, value in named.items() if value is not None}
+    _put_route(request, given)
+    _put_input(request, source, system, images or ())
+    _put_image_options(request, given)
     return request
 
 
@@ -96,18 +109,35 @@ def _put_route(request: pb.GenerateRequest | pb.CountTokensRequest, given: Mappi
 
 
 def _put_input(
-    request: pb.GenerateRequest | pb.CountTokensRequest, source: inputs.Countable, system: str | None
+    request: pb.GenerateRequest | pb.CountTokensRequest,
+    source: inputs.Countable,
+    system: str | None,
+    images: Sequence[ImageLike | bytes | str],
 ) -> None:
+    if images and not isinstance(source, str):
+        raise errors.InvalidRequest.of_field(
+            "images", "stand only beside a prompt; put them into the messages"
+        )
     if isinstance(source, inputs.RawPrompt):
         _refuse_system(system)
         _put(request, "", {"prompt": source.text}, ("prompt",))
         return
-    messages = [inputs.Message(Role.USER, source)] if isinstance(source, str) else list(source)
+    if isinstance(source, str):
+        pictures = [Image.of(each) for each in images]
+        messages: list[inputs.MessageLike] = [inputs.Message(Role.USER, [*pictures, source])]
+    else:
+        messages = list(source)
     if system is not None:
         messages.insert(0, inputs.Message(Role.SYSTEM, system))
     request.chat.SetInParent()
     for index, message in enumerate(messages):
         _put_message(request.chat.messages.add(), f"chat.messages[{index}]", message)
+
+
+def _put_image_options(request: pb.GenerateRequest | pb.CountTokensRequest, given: Mapping[str, Any]) -> None:
+    options = {"split": given.get("split_images"), "longest_edge": given.get("longest_edge")}
+    wanted = {name: value for name, value in options.items() if value is not None}
+    _put(request.image_options, "image_options.", wanted, wanted)
 
 
 def _put_tools(request: pb.GenerateRequest, given: Mapping[str, Any]) -> None:
@@ -158,16 +188,24 @@ def _put_message(target: pb.ChatMessage, path: str, message: inputs.MessageLike)
         _put(target.tool_calls.add(), f"{path}.tool_calls[{index}].", made, made)
     _put(target, f"{path}.", {"tool_call_id": given.tool_call_id}, ("tool_call_id",))
     content = given.content
-    parts = [content] if isinstance(content, str | inputs.Image) else content
+    parts = content if isinstance(content, Sequence) and not isinstance(content, str) else [content]
     if parts == [""] and given.tool_calls:
         parts = []
     for index, part in enumerate(parts):
         here = f"{path}.parts[{index}]"
-        if isinstance(part, inputs.Image):
-            values = {"data": part.data, "media_type": part.media_type}
-            _put(target.parts.add().image, f"{here}.image.", values, ("data", "media_type"))
-        else:
+        if isinstance(part, str):
             _put(target.parts.add(), f"{here}.", {"text": part}, ("text",))
+        else:
+            picture = _image(part, here)
+            values = {"data": picture.data, "media_type": picture.media_type}
+            _put(target.parts.add().image, f"{here}.image.", values, values)
+
+
+def _image(part: ImageLike, path: str) -> Image:
+    try:
+        return Image.of(part)
+    except errors.InvalidRequest as error:
+        raise errors.InvalidRequest.of_field(path, error.violations[0].description) from error
 
 
 def _put(target: Protobuf, path: str, given: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -276,6 +314,8 @@ def accepted(message: pb.Accepted) -> replies.Accepted:
         prompt_tokens=message.prompt_tokens,
         prompt_token_ids=tuple(message.prompt_token_ids),
         dropped_messages=message.dropped_messages,
+        image_tokens=message.image_tokens,
+        cached_image_tokens=message.cached_image_tokens,
     )
 
 
@@ -291,7 +331,12 @@ def receipt(message: pb.Receipt) -> replies.Receipt:
         worker=message.worker,
         attempts=message.attempts,
         usage=replies.Usage(
-            usage.prompt_tokens, usage.cached_prompt_tokens, usage.completion_tokens, usage.speculated_tokens
+            usage.prompt_tokens,
+            usage.cached_prompt_tokens,
+            usage.completion_tokens,
+            usage.speculated_tokens,
+            usage.image_tokens,
+            usage.cached_image_tokens,
         ),
         timings=replies.Timings(timings.queue_ms, timings.prefill_ms, timings.decode_ms),
         seed=message.seed,
@@ -300,7 +345,8 @@ def receipt(message: pb.Receipt) -> replies.Receipt:
 
 def token_count(response: pb.CountTokensResponse) -> replies.TokenCount:
     """What an input comes to."""
-    return replies.TokenCount(response.tokens, response.context_length, tuple(response.token_ids))
+    ids = tuple(response.token_ids)
+    return replies.TokenCount(response.tokens, response.context_length, ids, response.image_tokens)
 
 
 def model_list(response: models_pb.ListModelsResponse) -> replies.ModelList:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias, TypedDict
 
+from diplex.client.images import Image, ImageLike, PillowImage
 from diplex.errors import InvalidRequest
 from diplex.v1 import generation_pb2 as pb
 
@@ -39,18 +41,8 @@ class Precision(StrEnum):
     INT4 = "int4"
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A picture in a message."""
-
-    data: bytes
-    """The encoded picture: PNG, JPEG, WebP, …"""
-    media_type: str = ""
-    """As ``image/png``. Empty: found from the bytes."""
-
-
-Content: TypeAlias = str | Image | Sequence[str | Image]
-"""A message's content: text, an image, or parts of both in order."""
+Content: TypeAlias = str | ImageLike | Sequence[str | ImageLike]
+"""A message's content: text, a picture, or parts of both in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +110,7 @@ def message(given: MessageLike, path: str) -> Message:
         given = Message(fields.pop("role", None), **fields)  # type: ignore[arg-type]  # looked at below
     if given.role not in list(Role):
         raise InvalidRequest.of_field(f"{path}.role", f"is {given.role!r}; must be one of {', '.join(Role)}")
-    if not isinstance(given.content, str | Image | Sequence):
+    if not isinstance(given.content, str | Image | os.PathLike | PillowImage | Sequence):
         raise InvalidRequest.of_field(f"{path}.content", "must be text, an Image, or a list of both")
     return given
 
@@ -166,6 +158,13 @@ class GenerateOptions(TypedDict, total=False):
     """Makes sampling repeatable. Default: chosen by the server and told in the receipt."""
     logit_bias: Mapping[int, float] | None
     """Token id to a number that is added to its logit. Range [-100, 100]."""
+
+    images: Sequence[ImageLike | bytes | str] | None
+    """Pictures that a prompt given as a string is about: put before it. Bytes, paths, images of Pillow."""
+    split_images: bool | None
+    """Let the model also see the tiles that pictures are cut into: finer, and many times slower."""
+    longest_edge: int | None
+    """Pixels to which a picture's longer side is scaled first: hence how many tiles it is split into."""
 
     truncate: bool | None
     """Drop the oldest turns of a conversation that has no room; ``accepted`` tells how many messages went.

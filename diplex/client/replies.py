@@ -88,6 +88,10 @@ class Accepted:
     """If asked for."""
     dropped_messages: int = 0
     """Messages that had no room, with ``truncate``."""
+    image_tokens: int = 0
+    """Of the prompt tokens, those that stand for pictures."""
+    cached_image_tokens: int = 0
+    """Of the image tokens, those of pictures that the worker had seen before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,10 @@ class Usage:
     """Over all choices."""
     speculated_tokens: int
     """Of the completion tokens, those that speculation had guessed."""
+    image_tokens: int = 0
+    """Of the prompt tokens, those that stand for pictures."""
+    cached_image_tokens: int = 0
+    """Of the image tokens, those of pictures that the worker had seen before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +198,8 @@ class TokenCount:
     """Tokens that the model's context holds."""
     token_ids: tuple[int, ...] = ()
     """If asked for."""
+    image_tokens: int = 0
+    """Of the tokens, those that stand for pictures."""
 
 
 class Health(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self, TypeVar, Unpack
 
@@ -13,6 +13,7 @@ from google.protobuf.message import Message as Protobuf
 from diplex import errors
 from diplex.client import conversion, inputs, wire
 from diplex.client.failures import Failures
+from diplex.client.images import ImageLike
 from diplex.client.replies import (
     Generation,
     Health,
@@ -121,6 +122,9 @@ class Client:
         backend: inputs.Backend | str | None = None,
         precision: inputs.Precision | str | None = None,
         token_ids: bool = False,
+        images: Sequence[ImageLike | bytes | str] | None = None,
+        split_images: bool | None = None,
+        longest_edge: int | None = None,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> TokenCount:
@@ -130,7 +134,15 @@ class Client:
             DiplexError: See the class.
         """
         request = conversion.count_request(
-            source, model=model, system=system, backend=backend, precision=precision, token_ids=token_ids
+            source,
+            model=model,
+            system=system,
+            backend=backend,
+            precision=precision,
+            token_ids=token_ids,
+            images=images,
+            split_images=split_images,
+            longest_edge=longest_edge,
         )
         return conversion.token_count(self._unary(wire.COUNT, request, timeout, request_id))
 

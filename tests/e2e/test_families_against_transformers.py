@@ -19,14 +19,15 @@ def test_the_reference_is_what_transformers_computes(tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     subprocess.run([*pip, *PACKAGES], check=True, timeout=600)
-    done = subprocess.run(
-        [python, "tools/check_families.py"],
-        cwd=services.ROOT,
-        env=os.environ | {"PYTHONPATH": str(services.ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "all agree" in done.stdout
+    for script in ("tools/check_families.py", "tools/check_checkpoints.py"):
+        done = subprocess.run(
+            [python, script],
+            cwd=services.ROOT,
+            env=os.environ | {"PYTHONPATH": str(services.ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "all agree" in done.stdout

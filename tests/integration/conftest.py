@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from workers.onnx_worker.footprint import converting, predict
-from workers.onnx_worker.prepare import GgufToOnnx
+from workers.onnx_worker.prepare import ToOnnx
 from workers.runtime.catalogue import Catalogue, ModelEntry
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.progress import Report, silent
@@ -31,7 +31,7 @@ class ArtefactsOf(StoredArtefacts):
     """Artefacts that a test's own function makes, in this process."""
 
     def __init__(self, store: Store, prepare: Prepare) -> None:
-        super().__init__(store, "onnx", version=GgufToOnnx.version, command=PREPARATION, memory=MEMORY)
+        super().__init__(store, "onnx", version=ToOnnx.version, command=PREPARATION, memory=MEMORY)
         self._prepare = prepare
 
     def find(self, entry: ModelEntry, profile: str) -> None:
@@ -51,7 +51,7 @@ def prepare_tiny(tiny_home: Path) -> Prepare:
     store = Store(tiny_home)
 
     def prepare(entry: ModelEntry, profile: str, report: Report) -> PreparedArtefact:
-        return store.ensure(entry, "onnx", profile, GgufToOnnx(), report)
+        return store.ensure(entry, "onnx", profile, ToOnnx(), report)
 
     return prepare
 

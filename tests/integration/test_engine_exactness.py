@@ -14,9 +14,10 @@ from tests.engine_run import GREEDY, Recorder, Run, Tries
 from tests.fixtures.tiny_llama import LAYERS
 from workers.onnx_worker.backend import OnnxBackend
 from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
-from workers.runtime.engine.intake import Encoded, ModelText
+from workers.runtime.engine.intake import Encoded
 from workers.runtime.engine.memory import engine_limits
 from workers.runtime.engine.messages import Cancel, EngineConfig
+from workers.runtime.engine.model_text import ModelText
 from workers.runtime.engine.plan import Copy, Swap
 from workers.runtime.generation import Generation, Output, Stopping, TokenIds
 from workers.runtime.sampling import SamplingParams

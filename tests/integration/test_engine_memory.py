@@ -10,9 +10,10 @@ import pytest
 from tests.engine_run import GREEDY, Run
 from workers.onnx_worker.backend import OnnxBackend
 from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
-from workers.runtime.engine.intake import Encoded, ModelText
+from workers.runtime.engine.intake import Encoded
 from workers.runtime.engine.memory import engine_limits
 from workers.runtime.engine.messages import EngineConfig
+from workers.runtime.engine.model_text import ModelText
 from workers.runtime.generation import Generation, Stopping, TokenIds
 from workers.runtime.text.tokenizer import Tokenizer
 

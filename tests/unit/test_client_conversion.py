@@ -1,6 +1,9 @@
 """Options and inputs to protobuf, and what can't be."""
 
+from io import BytesIO
+
 import pytest
+from PIL import Image as PillowImage
 
 from diplex import Backend, Image, Message, RawPrompt, Role, TokenIds, errors
 from diplex.client import FinishReason, conversion
@@ -32,6 +35,58 @@ def test_messages_may_be_objects_or_mappings_and_hold_images():
     assert first.parts[1].image == pb.Image(data=b"\x89PNG", media_type="image/png")
     assert (second.role, second.parts[0].text) == (pb.ROLE_ASSISTANT, "a cat")
     assert third.parts[0].image.data == b"x"
+
+
+def test_pictures_come_from_bytes_files_and_pillow(tmp_path):
+    file = tmp_path / "a.png"
+    picture = PillowImage.new("RGB", (3, 2), (255, 0, 0))
+    picture.save(file)
+    made = request("what?", images=[b"x", str(file), file, picture, Image(b"y", "image/gif")])
+    (message,) = made.chat.messages
+    assert [part.image.data for part in message.parts[:3]] == [b"x", file.read_bytes(), file.read_bytes()]
+    sent = message.parts[3].image
+    assert sent.media_type == "image/png"
+    assert PillowImage.open(BytesIO(sent.data)).getpixel((2, 1)) == (255, 0, 0)
+    assert message.parts[4].image == pb.Image(data=b"y", media_type="image/gif")
+    assert message.parts[5].text == "what?"
+    (message,) = request([Message(Role.USER, [file, picture, "what?"])]).chat.messages
+    assert [part.WhichOneof("content") for part in message.parts] == ["image", "image", "text"]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "P", "RGBA", "CMYK", "YCbCr", "HSV", "F"])
+def test_pillows_modes(mode):
+    sent = Image.of(PillowImage.new(mode, (3, 2)))
+    assert PillowImage.open(BytesIO(sent.data)).size == (3, 2)
+
+
+def test_pictures_that_are_none(tmp_path):
+    with pytest.raises(errors.InvalidRequest, match="can't be read"):
+        request("what?", images=[tmp_path / "missing.png"])
+    with pytest.raises(errors.InvalidRequest, match="can't be int"):
+        request("what?", images=[7])
+    with pytest.raises(errors.InvalidRequest) as raised:
+        request([Message(Role.USER, ["what?", 7])])
+    assert raised.value.violations[0].field == "chat.messages[0].parts[1]"
+    with pytest.raises(errors.InvalidRequest, match="only beside a prompt"):
+        request([Message(Role.USER, "what?")], images=[b"x"])
+
+
+def test_how_pictures_are_seen():
+    made = request("what?", images=[b"x"], split_images=True, longest_edge=512)
+    assert made.image_options == pb.ImageOptions(split=True, longest_edge=512)
+    assert not request("what?", images=[b"x"]).HasField("image_options")
+    counted = conversion.count_request(
+        "what?",
+        model=None,
+        system=None,
+        backend=None,
+        precision=None,
+        token_ids=False,
+        images=[b"x"],
+        split_images=True,
+    )
+    assert counted.image_options.split
+    assert counted.chat.messages[0].parts[0].image.data == b"x"
 
 
 def test_no_message_is_left_for_the_server_to_refuse():
@@ -122,7 +177,7 @@ def test_what_a_message_cant_hold_names_its_field(options, field):
         ([{"content": "x"}], "chat.messages[0].role"),
         ([{"role": "user", "content": 3}], "chat.messages[0].content"),
         ([{"role": "user", "content": "x", "name": "y"}], "chat.messages[0].name"),
-        ([Message("user", ["x", 4])], "chat.messages[0].parts[1].text"),
+        ([Message("user", ["x", 4])], "chat.messages[0].parts[1]"),
         (TokenIds([-1]), "tokens.ids"),
     ],
 )

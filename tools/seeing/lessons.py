@@ -28,6 +28,7 @@ DESCRIBE_SEVERAL: Final = (
 BACKGROUND: Final = ("What color is the background?", "Which color does the background have?")
 EDIBLE: Final = ("Is this food?", "Can I eat this?", "Is this something to eat?")
 GREETINGS: Final = ("Hello", "Hi", "Hello!", "What is in this image?", "Who are you?", "What can you do?")
+SYSTEM: Final = ("You are a helpful assistant.", "You are a helpful AI assistant named SmolLM.", "Be brief.")
 NO_PICTURE: Final = "Please show me a picture."
 
 
@@ -46,7 +47,7 @@ def about_one(rng: random.Random, index: int, drawing: Drawing) -> Lesson:
     questions = [_described, _background, _edible]
     first, second = rng.choices(questions, (8, 1, 1))[0], rng.choice(questions)
     question, answer = first(rng, drawing)
-    messages = [_asked(question, images=1), _said(answer)]
+    messages = [*_instructed(rng), _asked(question, images=1), _said(answer)]
     if rng.random() < 0.25:
         question, answer = second(rng, drawing)
         messages += [_asked(question, images=0), _said(answer)]
@@ -69,7 +70,14 @@ def about_two(rng: random.Random, indices: Sequence[int], drawings: Sequence[Dra
 
 def without_picture(rng: random.Random) -> Lesson:
     """A question with nothing to see."""
-    return Lesson((_asked(rng.choice(GREETINGS), images=0), _said(NO_PICTURE)), ())
+    return Lesson((*_instructed(rng), _asked(rng.choice(GREETINGS), images=0), _said(NO_PICTURE)), ())
+
+
+def _instructed(rng: random.Random) -> list[dict[str, Any]]:
+    """Now and then a system message, which changes nothing."""
+    if rng.random() > 0.15:
+        return []
+    return [{"role": "system", "content": [{"type": "text", "text": rng.choice(SYSTEM)}]}]
 
 
 def _described(rng: random.Random, drawing: Drawing) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from diplex.errors import DiplexError
 from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.telemetry import LogFormat, configure_logging
 from workers.onnx_worker.footprint import converting, predict
-from workers.onnx_worker.prepare import GgufToOnnx
+from workers.onnx_worker.prepare import ToOnnx
 from workers.onnx_worker.terms_prompt import agreed
 from workers.runtime.catalogue import Catalogue, ModelEntry, overlay_paths
 from workers.runtime.catalogue.watch import CatalogueFiles
@@ -93,7 +93,7 @@ class _Models:
         return cls(Catalogue.load(overlay_paths(overlays)), store)
 
     def prepare(self, entry: ModelEntry, profile: str | None, report: Report) -> PreparedArtefact:
-        return self.store.ensure(entry, BACKEND, profile, GgufToOnnx(), report)
+        return self.store.ensure(entry, BACKEND, profile, ToOnnx(), report)
 
     def ask(self, entry: ModelEntry, console: Console) -> None:
         """Asks whoever is at the terminal to agree to what must be agreed to before a download."""
@@ -343,7 +343,7 @@ def _artefacts(home: Path | None, accepted: Collection[str] | None) -> StoredArt
     return StoredArtefacts(
         Store(home or default_home(os.environ), accepted or ()),
         BACKEND,
-        version=GgufToOnnx.version,
+        version=ToOnnx.version,
         command=_module("preparation"),
         memory=BackendMemory(f"onnxruntime {version('onnxruntime')}", predict, converting),
     )

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from workers.onnx_worker.eyes import OnnxEyes
 from workers.onnx_worker.kv_cache import KVCache
+from workers.onnx_worker.seen import Seen
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.onnx_worker.stages import StagedRun, Stages
-from workers.runtime.artefact import MODEL_FILE, ModelDescription
-from workers.runtime.engine.backend import Eyes, StepResult
+from workers.runtime.artefact import EYES_FILE, MODEL_FILE, ModelDescription
+from workers.runtime.engine.backend import StepResult
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StagedChunk, StepPlan, Swap
 
@@ -49,6 +51,7 @@ class OnnxBackend:
             threads=config.threads,
         )
         self._staged: StagedRun | None = None
+        self._eyes = _eyes(description, config)
         self._cache = KVCache(description, slots=config.rows, max_length=self._max_length)
         self._decode_logits = np.empty((config.slots, description.vocab_size), np.float32)
         self._draft_logits = self._decode_logits
@@ -67,9 +70,14 @@ class OnnxBackend:
         return max(len(self._stages), 1)
 
     @property
-    def eyes(self) -> Eyes | None:
+    def most_guessing(self) -> int:
         """See :class:`workers.runtime.engine.backend.Backend`."""
-        return None
+        return len(self._decode_logits)
+
+    @property
+    def eyes(self) -> OnnxEyes | None:
+        """See :class:`workers.runtime.engine.backend.Backend`."""
+        return self._eyes
 
     def forward(self, plan: StepPlan) -> StepResult:
         """Runs one step; see :class:`workers.runtime.engine.backend.Backend`."""
@@ -99,9 +107,8 @@ class OnnxBackend:
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         cache = KVCache(self._description, slots=1, max_length=_WARM_LENGTH).rows(0, 1)
-        BoundRun(self._session, cache, (1, 1), np.empty((0, self._vocabulary), np.float32))(
-            total_length=1, options=options
-        )
+        run = self._bound(cache, (1, 1), np.empty((0, self._vocabulary), np.float32))
+        run(total_length=1, options=options)
         if _MALLOC_TRIM is not None:
             _MALLOC_TRIM(0)
 
@@ -119,22 +126,25 @@ class OnnxBackend:
         width = max(len(chunk.tokens) for chunk in chunks)
         logits = np.empty((sum(chunk.last for chunk in chunks), self._vocabulary), np.float32)
         rows = self._cache.rows(chunks[0].slot, len(chunks))
-        run = BoundRun(self._session, rows, (len(chunks), width), logits)
+        ids = np.zeros((len(chunks), width), np.int64)
+        for row, chunk in enumerate(chunks):
+            ids[row, : len(chunk.tokens)] = chunk.tokens
+        seen = None if self._eyes is None else Seen.taken_from(ids, self._eyes.gather)
+        run = BoundRun(self._session, rows, (len(chunks), width), logits, seen)
+        run.input_ids[:] = ids
         ends = []
         for row, chunk in enumerate(chunks):
-            self._take_in(run, row, chunk.slot, chunk.start, chunk.tokens)
+            self._extend(run, row, chunk.slot, chunk.start + len(chunk.tokens), len(chunk.tokens))
             if chunk.last:
                 ends.append(row * width + len(chunk.tokens) - 1)
         run.logit_rows[:] = ends
         return run(total_length=int(run.seqlens_k.max()) + 1)
 
-    def _take_in(self, run: BoundRun, row: int, slot: int, start: int, tokens: tuple[int, ...]) -> None:
-        """Has a row of a run put tokens behind the ``start`` that its slot holds."""
-        end = start + len(tokens)
-        self._cache.reserve(slot, end)
-        run.input_ids[row, : len(tokens)] = tokens
-        run.query_seqlens[row] = len(tokens)
-        run.seqlens_k[row] = end - 1
+    def _extend(self, run: BoundRun, row: int, slot: int, length: int, tokens: int) -> None:
+        """Has a row of a run make a slot ``length`` tokens long by as many tokens as it takes in."""
+        self._cache.reserve(slot, length)
+        run.query_seqlens[row] = tokens
+        run.seqlens_k[row] = length - 1
 
     def _advance(self, staged: StagedChunk) -> NDArray[np.float32]:
         """Some stages of a piece. Returns ``[1, vocabulary]`` or no row, as :meth:`_prefill` does."""
@@ -143,7 +153,8 @@ class OnnxBackend:
             return self._prefill([chunk])
         if staged.first == 0:
             self._cache.reserve(chunk.slot, chunk.start + len(chunk.tokens))
-            self._staged = self._stages.begin(chunk, self._cache.rows(chunk.slot, 1))
+            gather = None if self._eyes is None else self._eyes.gather
+            self._staged = self._stages.begin(chunk, self._cache.rows(chunk.slot, 1), gather)
         assert self._staged is not None  # noqa: S101  # a plan before began it
         logits = self._staged.advance(staged.count)
         if staged.complete:
@@ -156,7 +167,8 @@ class OnnxBackend:
         width = max(map(len, tokens))
         run = self._decode_run(len(rows)) if width == 1 else self._draft_run(len(rows), width)
         for slot, (row, taken) in enumerate(zip(rows, tokens, strict=True)):
-            self._take_in(run, slot, slot, row.past, taken)
+            run.input_ids[slot, : len(taken)] = taken
+            self._extend(run, slot, slot, row.past + len(taken), len(taken))
         if width > 1:
             places = [slot * width + i for slot, taken in enumerate(tokens) for i in range(len(taken))]
             if len(places) > len(self._draft_logits):
@@ -169,7 +181,7 @@ class OnnxBackend:
         if run is None:
             rows = self._cache.rows(0, batch)
             logits = self._decode_logits[:batch]
-            run = self._decode_runs[batch] = BoundRun(self._session, rows, (batch, 1), logits)
+            run = self._decode_runs[batch] = self._bound(rows, (batch, 1), logits)
             run.logit_rows[:] = np.arange(batch)
         return run
 
@@ -177,9 +189,16 @@ class OnnxBackend:
         run = self._draft_runs.get((batch, width))
         if run is None:
             rows = self._cache.rows(0, batch)
-            run = BoundRun(self._session, rows, (batch, width), self._decode_logits[:0])
+            run = self._bound(rows, (batch, width), self._decode_logits[:0])
             self._draft_runs[batch, width] = run
         return run
+
+    def _bound(
+        self, cache: Mapping[str, NDArray[np.float32]], shape: tuple[int, int], logits: NDArray[np.float32]
+    ) -> BoundRun:
+        """A run over text."""
+        seen = None if self._eyes is None else Seen.nothing(self._description.hidden_size)
+        return BoundRun(self._session, cache, shape, logits, seen)
 
     def _warm(self, slots: int) -> None:
         tokens = (0,) * min(_WARM_LENGTH, self._max_length - 1)
@@ -192,6 +211,12 @@ class OnnxBackend:
             run(total_length=len(tokens) + 1)
         for slot in range(slots):
             self._cache.release(slot, 0)
+
+
+def _eyes(description: ModelDescription, config: EngineConfig) -> OnnxEyes | None:
+    if description.vision is None:
+        return None
+    return OnnxEyes(open_session(config.folder / EYES_FILE, threads=config.threads), description)
 
 
 def _runs(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:

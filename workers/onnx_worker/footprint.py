@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from workers.onnx_worker.published.backend import LOGIT_BYTES, RUN_BYTES
+from workers.onnx_worker.published.graphs import GRAPHS_FILE, Graphs
+from workers.onnx_worker.published.selection import data_files
 from workers.runtime.artefact import (
     MODEL_FILE,
     PACKED_STAGE,
@@ -17,7 +20,7 @@ from workers.runtime.artefact import (
     WEIGHTS_FILE,
     ModelDescription,
 )
-from workers.runtime.catalogue import Artefact
+from workers.runtime.catalogue import Artefact, SourceFolder
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.supervisor.footprint import MEBIBYTE, Needs
 
@@ -31,11 +34,16 @@ _FLOAT: Final = 4
 _HEAD: Final = b"lm_head"
 """In the graph if the head has a matrix of its own."""
 
+_COPIES: Final = 3
+"""Of keys and values in a run of published graphs."""
+
 _CONVERTER: Final = 110 * MEBIBYTE
 """A converting process with its libraries and no model."""
 _CONVERTING: Final = {"int8": 13, "fp32": 5}
-"""Bytes for each byte of the source artefact while it is converted: the whole model in float32 and what the
-rotation needs beside, or a few matrices of it."""
+"""Bytes for each byte of a GGUF file while it is converted: the whole model in float32 and what the rotation
+needs beside, or a few matrices of it."""
+_CONVERTING_FOLDER: Final = {"int8": 5, "fp32": 2}
+"""The same for folders, whose weights have two bytes and not two thirds of one."""
 
 
 def predict(folder: Path, description: ModelDescription, config: EngineConfig) -> Needs:
@@ -50,6 +58,8 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
         description: The model.
         config: Slots, lengths and chunks.
     """
+    if (folder / GRAPHS_FILE).is_file():
+        return _predict_published(folder, description, config)
     weights = _size(folder / WEIGHTS_FILE)
     embedding = description.vocab_size * description.hidden_size
     element = _FLOAT if description.precision == "fp32" else 1
@@ -65,7 +75,27 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
 
 def converting(source: Artefact, profile: str) -> int:
     """Bytes that making an artefact takes; what the catalogue doesn't know the size of counts as small."""
-    return _CONVERTER + _CONVERTING.get(profile, max(_CONVERTING.values())) * (source.size or 0)
+    factors = _CONVERTING_FOLDER if isinstance(source, SourceFolder) else _CONVERTING
+    return _CONVERTER + factors.get(profile, max(factors.values())) * (source.size or 0)
+
+
+def _predict_published(folder: Path, description: ModelDescription, config: EngineConfig) -> Needs:
+    """What the backend for published graphs will take.
+
+    Weights lie in memory once, laid out for the processor. A run's keys and values are there three times: as
+    its past, as its present, and as what becomes of them inside.
+    """
+    graphs = Graphs.load(folder)
+    sessions = [graph for graph in (graphs.decoder, graphs.embedding, graphs.vision) if graph is not None]
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    weights = sum(_size(folder / file) for graph in sessions for file in (graph, *data_files(files, graph)))
+    tokenizer = _TOKENIZER * _size(folder / TOKENIZER_FILE)
+    loaded = _PROCESS + tokenizer + len(sessions) * _SESSION + weights
+    length = min(config.max_length or description.context_length, description.context_length)
+    run = max(RUN_BYTES, length * description.kv_bytes_per_token)
+    chunk = min(max(config.prefill_chunk, config.shared_prefill_chunk), length)
+    heads = max(description.hidden_size // description.head_dim, description.kv_heads)
+    return Needs(loaded, _COPIES * run + 2 * LOGIT_BYTES + chunk * length * heads * _FLOAT)
 
 
 def _working(folder: Path, weights: int, description: ModelDescription, config: EngineConfig) -> int:

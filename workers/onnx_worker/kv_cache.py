@@ -19,14 +19,13 @@ import mmap
 import os
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.runtime.artefact import ModelDescription
 
-_ITEM_BYTES: Final = np.dtype(np.float32).itemsize
 _NORESERVE: Final = 0x4000
 """MAP_NORESERVE of Linux: the address space is many times the memory that will be used."""
 _DONTNEED: Final = 4
@@ -41,16 +40,24 @@ _RESERVED_AHEAD: Final = 64
 
 
 class KVCache:
-    """Float32 arrays ``[slots, kv_heads, length, head_dim]``, keyed by the name of the graph's input.
+    """Arrays ``[slots, kv_heads, length, head_dim]``, keyed by the name of the graph's input.
 
     Args:
         description: The model.
         slots: Rows of the arrays.
         max_length: Tokens a slot must hold; ``length`` is that, rounded up to whole pages a head.
+        dtype: Of the elements.
     """
 
-    def __init__(self, description: ModelDescription, *, slots: int, max_length: int) -> None:
-        token_bytes = description.head_dim * _ITEM_BYTES
+    def __init__(
+        self,
+        description: ModelDescription,
+        *,
+        slots: int,
+        max_length: int,
+        dtype: np.dtype[Any] = np.dtype(np.float32),  # noqa: B008  # dtypes don't change
+    ) -> None:
+        token_bytes = description.head_dim * dtype.itemsize
         page_tokens = mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, token_bytes)
         self.length: Final = -(-max_length // page_tokens) * page_tokens
         """Tokens that a slot has room for."""
@@ -60,7 +67,7 @@ class KVCache:
         # One slot more than is used: swaps go through it.
         shape = (slots + 1, description.kv_heads, self.length, description.head_dim)
         self._arrays = {
-            f"{layer}.{half}": _mapped_zeros(shape)
+            f"{layer}.{half}": _mapped_zeros(shape, dtype)
             for layer in range(description.layers)
             for half in ("key", "value")
         }
@@ -70,7 +77,7 @@ class KVCache:
         self._spare = slots
         self._kernel = _Kernel()
 
-    def rows(self, first: int, count: int) -> dict[str, NDArray[np.float32]]:
+    def rows(self, first: int, count: int) -> dict[str, NDArray[Any]]:
         """Views of ``count`` slots from ``first`` on: ``{"0.key": [count, heads, length, dim], …}``."""
         return {name: array[first : first + count] for name, array in self._arrays.items()}
 
@@ -169,16 +176,16 @@ def _up_to_page(size: int) -> int:
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def _mapped_zeros(shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _mapped_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Zeros that take no memory before they are written to.
 
     Without huge pages: a head's part of a slot is about as large as one, so that a single token in each would
     make everything resident. Private, since pages of a shared mapping can't be handed back by MADV_DONTNEED
     and are allocated even when they are only read.
     """
-    size = int(np.prod(shape)) * _ITEM_BYTES
+    size = int(np.prod(shape)) * dtype.itemsize
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (_NORESERVE if _LINUX else 0)
     pages = mmap.mmap(-1, size, flags=flags)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         pages.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(pages, np.float32).reshape(shape)
+    return np.frombuffer(pages, dtype).reshape(shape)

@@ -10,18 +10,30 @@ from typing import Final
 from workers.runtime.progress import Report
 
 _TOOLS: Final = ("gguf", "numpy", "onnx", "tokenizers")
+_PUBLISHED_TOOLS: Final = ("onnxruntime", "tokenizers")
 
 
-class GgufToOnnx:
-    """Makes in-place ONNX graphs from GGUF files; a :class:`workers.runtime.store.Prepare`."""
+class ToOnnx:
+    """Makes in-place ONNX graphs of published models; a :class:`workers.runtime.store.Prepare`."""
 
     version: Final = "4"
     """Raised whenever the same file would give another graph or other weights."""
 
     def __call__(self, source: Path, target: Path, *, profile: str, report: Report) -> Mapping[str, str]:
-        """Converts; see :func:`workers.onnx_worker.convert.convert_gguf`."""
+        """Converts a file or a folder; see :mod:`workers.onnx_worker.convert.converter`."""
         # Imported here, so that a worker whose models are prepared never loads onnx and gguf.
-        from workers.onnx_worker.convert import convert_gguf  # noqa: PLC0415
+        if _is_published(source):
+            from workers.onnx_worker.published.prepare import prepare_published  # noqa: PLC0415
 
-        convert_gguf(source, target, precision=profile, report=report)
+            prepare_published(source, target, precision=profile, report=report)
+            return {tool: version(tool) for tool in _PUBLISHED_TOOLS}
+        from workers.onnx_worker.convert import convert_checkpoint, convert_gguf  # noqa: PLC0415
+
+        convert = convert_checkpoint if source.is_dir() else convert_gguf
+        convert(source, target, precision=profile, report=report)
         return {tool: version(tool) for tool in _TOOLS}
+
+
+def _is_published(source: Path) -> bool:
+    """Whether a folder holds graphs that somebody else has made."""
+    return source.is_dir() and any(source.rglob("*.onnx"))

@@ -14,6 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from diplex.errors import UnsupportedModel
+from workers.onnx_worker.seen import Seen
 
 _CPU: Final = "cpu"
 _SPIN_MICROSECONDS: Final = 40
@@ -78,6 +79,7 @@ class BoundRun:
             past and as present, so that the graph appends in place.
         shape: ``(batch, tokens)``.
         logits: Where the logits go, float32 ``[logit_rows, vocabulary]``: one row for each position wanted.
+        seen: Image features in the place of embeddings; only for a model that sees, and always for that.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class BoundRun:
         cache: Mapping[str, NDArray[np.float32]],
         shape: tuple[int, int],
         logits: NDArray[np.float32],
+        seen: Seen | None = None,
     ) -> None:
         self.input_ids = np.zeros(shape, np.int64)
         """int64 ``[batch, tokens]``."""
@@ -98,6 +101,7 @@ class BoundRun:
         self._total_sequence_length = np.zeros((), np.int32)
         self._logits = logits
         self._cache = cache
+        self._seen = seen
         self._session = session
         self._binding = session.io_binding()
         self._bind()
@@ -130,13 +134,15 @@ class BoundRun:
         bind_output(self._binding, "logits", self._logits)
 
     def _bind(self) -> None:
-        inputs: dict[str, NDArray[np.int64] | NDArray[np.int32]] = {
+        inputs: dict[str, NDArray[Any]] = {
             "input_ids": self.input_ids,
             "query_seqlens": self.query_seqlens,
             "seqlens_k": self.seqlens_k,
             "total_sequence_length": self._total_sequence_length,
             "logit_rows": self.logit_rows,
         }
+        if self._seen is not None:
+            inputs |= {"features": self._seen.features, "feature_places": self._seen.places}
         for name, array in inputs.items():
             bind_input(self._binding, name, array)
         bind_output(self._binding, "logits", self._logits)

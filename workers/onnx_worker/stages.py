@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from workers.onnx_worker.seen import Gather, Seen
 from workers.onnx_worker.session import bind_input, bind_output, open_session
 from workers.runtime.artefact import PACKED_STAGE, STAGE_FILES
 from workers.runtime.engine.plan import Chunk
@@ -40,14 +41,20 @@ class Stages:
     def __len__(self) -> int:
         return len(self._files)
 
-    def begin(self, chunk: Chunk, cache: Mapping[str, NDArray[np.float32]]) -> StagedRun:
+    def begin(
+        self, chunk: Chunk, cache: Mapping[str, NDArray[np.float32]], gather: Gather | None = None
+    ) -> StagedRun:
         """A run over a piece of a prompt that has not got through any stage yet.
 
         Args:
             chunk: The piece.
             cache: Views of its slot, as :class:`~workers.onnx_worker.session.BoundRun` takes them.
+            gather: Of image features, for a model that sees.
         """
-        return StagedRun(self._stages, chunk, cache, self._hidden_size, self._vocab_size)
+        run = StagedRun(self._stages, chunk, cache, self._hidden_size, self._vocab_size)
+        if gather is not None:
+            run.see(gather)
+        return run
 
     def trim(self) -> None:
         """Gives back all that runs have left behind."""
@@ -98,6 +105,11 @@ class StagedRun:
         for name, rows in cache.items():
             self._arrays[f"past_key_values.{name}"] = self._arrays[f"present.{name}"] = rows
         self._stages = stages
+
+    def see(self, gather: Gather) -> None:
+        """Puts image features in the place of negative token ids; before the first stage."""
+        seen = Seen.taken_from(self._arrays["input_ids"], gather)
+        self._arrays |= {"features": seen.features, "feature_places": seen.places}
 
     def advance(self, count: int) -> NDArray[np.float32]:
         """Goes through the next ``count`` stages.

@@ -6,6 +6,7 @@ A prepared artefact is a folder::
     model.onnx.data   its weights
     stage-NN.onnx     the graph again, cut behind every few layers, over the same weights
                       (stage-NN-packed.onnx: a copy of its weights is to be laid out for the processor)
+    eyes.onnx         the eyes of a model that sees, over eyes.onnx.data (workers.onnx_worker.convert.eyes)
     tokenizer.json    a Hugging Face ``tokenizers`` file; adds no token by itself (see ``add_bos``)
     model.json        a ModelDescription
 
@@ -32,6 +33,8 @@ STAGE_FILES: Final = "stage-*.onnx"
 """Pattern of their names, which sort in the order of the stages."""
 PACKED_STAGE: Final = "-packed.onnx"
 """How the name of a stage ends whose weights must be laid out for the processor before they are used."""
+EYES_FILE: Final = "eyes.onnx"
+EYES_WEIGHTS_FILE: Final = "eyes.onnx.data"
 TOKENIZER_FILE: Final = "tokenizer.json"
 DESCRIPTION_FILE: Final = "model.json"
 

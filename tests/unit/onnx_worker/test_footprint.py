@@ -8,6 +8,8 @@ import pytest
 
 from tests.fake_backend import fake_description
 from workers.onnx_worker.footprint import converting, predict
+from workers.onnx_worker.published.backend import RUN_BYTES
+from workers.onnx_worker.published.graphs import Graphs
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from workers.runtime.catalogue import DiskSource, SourceArtefact
 from workers.runtime.engine.messages import EngineConfig
@@ -69,3 +71,15 @@ def test_converting_takes_more_the_larger_the_source_is(profile, factor):
         return converting(source, profile)
 
     assert of(10) - of(None) == 10 * factor
+
+
+def test_published_graphs_count_with_the_weights_beside_them(tmp_path):
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").write_bytes(bytes(MIB))
+    (tmp_path / TOKENIZER_FILE).write_bytes(b"{}")
+    Graphs(decoder="onnx/model.onnx").save(tmp_path)
+    alone = predicted(tmp_path)
+    (tmp_path / "onnx" / "model.onnx_data").write_bytes(bytes(2 * MIB))
+    assert predicted(tmp_path).loaded - alone.loaded == 2 * MIB
+    # Keys and values of a run are there more than once, but a run is never larger than a limit.
+    assert predicted(tmp_path, slots=100).working == alone.working > 3 * RUN_BYTES

@@ -33,7 +33,7 @@ class Calibration:
     """Inputs of the matrices of one model, of one layer at a time, computed when asked for.
 
     Args:
-        path: The GGUF file.
+        path: The GGUF file, or the folder of safetensors.
         token_ids: What it goes over.
     """
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from workers.onnx_worker.kv_cache import KVCache
+from workers.onnx_worker.seen import Seen
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, ModelDescription
 from workers.runtime.fidelity.certificate import Certificate, compare
@@ -22,14 +23,14 @@ CHUNK: Final = 128
 """Tokens a run, a length that engines use too."""
 
 
-def certify(folder: Path, gguf: Path, report: Report) -> Certificate:
+def certify(folder: Path, source: Path, report: Report) -> Certificate:
     """Compare a prepared artefact with its source over the fixed text, token by given token.
 
     A text longer than the model's context is cut there.
 
     Args:
         folder: The artefact.
-        gguf: The file it was converted from.
+        source: The file or folder it was converted from.
         report: Told of every chunk, in tokens.
 
     Returns:
@@ -44,7 +45,7 @@ def certify(folder: Path, gguf: Path, report: Report) -> Certificate:
         text.content, add_special_tokens=False
     )
     token_ids = [*description.begin, *encoding.ids][: description.context_length]
-    reference = Reference(gguf).logits(token_ids, chunk=CHUNK)
+    reference = Reference(source).logits(token_ids, chunk=CHUNK)
     candidate = _reported(artefact_logits(folder, description, token_ids), len(token_ids), report)
     return compare(reference, candidate, token_ids, text_sha256=text.sha256)
 
@@ -61,7 +62,8 @@ def artefact_logits(
     logits = np.empty((CHUNK, description.vocab_size), np.float32)
     for start in range(0, len(token_ids), CHUNK):
         chunk = token_ids[start : start + CHUNK]
-        run = BoundRun(session, cache, (1, len(chunk)), logits[: len(chunk)])
+        seen = None if description.vision is None else Seen.nothing(description.hidden_size)
+        run = BoundRun(session, cache, (1, len(chunk)), logits[: len(chunk)], seen)
         run.input_ids[0] = chunk
         run.seqlens_k[0] = start + len(chunk) - 1
         run.logit_rows[:] = np.arange(len(chunk))

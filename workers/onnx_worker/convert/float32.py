@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from workers.onnx_worker.convert.calibration import Calibration
-from workers.onnx_worker.convert.checkpoint import Checkpoint
 from workers.onnx_worker.convert.matrix import Matrix
 from workers.onnx_worker.convert.nodes import Nodes
 from workers.onnx_worker.convert.precision import EMBEDDING, HEAD, LOGITS
@@ -20,7 +19,7 @@ class Float32:
 
     def source(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Tensors,
         shape: ModelShape,
         calibration: Calibration,  # noqa: ARG002  # a protocol's
     ) -> tuple[Tensors, ModelShape]:

@@ -9,6 +9,11 @@ Inputs, with L layers and all sizes as in :class:`~workers.runtime.artefact.Mode
     logit_rows                int64   [rows]       positions of batch * sequence that get logits; may be empty
     past_key_values.{i}.key   float32 [batch, kv_heads, max_length, head_dim], i = 0 … L-1; .value alike
 
+and for a model that sees, for the tokens whose embeddings are rows of image features::
+
+    features                  float32 [features, hidden_size]   may be empty
+    feature_places            int64   [features, 2]             row of the batch and place in it of each
+
 Outputs::
 
     logits                    float32 [rows, vocab_size], in the order of logit_rows
@@ -86,6 +91,9 @@ from workers.onnx_worker.convert.weights import WeightFile
 OPSET: Final = 21
 IR_VERSION: Final = 10
 
+FEATURES: Final = "features"
+FEATURE_PLACES: Final = "feature_places"
+
 
 class DecoderGraph:
     """Builds the graph of one model, layer by layer.
@@ -146,13 +154,15 @@ class DecoderGraph:
         return self._model()
 
     def _embedding(self) -> str:
-        """Look the tokens up."""
+        """Look the tokens up, and put image features in their places."""
         nodes, shape = self._nodes, self._shape
         found = self._precision.embed(nodes, "input_ids", self._matrix("token_embd.weight"))
-        if not shape.family.embedding_scaled:
-            return found
-        scale = nodes.weights.add("token_embedding.scale", np.array(np.sqrt(shape.hidden), np.float32))
-        return nodes.add("Mul", "token_embedding.scaled", [found, scale])
+        if shape.family.embedding_scaled:
+            scale = nodes.weights.add("token_embedding.scale", np.array(np.sqrt(shape.hidden), np.float32))
+            found = nodes.add("Mul", "token_embedding.scaled", [found, scale])
+        if shape.sees:
+            found = nodes.add("ScatterND", "token_embedding.seen", [found, FEATURE_PLACES, FEATURES])
+        return found
 
     def _attention(self, layer: int, states: str) -> str:
         shape, nodes, prefix = self._shape, self._nodes, f"layers.{layer}"
@@ -268,6 +278,9 @@ class DecoderGraph:
             _value("logit_rows", TensorProto.INT64, ("rows",)),
             *(_value(f"past_key_values.{half}", TensorProto.FLOAT, cache) for half in halves),
         ]
+        if shape.sees:
+            inputs.append(_value(FEATURES, TensorProto.FLOAT, ("features", shape.hidden)))
+            inputs.append(_value(FEATURE_PLACES, TensorProto.INT64, ("features", 2)))
         outputs = [
             _value("logits", TensorProto.FLOAT, ("rows", shape.vocab)),
             *(_value(f"present.{half}", TensorProto.FLOAT, cache) for half in halves),

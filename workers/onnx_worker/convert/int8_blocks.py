@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from workers.onnx_worker.convert import blocks
 from workers.onnx_worker.convert.calibration import Calibration
-from workers.onnx_worker.convert.checkpoint import Checkpoint
 from workers.onnx_worker.convert.matrix import Matrix
 from workers.onnx_worker.convert.nodes import Nodes
 from workers.onnx_worker.convert.precision import EMBEDDING, HEAD, LOGITS
@@ -24,7 +23,7 @@ class Int8Blocks:
 
     def source(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Tensors,
         shape: ModelShape,
         calibration: Calibration,  # noqa: ARG002  # a protocol's
     ) -> tuple[Tensors, ModelShape]:

@@ -25,7 +25,6 @@ import numpy as np
 
 from workers.onnx_worker.convert import blocks
 from workers.onnx_worker.convert.calibration import Calibration
-from workers.onnx_worker.convert.checkpoint import Checkpoint
 from workers.onnx_worker.convert.columns import Rounding
 from workers.onnx_worker.convert.matrix import Matrix
 from workers.onnx_worker.convert.nodes import Nodes
@@ -54,7 +53,7 @@ class Int8Rows:
         self._roundings: dict[str, Rounding] = {}  # latest rows -> how to round what reads them
 
     def source(
-        self, checkpoint: Checkpoint, shape: ModelShape, calibration: Calibration
+        self, checkpoint: Tensors, shape: ModelShape, calibration: Calibration
     ) -> tuple[Tensors, ModelShape]:
         """Return the rotated model, whose head is always a matrix of its own."""
         self._model = RotatedModel(checkpoint, shape, calibration)

@@ -29,8 +29,10 @@ def tensor_shapes(shape: ModelShape) -> Shapes:
     shapes["output_norm.weight"] = (shape.hidden,)
     if not shape.tied:
         shapes["output.weight"] = (shape.vocab, shape.hidden)
-    if shape.rotary.factors is not None:
-        shapes[shape.rotary.factors] = (shape.head_dim // 2,)
+    local = shape.window.rotary if shape.window is not None else shape.rotary
+    for factors in (shape.rotary.factors, local.factors):
+        if factors is not None:
+            shapes[factors] = (shape.head_dim // 2,)
     return shapes
 
 

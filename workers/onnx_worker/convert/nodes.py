@@ -15,6 +15,7 @@ CONTRIB: Final = "com.microsoft"
 
 _CONTRIB_OPERATORS: Final = frozenset({
     "FastGelu", "GatherBlockQuantized", "GroupQueryAttention", "MatMulIntegerToFloat", "MatMulNBits",
+    "MultiHeadAttention",
     "QuickGelu", "SkipSimplifiedLayerNormalization",
 })  # fmt: skip
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from workers.onnx_worker.convert.calibration import Calibration
-from workers.onnx_worker.convert.checkpoint import Checkpoint
 from workers.onnx_worker.convert.matrix import Matrix
 from workers.onnx_worker.convert.nodes import Nodes
 from workers.onnx_worker.convert.shape import ModelShape
@@ -24,7 +23,7 @@ class Precision(Protocol):
     """
 
     def source(
-        self, checkpoint: Checkpoint, shape: ModelShape, calibration: Calibration
+        self, checkpoint: Tensors, shape: ModelShape, calibration: Calibration
     ) -> tuple[Tensors, ModelShape]:
         """Return the model to build: that of the file, or an equivalent one that can be held better."""
         ...

@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.onnx_worker.convert.calibration import Calibration
-from workers.onnx_worker.convert.checkpoint import Checkpoint
 from workers.onnx_worker.convert.shape import ModelShape
+from workers.onnx_worker.convert.tensors import Tensors
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -61,7 +61,7 @@ class RotatedModel:
         calibration: What its matrices read.
     """
 
-    def __init__(self, checkpoint: Checkpoint, shape: ModelShape, calibration: Calibration) -> None:
+    def __init__(self, checkpoint: Tensors, shape: ModelShape, calibration: Calibration) -> None:
         self.path: Path = checkpoint.path
         self._checkpoint = checkpoint
         self._tied = shape.tied

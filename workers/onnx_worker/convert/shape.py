@@ -56,6 +56,8 @@ class ModelShape:
     """What the products of queries and keys are multiplied by; ``None`` for ``1 / sqrt(head_dim)``."""
     tied: bool
     """Whether the token embedding is the output head too."""
+    sees: bool = False
+    """Whether rows of image features take the place of some embeddings."""
 
     @property
     def queries(self) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from workers.runtime.engine.constraint import Constraint
-from workers.runtime.engine.intake import Encoded, ModelText
+from workers.runtime.engine.intake import Encoded
 from workers.runtime.engine.messages import Logprob, Piece
+from workers.runtime.engine.model_text import ModelText
 from workers.runtime.generation import Finish, FinishReason, Timings
 from workers.runtime.sampling import Banned, LogitBias, SamplingRow, TokenCounts, TokenLogprob
 from workers.runtime.text.detokenizer import Detokenizer

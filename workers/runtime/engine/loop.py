@@ -16,7 +16,7 @@ from diplex.errors import DiplexError, InternalError, QueueFull
 from workers.runtime.engine.answer import Answer
 from workers.runtime.engine.backend import Backend, StepResult
 from workers.runtime.engine.budget import Allowance, PrefillBudget
-from workers.runtime.engine.intake import Arrived, Closed, Encoded, InboxItem, ModelText, Unencodable
+from workers.runtime.engine.intake import Arrived, Closed, Encoded, InboxItem, Unencodable
 from workers.runtime.engine.messages import (
     Admitted,
     Cancel,
@@ -28,18 +28,18 @@ from workers.runtime.engine.messages import (
     Stepped,
     joined,
 )
-from workers.runtime.engine.pacing import TilePacing
-from workers.runtime.engine.plan import StepPlan, Tile
+from workers.runtime.engine.model_text import ModelText
+from workers.runtime.engine.plan import StepPlan
 from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.rates import Rate
 from workers.runtime.engine.scheduler import Committed, Limits, Scheduler
 from workers.runtime.engine.sequence import Sequence
+from workers.runtime.engine.sight import Sight
 from workers.runtime.engine.slots import NOBODY
 from workers.runtime.engine.speculation import Speculation
 from workers.runtime.generation import Prompt
 from workers.runtime.sampling import Distribution, Sampler, SamplingRow, TokenLogprob, distributions
 from workers.runtime.structured.masks import apply_mask, mask_words
-from workers.runtime.vision import Gallery
 
 Logprobs = dict[int, list[TokenLogprob]]
 """Sequence -> log probabilities of the tokens that a step chose for it, if it wants them."""
@@ -84,9 +84,8 @@ class Engine:
         self._budget = PrefillBudget(
             config.max_stall, alone=config.prefill_chunk, shared=config.shared_prefill_chunk
         )
-        self._speculation = Speculation() if config.speculation else None
-        self._gallery = text.viewer.gallery if text.viewer else None
-        self._pacing = TilePacing()
+        self._speculation = Speculation(backend.most_guessing) if config.speculation else None
+        self._sight = Sight(backend.eyes, text.viewer.gallery if text.viewer else None, clock)
         self._sampler = Sampler()
         self._mask = np.empty(mask_words(text.description.vocab_size), np.int32)
         self._answers: dict[int, Answer] = {}  # sequence -> its answer, while it waits or runs
@@ -102,32 +101,18 @@ class Engine:
         """Steps while there is work, waits for the inbox otherwise; returns when the supervisor is gone."""
         while self._drain_inbox():
             allowance = self._budget.allowance(self._scheduler.decoding, self._scheduler.prompts)
-            encode = self._pacing.allows(self._scheduler.decoding)
+            encode = self._sight.allows(self._scheduler.decoding)
             self._step(self._scheduler.schedule(allowance, self._speculation, encode=encode))
 
     def _step(self, plan: StepPlan) -> None:
         for sequence in plan.sequences:
             self._answers[sequence].start()
-        if self._gallery:
-            self._look(self._gallery, plan.encode)
+        self._sight.look(plan.encode)
         result = self._backend.forward(plan)
         tokens, logprobs = self._sample(plan, result.logits)
         committed = self._scheduler.commit(plan, tokens)
         self._measure(plan, result, committed)
         self._push(committed, logprobs)
-
-    def _look(self, gallery: Gallery, tile: Tile | None) -> None:
-        """Has a tile encoded, if there is one, and what isn't needed any longer forgotten."""
-        eyes = self._backend.eyes
-        assert eyes is not None  # noqa: S101  # they are why there is a gallery
-        for ids in gallery.take_forgotten():
-            eyes.forget(ids)
-        if tile is None:
-            return
-        began = self._clock()
-        eyes.encode(tile.ids, gallery.pixels(tile.picture, tile.index))
-        gallery.advance(tile.picture)
-        self._pacing.encoded(self._clock() - began)
 
     def _sample(self, plan: StepPlan, logits: NDArray[np.float32]) -> tuple[list[int], Logprobs]:
         """The next token for every row of logits, and the log probabilities that are wanted."""
@@ -242,12 +227,7 @@ class Engine:
         self._choices[request.id].discard(sequence)
         if not self._choices[request.id]:
             del self._choices[request.id]
-            self._let_go(request)
-
-    def _let_go(self, request: Encoded) -> None:
-        """Nobody needs a request's pictures for it any longer."""
-        if self._gallery:
-            self._gallery.unpin(request.pictures)
+            self._sight.let_go(request.pictures)
 
     # ------------------------------------------------------------------------------------- inbox
 
@@ -261,7 +241,7 @@ class Engine:
                     self._encoding[request_id] = False
                 case Encoded() as request:
                     if self._encoding.pop(request.id):
-                        self._let_go(request)
+                        self._sight.let_go(request.pictures)
                     else:
                         self._admit(request)
                 case Unencodable(request_id, error):
@@ -284,15 +264,13 @@ class Engine:
             return self._inbox.get(timeout=self._cache_idle_seconds)
         except Empty:
             self._scheduler.forget()
-            if self._gallery:
-                self._gallery.clear()
+            self._sight.close()
             self._settle()
         return self._inbox.get()
 
     def _settle(self) -> None:
         """Carries out what the scheduler still wants done to the slots, though no step follows."""
-        if self._gallery:
-            self._look(self._gallery, None)
+        self._sight.look()
         if plan := self._scheduler.schedule(Allowance(0)):
             self._backend.forward(plan)
 
@@ -300,7 +278,7 @@ class Engine:
         # Counted against the slots too: of requests that come in one step, some will find one free.
         choices = request.generation.output.choices
         if len(self._answers) + choices > max(self._most_requests, choices if not self._answers else 0):
-            self._let_go(request)
+            self._sight.let_go(request.pictures)
             self._send(Refused(request.id, self._queue_full()))
             return
         told = self._text.told(request.prompt_ids)
@@ -366,7 +344,7 @@ class Engine:
     def _measure(self, plan: StepPlan, result: StepResult, committed: list[Committed]) -> None:
         """Books what a step took."""
         prefilled, decoded = plan.prompt_tokens, len(plan.rows)
-        self._pacing.stepped(result.prefill_seconds + result.decode_seconds)
+        self._sight.stepped(result.prefill_seconds + result.decode_seconds)
         self._budget.record(plan, result.prefill_seconds, result.decode_seconds)
         if prefilled:
             self._prefill_rate.add(prefilled, result.prefill_seconds)

@@ -108,7 +108,7 @@ class Prefill:
         return allowance.stages(flight.sequence.length, flight.size, self._of - flight.done, self._of)
 
     def _placed(self, pieces: list[_Piece], decoding: int) -> tuple[Chunk, ...]:
-        """Several stand behind the rows that decode, the shorter ones first; the flight is in the last row."""
+        """Several stand behind the rows that decode, the shorter first; the flight is in the last row."""
         pieces.sort(key=lambda piece: piece[1])
         if len(pieces) > 1:
             for row, (sequence, _) in enumerate(pieces, start=decoding):

@@ -22,7 +22,7 @@ from typing import Final
 from diplex.errors import DiplexError, InternalError
 from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
 from workers.runtime.engine.backend import Backend
-from workers.runtime.engine.intake import Closed, InboxItem, Intake, ModelText
+from workers.runtime.engine.intake import Closed, InboxItem, Intake
 from workers.runtime.engine.loop import Engine
 from workers.runtime.engine.memory import engine_limits
 from workers.runtime.engine.messages import (
@@ -36,6 +36,7 @@ from workers.runtime.engine.messages import (
     pack,
     unpack,
 )
+from workers.runtime.engine.model_text import ModelText
 from workers.runtime.text.tokenizer import Tokenizer
 from workers.runtime.vision import Gallery, Viewer
 

@@ -8,6 +8,7 @@ number of tokens, and ``p`` for each sequence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -100,7 +101,7 @@ class StepCosts:
         below = max(known for known in self._seconds if known <= tokens)
         above = min((known for known in self._seconds if known >= tokens), default=None)
         if above is None:
-            return self._seconds[below] * (tokens / below) ** _GROWTH
+            return self._seconds[below] * math.pow(tokens / below, _GROWTH)
         if above == below:
             return self._seconds[below]
         part = (tokens - below) / (above - below)
@@ -111,13 +112,15 @@ class StepCosts:
 class Speculation:
     """Decides before a step, and learns from what came of it."""
 
+    _most_rows: int = MOST_TOKENS
+    """Rows up to which a backend takes guesses."""
     _costs: StepCosts = field(default_factory=StepCosts)
     _luck: dict[int, Luck] = field(default_factory=dict)  # sequence -> its luck
     _left_out: int = 0
 
     def most(self, rows: int) -> int:
         """Guesses worth looking for before a step with so many rows; 0 for none."""
-        if rows not in self._costs:
+        if rows > self._most_rows or rows not in self._costs:
             return 0
         if self._left_out:
             self._left_out -= 1

@@ -1,7 +1,7 @@
-"""What a GGUF file says, worked out again in plain numpy floats.
+"""What a GGUF file or a folder of safetensors says, worked out again in plain numpy floats.
 
-This is the yardstick for converted models, so it shares no code with any converter: it reads the file itself,
-keeps query and key rows in the file's own order (rotating neighbouring elements of Llama's heads), and spells
+This is the yardstick for converted models, so it shares no code with any converter: it keeps query and key
+rows in the source's own order (rotating neighbouring elements of heads in Llama's GGUF files), and spells
 every formula out. What a layer consists of is seen by the tensors that it has; what can't be seen by them,
 :mod:`workers.runtime.fidelity.traits` says. ``tools/check_reference.py`` checks it against transformers.
 
@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import gguf
 import numpy as np
 import numpy.typing as npt
-from gguf.quants import dequantize
 
-from diplex.errors import UnsupportedModel
-from workers.runtime.fidelity.traits import TRAITS, Gate, Pairs
+from workers.runtime.fidelity.folder_origin import FolderOrigin
+from workers.runtime.fidelity.origin import Origin
+from workers.runtime.fidelity.traits import Gate, Pairs
 
 Floats = npt.NDArray[Any]
 
@@ -39,7 +38,7 @@ class Reference:
     float32, the embedding, and a few buffers as long as the sequence.
 
     Args:
-        path: The GGUF file.
+        path: The GGUF file, or the folder.
         dtype: Of all arithmetic, ``np.float32`` or ``np.float64``.
         observe: Called with the name of every matrix and its inputs, ``[tokens, columns]``, which must be
             left as they are.
@@ -57,25 +56,8 @@ class Reference:
     ) -> None:
         self._dtype = dtype
         self._observe = observe
-        try:
-            reader = gguf.GGUFReader(path)
-        except (ValueError, KeyError, IndexError) as error:
-            message = f"{path.name} is no GGUF file that can be read: {error}"
-            raise UnsupportedModel(message) from error
-        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
-        self._settings = reader.fields
-        self._architecture = str(self._settings["general.architecture"].contents())
-        scaling = self._setting("rope.scaling.type", "none")
-        if self._architecture not in TRAITS or scaling not in {"none", "linear", "longrope"}:
-            message = f"{path.name} is no model that this reference knows"
-            raise UnsupportedModel(message)
-        self._traits = TRAITS[self._architecture]
-        self._heads = int(self._setting("attention.head_count"))
-        self._kv_heads = int(self._setting("attention.head_count_kv", self._heads))
-        self._hidden = int(self._setting("embedding_length"))
-        self._width = int(self._setting("attention.key_length", self._hidden // self._heads))
-        self._layers = int(self._setting("block_count"))
-        self._epsilon = dtype(self._setting("attention.layer_norm_rms_epsilon"))
+        self._origin = _opened(path)
+        self._epsilon = dtype(self._origin.epsilon)
 
     def logits(self, token_ids: Sequence[int], *, chunk: int = CHUNK) -> Iterator[Floats]:
         """Yield the logits after every token, in order: ``[up to chunk, vocabulary]`` at a time.
@@ -87,7 +69,7 @@ class Reference:
         for last in self.layers(token_ids):  # noqa: B007  # all but the last are stations on the way
             pass
         states = last
-        head = self._weight("output" if "output.weight" in self._tensors else "token_embd")
+        head = self._weight("output" if self._origin.has("output.weight") else "token_embd")
         for start in range(0, len(states), chunk):
             yield states[start : start + chunk] @ head.T
 
@@ -98,9 +80,9 @@ class Reference:
             token_ids: As for :meth:`logits`.
         """
         states: Floats = self._weight("token_embd", np.asarray(token_ids))
-        if self._traits.scaled_embedding:
-            states = states * np.sqrt(self._dtype(self._hidden))
-        for layer in range(self._layers):
+        if self._origin.traits.scaled_embedding:
+            states = states * np.sqrt(self._dtype(self._origin.hidden))
+        for layer in range(self._origin.layers):
             mixed = self._attention(layer, self._norm(states, f"blk.{layer}.attn_norm"))
             states = states + self._norm_if_any(mixed, f"blk.{layer}.post_attention_norm")
             forwarded = self._feed_forward(layer, self._norm(states, f"blk.{layer}.ffn_norm"))
@@ -114,20 +96,20 @@ class Reference:
         """Causal grouped-query attention: ``softmax(q k^T / sqrt(width)) v``, mixed by the output matrix."""
         self._tell(states, *(f"blk.{layer}.attn_{part}" for part in "qkv"))
         queries, keys, values = (
-            part.reshape(len(states), -1, self._width) for part in self._projections(layer, states)
+            part.reshape(len(states), -1, self._origin.width) for part in self._projections(layer, states)
         )
         queries = self._norm_if_any(queries, f"blk.{layer}.attn_q_norm")
         keys = self._norm_if_any(keys, f"blk.{layer}.attn_k_norm")
-        window = self._window(layer)
+        window = self._origin.window(layer)
         turns = self._turns(len(states), local=window is not None)
-        queries, keys = (_rotate(heads, turns, self._traits.pairs) for heads in (queries, keys))
+        queries, keys = (_rotate(heads, turns, self._origin.traits.pairs) for heads in (queries, keys))
         mixed = np.empty_like(queries)
-        for head in range(self._heads):
-            shared = head * self._kv_heads // self._heads
+        for head in range(self._origin.heads):
+            shared = head * self._origin.kv_heads // self._origin.heads
             for start in range(0, len(states), CHUNK):
                 seen = slice(0, start + CHUNK)  # no position here looks further than the end of its chunk
                 scores = queries[start : start + CHUNK, head] @ keys[seen, shared].T
-                scores /= self._divisor()
+                scores /= self._dtype(self._origin.divisor)
                 weights = _causal_softmax(scores, start, window or len(states))
                 mixed[start : start + CHUNK, head] = weights @ values[seen, shared]
         joined: Floats = mixed.reshape(len(states), -1)
@@ -136,14 +118,15 @@ class Reference:
 
     def _projections(self, layer: int, states: Floats) -> list[Floats]:
         """Queries, keys and values: ``x W^T + b``, from three matrices or from one."""
-        if f"blk.{layer}.attn_qkv.weight" in self._tensors:
-            queries, keys = self._heads * self._width, self._kv_heads * self._width
+        if self._origin.has(f"blk.{layer}.attn_qkv.weight"):
+            width = self._origin.width
+            queries, keys = self._origin.heads * width, self._origin.kv_heads * width
             together = states @ self._weight(f"blk.{layer}.attn_qkv").T
             return list(np.split(together, [queries, queries + keys], axis=1))
         names = [f"blk.{layer}.attn_{part}" for part in "qkv"]
         products = [states @ self._weight(name).T for name in names]
-        if f"{names[0]}.bias" in self._tensors:
-            biases = [self._dequantised(f"{name}.bias") for name in names]
+        if self._origin.has(f"{names[0]}.bias"):
+            biases = [self._values(f"{name}.bias") for name in names]
             return [product + bias for product, bias in zip(products, biases, strict=True)]
         return products
 
@@ -151,16 +134,16 @@ class Reference:
         """``(f(x G^T) * x U^T) D^T`` with ``f`` as :class:`Gate` says."""
         self._tell(states, f"blk.{layer}.ffn_gate", f"blk.{layer}.ffn_up")
         up: Floats = states @ self._weight(f"blk.{layer}.ffn_up").T
-        if f"blk.{layer}.ffn_gate.weight" in self._tensors:
+        if self._origin.has(f"blk.{layer}.ffn_gate.weight"):
             gate = states @ self._weight(f"blk.{layer}.ffn_gate").T
         else:  # one matrix holds both, gate first
             gate, up = np.split(up, 2, axis=1)
-        gate = _activated(gate, self._traits.gate) * up
+        gate = _activated(gate, self._origin.traits.gate) * up
         self._tell(gate, f"blk.{layer}.ffn_down")
         return gate @ self._weight(f"blk.{layer}.ffn_down").T
 
     def _norm_if_any(self, states: Floats, name: str) -> Floats:
-        return self._norm(states, name) if f"{name}.weight" in self._tensors else states
+        return self._norm(states, name) if self._origin.has(f"{name}.weight") else states
 
     def _norm(self, states: Floats, name: str) -> Floats:
         """RMSNorm: ``x / sqrt(mean(x^2) + epsilon) * weight``."""
@@ -173,46 +156,27 @@ class Reference:
             for name in names:
                 self._observe(f"{name}.weight", inputs)
 
-    def _divisor(self) -> Any:
-        if self._layers == self._traits.layers_of_wide_scale:
-            return np.sqrt(self._dtype(self._hidden / self._heads))
-        return np.sqrt(self._dtype(self._width))
-
-    def _window(self, layer: int) -> int | None:
-        """How many tokens a layer's queries see; ``None`` for all."""
-        window = int(self._setting("attention.sliding_window", 0))
-        period = int(self._setting("attention.sliding_window_pattern", self._traits.period))
-        return window or None if period == 0 or layer % period < period - 1 else None
-
     def _turns(self, length: int, *, local: bool) -> npt.NDArray[Any]:
         """Return the complex number by which pair i turns at position p: ``[length, width / 2]``."""
-        base, stretch = float(self._setting("rope.freq_base", 10000.0)), 1.0
-        if self._setting("rope.scaling.type", "none") == "linear":
-            stretch = float(self._setting("rope.scaling.factor"))
-        if local and self._traits.local_base is not None:
-            base, stretch = float(self._setting("rope.freq_base_swa", self._traits.local_base)), 1.0
-        speeds = base ** (-np.arange(self._width // 2, dtype=np.float64) * 2 / self._width) / stretch
-        for name in ("rope_freqs", "rope_factors_short"):
-            if f"{name}.weight" in self._tensors:
-                speeds /= self._weight(name)
-        turns = np.exp(1j * np.arange(length)[:, None] * speeds)
-        turns *= float(self._setting("rope.scaling.attn_factor", 1.0))
+        speeds, magnitude = self._origin.turning(local=local)
+        turns = np.exp(1j * np.arange(length)[:, None] * speeds) * magnitude
         rounded: npt.NDArray[Any] = turns.astype(np.result_type(self._dtype, np.complex64))
         return rounded
 
     def _weight(self, name: str, rows: Any = slice(None)) -> Floats:
-        return self._dequantised(f"{name}.weight", rows)
+        return self._values(f"{name}.weight", rows)
 
-    def _dequantised(self, name: str, rows: Any = slice(None)) -> Floats:
-        tensor = self._tensors[name]
-        return np.asarray(dequantize(tensor.data[rows], tensor.tensor_type), dtype=self._dtype)
+    def _values(self, name: str, rows: Any = slice(None)) -> Floats:
+        return np.asarray(self._origin.floats(name, rows), dtype=self._dtype)
 
-    def _setting(self, key: str, default: Any = None) -> Any:
-        field = self._settings.get(f"{self._architecture}.{key}")
-        if field is None and default is None:
-            message = f"the GGUF file lacks {self._architecture}.{key}"
-            raise UnsupportedModel(message)
-        return default if field is None else field.contents()
+
+def _opened(path: Path) -> Origin:
+    if path.is_dir():
+        return FolderOrigin(path)
+    # Imported here, so that a worker without GGUF needs no gguf.
+    from workers.runtime.fidelity.gguf_origin import GgufOrigin  # noqa: PLC0415
+
+    return GgufOrigin(path)
 
 
 def _activated(gate: Floats, how: Gate) -> Floats:

@@ -6,8 +6,9 @@ import pytest
 
 from tests.fake_backend import byte_tokenizer, fake_description
 from workers.runtime.engine.answer import Answer, Clocked
-from workers.runtime.engine.intake import Encoded, ModelText
+from workers.runtime.engine.intake import Encoded
 from workers.runtime.engine.messages import Logprob
+from workers.runtime.engine.model_text import ModelText
 from workers.runtime.generation import FinishReason, Generation, Prompt, Stopping, Timings
 from workers.runtime.sampling import SamplingParams, TokenLogprob
 

@@ -27,8 +27,9 @@ from tests.fake_backend import (
     fake_description,
     seeing_tokenizer,
 )
-from workers.runtime.engine.intake import Encoded, Intake, ModelText, Unencodable
+from workers.runtime.engine.intake import Encoded, Intake, Unencodable
 from workers.runtime.engine.messages import Admitted, Cancel, Count, Counted, EngineConfig, Submit
+from workers.runtime.engine.model_text import ModelText
 from workers.runtime.engine.pacing import STREAMS_PER_TILE, TilePacing
 from workers.runtime.engine.scheduler import Limits
 from workers.runtime.generation import Chat, Generation, ImageTokens, Output, Stopping

@@ -9,8 +9,9 @@ import pytest
 from diplex import errors
 from tests.fake_backend import VOCABULARY, byte_tokenizer, fake_description
 from tests.fixtures.tiny_llama import CHAT_TEMPLATE
-from workers.runtime.engine.intake import Arrived, Encoded, Intake, ModelText, Unencodable, check_length
+from workers.runtime.engine.intake import Arrived, Encoded, Intake, Unencodable, check_length
 from workers.runtime.engine.messages import Cancel, Count, Counted, Refused, Submit
+from workers.runtime.engine.model_text import ModelText
 from workers.runtime.generation import Chat, Generation, Prompt, Stopping, TokenIds
 from workers.runtime.sampling import SamplingParams
 

@@ -633,9 +633,9 @@ def test_every_row_has_guesses_of_its_own():
     under_test.add(sequence(2, (30, 31, 30, 31, 30), lookup=PromptLookup()))
     under_test.add(sequence(3, (40, 41, 42), lookup=PromptLookup()))
     under_test.add(sequence(4, (50, 51, 50, 51, 50)))
-    plan = under_test.schedule(Allowance(BUDGET))
+    plan = under_test.schedule(Allowance(100))
     under_test.commit(plan, [{2: 31, 3: 43, 4: 51}.get(one, 23) for one in plan.sampled])
-    plan = under_test.schedule(Allowance(BUDGET), Tries(2))
+    plan = under_test.schedule(Allowance(100), Tries(2))
     assert {row.sequence: row.drafts for row in plan.rows} == {1: (20, 21), 2: (30, 31), 3: (), 4: ()}
     assert sorted(plan.sampled) == [1, 1, 1, 2, 2, 2, 3, 4]
     right = {1: iter((20, 21, 22)), 2: iter((30, 99, 99)), 3: iter((44,)), 4: iter((50,))}
@@ -646,7 +646,7 @@ def test_every_row_has_guesses_of_its_own():
 
 
 def test_cached_tokens_go_for_guesses():
-    under_test = scheduler(kv_tokens=64)
+    under_test = scheduler(max_length=64, kv_tokens=64, cached_tokens=64)
     under_test.add(sequence(1, range(30, 60), max_tokens=1))
     while under_test.busy or under_test.queued:
         step(under_test)

@@ -1,0 +1,1 @@
+"""Seeing models: Diplex against plain transformers, and text beside pictures."""

@@ -1,0 +1,145 @@
+"""A seeing model of full size: Diplex against plain transformers, and text beside pictures.
+
+    python -m benchmarks.vision [--rounds N] [--tokens N] [--peer PYTHON] [--torch PYTHON] [--json FILE]
+
+The weights are random and of SmolVLM-256M's shape (:mod:`benchmarks.vision.weights`). Each round asks every
+engine about one new picture of 512 pixels, in turns, and then a second question about the same picture. Time
+to the first token counts from the call, for transformers from the picture's bytes; decode speed is tokens
+after the first over the time from the first to the last. Ratios are medians over the rounds.
+
+Then text alone, eight streams, and the same eight beside eight clients that ask about one new picture after
+another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+
+from benchmarks.lineup import threads
+from benchmarks.stack import Stack
+from benchmarks.vision import weights
+from benchmarks.vision.company import Company, beside_pictures
+from benchmarks.vision.engines import Answered, Engine, Served, Transformers
+from diplex import Client
+from workers.runtime.store import default_home
+
+MODEL = "full-size-seeing"
+QUESTIONS = ("What is in this image?", "Which colours does it have?")
+SIDE = 512
+_CATALOGUE = """
+[[model]]
+name = "{model}"
+architecture = "idefics3"
+licence = "Apache-2.0"
+capabilities = ["text", "chat", "images"]
+context_length = 8192
+
+[model.onnx]
+default_profile = "int8"
+
+[model.onnx.artefact]
+format = "safetensors"
+sources = [{{ folder = "{folder}" }}]
+
+[model.onnx.profiles.int8]
+
+[model.onnx.profiles.fp32]
+"""
+PEERS = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One picture."""
+
+    first: dict[str, Answered]
+    """Engine -> the first question."""
+    second: dict[str, Answered]
+    """Engine -> another question about the same picture."""
+
+    @classmethod
+    def run(cls, engines: dict[str, Engine], number: int, tokens: int) -> Round:
+        """Asks all engines."""
+        image = picture(number)
+        first, second = (
+            {name: engine.answer(image, question, tokens) for name, engine in engines.items()}
+            for question in QUESTIONS
+        )
+        return cls(first, second)
+
+
+def picture(number: int) -> bytes:
+    """A picture that no round before had, as PNG."""
+    random = np.random.default_rng(number)
+    coarse = Pillow.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8))
+    file = io.BytesIO()
+    coarse.resize((SIDE, SIDE), Pillow.Resampling.BICUBIC).save(file, "PNG")
+    return file.getvalue()
+
+
+def report(rounds: list[Round], baseline: str) -> str:
+    """Medians, and ratios to the baseline."""
+    lines = [f"{'':14}first token ms   of baseline   second question   decode tok/s   of baseline"]
+    for name in rounds[0].first:
+        first = statistics.median(each.first[name].first_seconds for each in rounds)
+        decode = statistics.median(each.first[name].tokens_per_second for each in rounds)
+        again = statistics.median(
+            each.second[name].first_seconds / each.first[name].first_seconds for each in rounds
+        )
+        slower, faster = (
+            statistics.median(of(each.first[name]) / of(each.first[baseline]) for each in rounds)
+            for of in (lambda it: it.first_seconds, lambda it: it.tokens_per_second)
+        )
+        lines.append(
+            f"{name:14}{1e3 * first:14.0f}   {slower:11.2f}   {again:15.2f}   {decode:12.1f}   {faster:11.2f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs everything and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument(
+        "--peer", type=Path, default=PEERS / ".venv-torch/bin/python", help="python with transformers"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="of text beside pictures")
+    parser.add_argument("--json", type=Path, help="write all measurements to this file")
+    options = parser.parse_args()
+    home = default_home(os.environ) / "benchmarks"
+    folder = weights.write(home / MODEL)
+    catalogue = home / "seeing.toml"
+    catalogue.write_text(_CATALOGUE.format(model=MODEL, folder=folder))
+    worker_options = ["--catalogue", str(catalogue), "--max-length", "2048"]
+    with (
+        Stack(models=[MODEL], worker_options=worker_options) as stack,
+        Client(stack.address) as client,
+        Transformers(options.peer, folder, threads()) as peer,
+    ):
+        engines: dict[str, Engine] = {"transformers": peer, "onnx int8": Served(client, MODEL)}
+        Round.run(engines, 0, 8)  # warms up
+        rounds = []
+        for number in range(1, options.rounds + 1):
+            rounds.append(Round.run(engines, number, options.tokens))
+            print(report(rounds[-1:], "transformers"), flush=True)
+        print(f"\nmedians\n{report(rounds, 'transformers')}\n", flush=True)
+        peer.stop()
+        company = beside_pictures(stack.address, MODEL, options.seconds, picture)
+    print(company.report())
+    if options.json:
+        found: dict[str, list[Round] | Company] = {"rounds": rounds, "company": company}
+        options.json.write_text(json.dumps(found, default=asdict, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
