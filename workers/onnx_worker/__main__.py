@@ -230,7 +230,7 @@ def serve(
         bool,
         typer.Option(
             envvar="DIPLEX_SPECULATION",
-            help="Guess a lone stream's next tokens from its own past where that pays; same tokens, sooner.",
+            help="Guess streams' next tokens from their own pasts where that pays; same tokens, sooner.",
         ),
     ] = True,
     max_message_mib: Annotated[
