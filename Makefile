@@ -38,11 +38,35 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/setup.stamp
 	.venv-lock/bin/pip install $(PIP_QUIET) --require-hashes -r requirements/lock.txt
 	@touch $@
 
+# Any CPU build of this release will do, so its hash isn't locked: indexes carry different builds of one release.
+# For CUDA, name a build of the index that has it: make setup-torch TORCH='torch==2.13.0 --index-url …'
+TORCH ?= torch==2.13.0
+TORCH_BIN := .venv-torch/bin
+
+.PHONY: setup-torch
+setup-torch: .venv-torch/setup.stamp  ## make .venv-torch: the torch worker, apart from everything else
+
+.venv-torch/setup.stamp: requirements/torch.txt pyproject.toml
+	@echo "setting up .venv-torch"
+	$(PYTHON) -m venv .venv-torch
+	$(TORCH_BIN)/pip install $(PIP_QUIET) --require-hashes -r requirements/torch.txt
+	$(TORCH_BIN)/pip install $(PIP_QUIET) --no-deps $(TORCH)
+	$(TORCH_BIN)/pip install $(PIP_QUIET) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-torch/dev.stamp: requirements/dev.txt .venv-torch/setup.stamp
+	$(TORCH_BIN)/pip install $(PIP_QUIET) --require-hashes -r requirements/dev.txt
+	@touch $@
+
 # --------------------------------------------------------------------------------------------- run
 
 .PHONY: run
 run: setup  ## set up everything, start gateway and worker, answer a sample prompt, stay up
 	@exec $(BIN)/diplex up
+
+.PHONY: run-torch
+run-torch: setup setup-torch  ## the same with a torch worker beside the ONNX worker
+	@exec $(BIN)/diplex up --torch --torch-python $(TORCH_BIN)/python
 
 # -------------------------------------------------------------------------------------- benchmarks
 
@@ -92,13 +116,10 @@ $(LLAMA)/setup.stamp: requirements/bench-llama-server.txt
 	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
 	@touch $@
 
-# Any CPU build of this release will do, so its hash isn't locked: indexes carry different builds of one release.
-TORCH ?= torch==2.13.0
-
 .venv-peers/onnxruntime-genai/setup.stamp: requirements/bench-onnxruntime-genai.txt $(VENV)/setup.stamp
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes --no-deps -r $<
-	$(@D)/bin/pip install $(PIP_QUIET) --no-deps '$(TORCH)'
+	$(@D)/bin/pip install $(PIP_QUIET) --no-deps $(TORCH)
 	$(@D)/bin/python -m benchmarks.servers.onnxruntime_genai_model "$$($(BIN)/python -m benchmarks.weights)" \
 	    $(@D)/models > $(@D)/models.log 2>&1 || { tail $(@D)/models.log; exit 1; }
 	@touch $@
@@ -112,6 +133,14 @@ test: $(VENV)/dev.stamp  ## set up everything and run the default suite
 .PHONY: test-slow
 test-slow: $(VENV)/dev.stamp  ## what takes minutes: each extra alone in its own environment, `make run` in a fresh clone
 	$(BIN)/pytest -m slow
+
+.PHONY: test-torch
+test-torch: .venv-torch/dev.stamp  ## set up .venv-torch and run the suites of the torch worker, and parity with ONNX
+	$(TORCH_BIN)/pytest -m torch tests/torch tests/parity
+
+.PHONY: lint-torch
+lint-torch: .venv-torch/dev.stamp  ## mypy against the types of torch and transformers
+	$(TORCH_BIN)/mypy --cache-dir .mypy_cache/torch
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp  ## ruff, mypy, import-linter, buf
@@ -158,14 +187,15 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) pyproject.toml requirements/build.in --extra gateway --constraint requirements/dev.txt --output-file requirements/gateway.txt
 	$(LOCK) pyproject.toml requirements/build.in --extra onnx --constraint requirements/dev.txt --output-file requirements/onnx.txt
 	$(LOCK) pyproject.toml requirements/build.in --constraint requirements/dev.txt --output-file requirements/sdk.txt
+	$(LOCK) pyproject.toml requirements/build.in requirements/torch.in --extra torch --excludes requirements/torch-excludes.txt --constraint requirements/dev.txt --output-file requirements/torch.txt
 	$(LOCK) requirements/protos.in --output-file requirements/protos.txt
 	$(LOCK) requirements/lock.in --output-file requirements/lock.txt
 	$(LOCK) pyproject.toml requirements/build.in requirements/bench.in --extra all --constraint requirements/dev.txt --output-file requirements/bench.txt
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
-	$(LOCK) requirements/bench-onnxruntime-genai.in --excludes requirements/bench-excludes.txt --output-file requirements/bench-onnxruntime-genai.txt
+	$(LOCK) requirements/bench-onnxruntime-genai.in --excludes requirements/torch-excludes.txt --output-file requirements/bench-onnxruntime-genai.txt
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
-	rm -rf .venv .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-torch .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -29,11 +29,11 @@ import numpy as np
 
 from benchmarks.stack import Stack
 from diplex import Client, TokenIds
-from workers.onnx_worker.kv_cache import KVCache
 from workers.onnx_worker.prepare import ToOnnx
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, ModelDescription
 from workers.runtime.catalogue import Catalogue
+from workers.runtime.kv_cache import KVCache
 from workers.runtime.store import Store, default_home
 from workers.runtime.text.tokenizer import Tokenizer
 

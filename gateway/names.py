@@ -9,6 +9,8 @@ from dataclasses import replace
 from diplex.errors import InvalidRequest, ModelNotFound, Unavailable
 from gateway.facts import Deployment, Fleet, Precision, State, Wanted
 
+_HUB = "hf:"
+"""How names of hub repositories begin."""
 _MOST_NAMES = 20
 """Known names that an error lists."""
 
@@ -74,6 +76,11 @@ def _precision(suffix: str, field: Precision | None) -> Precision:
 
 def _not_found(asked: str, known: dict[str, str]) -> str:
     close = [known[name] for name in difflib.get_close_matches(asked.casefold(), known)]
+    if asked.casefold().startswith(_HUB):
+        return (
+            f"no worker knows a model {asked!r}; requests don't make a server download: "
+            f"run `diplex pull {asked}` where the worker runs"
+        )
     hint = f"; did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
     return f"no worker knows a model {asked!r}{hint or '; ' + _listed(known.values())}"
 

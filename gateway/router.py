@@ -180,7 +180,9 @@ def _lacking(plan: Plan) -> Iterator[FieldViolation]:
     wanted, obstacles = plan.wanted, {candidate.obstacle for candidate in plan.candidates}
     if obstacles == {Obstacle.BACKEND}:
         offered = _offered(candidate.deployment.backend for candidate in plan.candidates)
-        yield FieldViolation("backend", f"{wanted.model} is served by {offered}, not by {wanted.backend}")
+        served = f"{wanted.model} is served by {offered}, not by {wanted.backend}"
+        hint = "; `diplex up --torch` starts a worker for that" if wanted.backend is Backend.TORCH else ""
+        yield FieldViolation("backend", served + hint)
     elif Obstacle.IMAGES not in obstacles:
         offered = _offered(
             candidate.deployment.precision

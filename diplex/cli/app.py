@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -108,6 +109,23 @@ def up(
         int | None,
         typer.Option(envvar="DIPLEX_THREADS", min=0, help="Threads that compute.", show_default="one a core"),
     ] = None,
+    torch: Annotated[
+        bool, typer.Option("--torch", help="Run a torch worker too, for what has no ONNX entry.")
+    ] = False,
+    torch_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A model that the torch worker loads at the start; may be repeated.", show_default="none"
+        ),
+    ] = None,
+    torch_python: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DIPLEX_TORCH_PYTHON",
+            help="The interpreter of an environment with diplex[torch].",
+            show_default="this one",
+        ),
+    ] = None,
     sample: Annotated[
         str, typer.Option(metavar="PROMPT", help="Answered once, when ready.")
     ] = "What is the capital of France?",
@@ -119,7 +137,7 @@ def up(
         LogFormat, typer.Option(help="For people, or JSON lines (and no sample).")
     ] = LogFormat.CONSOLE,
 ) -> None:
-    """Run gateway and ONNX worker on this machine until Ctrl-C.
+    """Run gateway and ONNX worker, and a torch worker if wanted, on this machine until Ctrl-C.
 
     Prepares the model first, if that isn't done yet; restarts what dies; a second Ctrl-C kills.
 
@@ -138,6 +156,9 @@ def up(
         system=DEFAULT_SYSTEM,
         verbose=verbose,
         json_logs=json_logs,
+        torch=command.TorchPlan(torch_python or sys.executable, tuple(torch_model or ()))
+        if torch or torch_model
+        else None,
     )
     with reported():
         raise typer.Exit(command.run(plan))

@@ -1,4 +1,4 @@
-"""``diplex up``: gateway and ONNX worker as local processes, ready to answer, until Ctrl-C."""
+"""``diplex up``: gateway and workers as local processes, ready to answer, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +29,20 @@ _LOOK_SECONDS = 0.5
 """Between two looks for a model that can't be loaded."""
 
 
+_JSON_LOGS = ("--log-format", "json")
+"""We make them readable, or pass them on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorchPlan:
+    """A torch worker beside the ONNX worker."""
+
+    python: str
+    """The interpreter of the environment that has torch."""
+    models: tuple[str, ...] = ()
+    """What it loads at the start; others when they are asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to run."""
@@ -45,21 +60,31 @@ class Plan:
     """System message of the sample."""
     verbose: bool
     json_logs: bool
+    torch: TorchPlan | None = None
+    """The torch worker; ``None`` for none."""
 
-    def commands(self, listen: str, folder: Path) -> tuple[Command, Command]:
-        """Worker and gateway, which talk over a socket in ``folder``."""
-        socket = f"unix:{folder}/onnx.sock"
-        worker = [sys.executable, "-m", worker_module.MODULE, "serve", "--listen", socket]
-        for name in self.models:
-            worker += ["--model", name]
+    def commands(self, listen: str, folder: Path) -> tuple[Command, ...]:
+        """Workers and gateway, which talk over sockets in ``folder``."""
+        sockets = [f"unix:{folder}/onnx.sock"]
+        onnx = [sys.executable, "-m", worker_module.MODULE]
+        commands = [Command("worker", self._worker(onnx, sockets[0], self.models))]
+        if self.torch is not None:
+            sockets.append(f"unix:{folder}/torch.sock")
+            torch = [self.torch.python, "-m", worker_module.TORCH_MODULE]
+            commands.append(Command("torch-worker", self._worker(torch, sockets[1], self.torch.models)))
+        gateway = [sys.executable, "-m", "gateway", "--listen", listen, "--workers", ",".join(sockets)]
+        gateway += ["--default-model", self.models[0], *_JSON_LOGS]
+        return (*commands, Command("gateway", gateway))
+
+    def _worker(self, program: Sequence[str], socket: str, models: Sequence[str]) -> list[str]:
+        command = [*program, "serve", "--listen", socket, *_JSON_LOGS]
+        for name in models:
+            command += ["--model", name]
         if self.slots is not None:
-            worker += ["--slots", str(self.slots)]
+            command += ["--slots", str(self.slots)]
         if self.threads is not None:
-            worker += ["--threads", str(self.threads)]
-        gateway = [sys.executable, "-m", "gateway", "--listen", listen, "--workers", socket]
-        gateway += ["--default-model", self.models[0]]
-        json_logs = ["--log-format", "json"]  # we make them readable, or pass them on
-        return Command("worker", worker + json_logs), Command("gateway", gateway + json_logs)
+            command += ["--threads", str(self.threads)]
+        return command
 
 
 def run(plan: Plan) -> int:
@@ -69,10 +94,19 @@ def run(plan: Plan) -> int:
         DiplexError: It can't start; says why.
     """
     worker_module.require()
+    if plan.torch is not None:
+        worker_module.require_torch(plan.torch.python)
+    plan = replace(plan, models=tuple(_absolute(name) for name in plan.models))
     listen = listening.free_address(plan.listen)
     for name in plan.models:
         if code := worker_module.run("pull", name):
             return code
+    if plan.torch is not None:
+        for name in plan.torch.models:
+            if code := worker_module.foreground(
+                [plan.torch.python, "-m", worker_module.TORCH_MODULE, "pull", name]
+            ):
+                return code
     with listening.private_folder() as folder:
         return asyncio.run(_Up(plan, listen, folder).run())
 
@@ -213,6 +247,12 @@ async def _failed_model(client: AsyncClient) -> None:
                 for deployment in model.deployments:
                     if deployment.state is ModelState.FAILED:
                         raise errors.UnsupportedModel(f"{model.name}: {deployment.detail}")
+
+
+def _absolute(name: str) -> str:
+    """A path as worker and gateway both know it; other names as they are."""
+    is_path = name[:1] in {".", "/", "~"} or (name.endswith(".gguf") and not name.startswith("hf:"))
+    return str(Path(name).expanduser().absolute()) if is_path else name
 
 
 def _own_name() -> str:

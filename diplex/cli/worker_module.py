@@ -1,4 +1,4 @@
-"""``diplex pull`` and ``diplex verify``: the ONNX worker's own commands, run beside this process."""
+"""The workers' own commands, run beside this process; ``pull`` and ``verify`` are the ONNX one's."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from diplex import errors
 from diplex.cli.lifeline import tied
 
 MODULE = "workers.onnx_worker"
+TORCH_MODULE = "workers.torch_worker"
 _NEEDED = ("workers", "onnxruntime", "tokenizers", "numpy", "onnx", "gguf")
+_TORCH_NEEDED = ("workers", "torch", "transformers", "accelerate", "safetensors")
 
 
 def require() -> None:
@@ -23,6 +26,23 @@ def require() -> None:
     """
     if any(find_spec(name) is None for name in _NEEDED):
         raise errors.DiplexError("this needs the ONNX worker: pip install 'diplex[onnx]'")
+
+
+def require_torch(python: str) -> None:
+    """Makes sure that the torch worker can be run.
+
+    Args:
+        python: The interpreter that is to run it.
+
+    Raises:
+        DiplexError: It can't; says what to do.
+    """
+    own = Path(python).absolute() == Path(sys.executable).absolute()
+    if not Path(python).is_file() or (own and any(find_spec(name) is None for name in _TORCH_NEEDED)):
+        raise errors.DiplexError(
+            "this needs the torch worker: pip install 'diplex[torch]' here, or into an environment of its "
+            "own (make setup-torch) whose interpreter --torch-python or DIPLEX_TORCH_PYTHON names"
+        )
 
 
 def run(*arguments: str) -> int:

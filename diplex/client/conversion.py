@@ -157,6 +157,8 @@ def _put_tools(request: pb.GenerateRequest, given: Mapping[str, Any]) -> None:
         _put(request.tool_choice, "tool_choice.", {"name": choice}, ("name",))
     if given.get("constrained"):
         request.tool_choice.constrained = True
+    if given.get("single_call"):
+        request.tool_choice.single = True
 
 
 def _put_format(output: pb.OutputOptions, given: Mapping[str, Any]) -> None:

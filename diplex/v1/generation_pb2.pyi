@@ -704,20 +704,24 @@ class ToolChoice(google.protobuf.message.Message):
     MODE_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     CONSTRAINED_FIELD_NUMBER: builtins.int
+    SINGLE_FIELD_NUMBER: builtins.int
     mode: Global___ToolChoiceMode.ValueType
     name: builtins.str
     """The one tool that must be called."""
     constrained: builtins.bool
     """Hold a model that was not trained with tools to the call's form by constrained decoding."""
+    single: builtins.bool
+    """At most one call an answer. A named tool is called once anyway."""
     def __init__(
         self,
         *,
         mode: Global___ToolChoiceMode.ValueType = ...,
         name: builtins.str = ...,
         constrained: builtins.bool = ...,
+        single: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["choice", b"choice", "mode", b"mode", "name", b"name"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["choice", b"choice", "constrained", b"constrained", "mode", b"mode", "name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["choice", b"choice", "constrained", b"constrained", "mode", b"mode", "name", b"name", "single", b"single"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["choice", b"choice"]) -> typing.Literal["mode", "name"] | None: ...
 
 Global___ToolChoice: typing_extensions.TypeAlias = ToolChoice
@@ -988,6 +992,7 @@ class ToolCallDelta(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     ARGUMENTS_FIELD_NUMBER: builtins.int
     index: builtins.int
+    """Counts the calls of the choice from 0."""
     id: builtins.str
     """In the first delta of a call."""
     name: builtins.str

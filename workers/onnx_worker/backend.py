@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -17,20 +17,18 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from workers.onnx_worker.eyes import OnnxEyes
-from workers.onnx_worker.kv_cache import KVCache
 from workers.onnx_worker.seen import Seen
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.onnx_worker.stages import StagedRun, Stages
 from workers.runtime.artefact import EYES_FILE, MODEL_FILE, ModelDescription
 from workers.runtime.engine.backend import StepResult
 from workers.runtime.engine.messages import EngineConfig
+from workers.runtime.engine.padding import padded_runs
 from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StagedChunk, StepPlan, Swap
+from workers.runtime.kv_cache import KVCache
 
 _WARM_LENGTH: Final = 8
 """Tokens of the run that lets ONNX Runtime allocate its arenas before the first request."""
-_MOST_PADDED: Final = 1.25
-"""Places of a padded run for each token in it, at most: a token takes less time in a larger run, but padding
-takes more than a run of its own for what is much shorter or longer."""
 
 _MALLOC_TRIM: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 """Gives free memory in glibc's heaps back; other C libraries do so by themselves or not at all."""
@@ -84,7 +82,7 @@ class OnnxBackend:
         for change in plan.changes:
             self._change(change)
         began = time.perf_counter()
-        logits = [self._prefill(chunks) for chunks in _runs(plan.chunks)]
+        logits = [self._prefill(chunks) for chunks in padded_runs(plan.chunks)]
         if plan.staged:
             logits.append(self._advance(plan.staged))
         between = time.perf_counter()
@@ -217,22 +215,3 @@ def _eyes(description: ModelDescription, config: EngineConfig) -> OnnxEyes | Non
     if description.vision is None:
         return None
     return OnnxEyes(open_session(config.folder / EYES_FILE, threads=config.threads), description)
-
-
-def _runs(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
-    """Chunks that are computed together: those of about the same length, side by side."""
-    run: list[Chunk] = []
-    for chunk in chunks:
-        if run and not _joins(chunk, run):
-            yield run
-            run = []
-        run.append(chunk)
-    if run:
-        yield run
-
-
-def _joins(chunk: Chunk, run: list[Chunk]) -> bool:
-    if chunk.slot != run[-1].slot + 1:
-        return False
-    sizes = [len(each.tokens) for each in (*run, chunk)]
-    return len(sizes) * max(sizes) <= _MOST_PADDED * sum(sizes)

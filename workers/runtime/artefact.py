@@ -1,6 +1,6 @@
 """The prepared artefact: what a converter writes and an engine loads.
 
-A prepared artefact is a folder::
+A prepared artefact is a folder, here of the ONNX worker::
 
     model.onnx        the graph; its inputs and outputs are described in workers.onnx_worker.convert.graph
     model.onnx.data   its weights
@@ -10,7 +10,8 @@ A prepared artefact is a folder::
     tokenizer.json    a Hugging Face ``tokenizers`` file; adds no token by itself (see ``add_bos``)
     model.json        a ModelDescription
 
-``model.json`` is written last, so a folder that has one is complete.
+The torch worker's has ``config.json`` of transformers and ``weights-NNNN.safetensors`` in the place of the
+first three. ``model.json`` is written last, so a folder that has one is complete.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class ModelDescription:
     """Jinja template over ``messages``, ``None`` for a model that was not trained to chat."""
     kv_bytes_per_token: int
     """Bytes of key and value buffers that one token of one sequence takes, over all layers."""
+    batched: bool = True
+    """Whether several sequences are computed in one run; if not, one after the other."""
     vision: VisionDescription | None = None
     """Its eyes, ``None`` for a model that takes text only."""
     format_version: int = FORMAT_VERSION

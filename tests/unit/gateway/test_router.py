@@ -212,7 +212,9 @@ class TestRefusals:
         error = refused(Wanted("tiny", Backend.TORCH), worker("w", TINY))
         assert type(error) is errors.UnsupportedFeature
         assert fields(error) == ["backend"]
-        assert error.violations[0].description == "Tiny is served by onnx, not by torch"
+        [violation] = error.violations
+        assert violation.description.startswith("Tiny is served by onnx, not by torch")
+        assert "diplex up --torch" in violation.description
 
     def test_precision_tells_what_can_be_had(self):
         full = replace(TINY, precision=Precision.FP32)

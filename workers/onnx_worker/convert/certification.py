@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from workers.onnx_worker.kv_cache import KVCache
 from workers.onnx_worker.seen import Seen
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, ModelDescription
 from workers.runtime.fidelity.certificate import Certificate, compare
 from workers.runtime.fidelity.reference import Reference
 from workers.runtime.fidelity.text import fixed_text
+from workers.runtime.kv_cache import KVCache
 from workers.runtime.progress import Phase, Progress, Report
 
 CHUNK: Final = 128

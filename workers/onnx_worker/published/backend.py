@@ -1,6 +1,6 @@
 """The backend for published graphs: what every graph can do, and no more than it can do exactly.
 
-A slot's keys and values lie in the arrays of a :class:`~workers.onnx_worker.kv_cache.KVCache`, as those of
+A slot's keys and values lie in the arrays of a :class:`~workers.runtime.kv_cache.KVCache`, as those of
 the fast backend do, so that slots move, copy and go in the same way. For a run they are copied behind one
 another, and what is new is copied back; as long as the same rows decode, one run's output is the next one's
 past.
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from diplex.errors import UnsupportedModel
 from workers.onnx_worker.eyes import OnnxEyes
-from workers.onnx_worker.kv_cache import KVCache
 from workers.onnx_worker.published.batching import Batching, Probe, mask_of, new_places, with_new
 from workers.onnx_worker.published.decoder import Batch, Decoder
 from workers.onnx_worker.published.graphs import Graphs
@@ -29,6 +28,7 @@ from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.backend import StepResult
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StepPlan, Swap
+from workers.runtime.kv_cache import KVCache
 
 LOGIT_BYTES: Final = 64 * 2**20
 """Most bytes of logits in a run: most published decoders give those of every token."""

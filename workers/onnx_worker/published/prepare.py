@@ -5,24 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Final
 
 from workers.onnx_worker.published import selection
 from workers.onnx_worker.published.decoder import Decoder
 from workers.onnx_worker.published.graphs import Graphs
+from workers.onnx_worker.published.settings import context_length, sees, text_settings
 from workers.onnx_worker.session import open_session
 from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
 from workers.runtime.checkpoint import CheckpointFolder, Settings
 from workers.runtime.progress import Phase, Progress, Report
 from workers.runtime.vision import VisionDescription
-
-_TEXT_SECTIONS: Final = ("text_config", "llm_config")
-"""Where settings of the language model stand in those of a model with eyes."""
-_CONTEXTS: Final = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-_SEEING: Final = frozenset({"idefics3", "smolvlm"})
-"""``model_type`` of models whose preprocessing is known."""
-_DEFAULT_CONTEXT: Final = 2048
-"""Of a model that doesn't say how many tokens it takes."""
 
 
 def prepare_published(source: Path, target: Path, *, precision: str, report: Report) -> ModelDescription:
@@ -69,7 +61,7 @@ def _place(source: Path, target: Path) -> None:
 
 def _eyes(checkpoint: CheckpointFolder, graph: str | None) -> VisionDescription | None:
     """The eyes, where it is known how a picture becomes their pixels; other models serve text."""
-    if graph is None or checkpoint.model_type not in _SEEING:
+    if graph is None or not sees(checkpoint):
         return None
     return VisionDescription.of_checkpoint(checkpoint.path)
 
@@ -77,7 +69,7 @@ def _eyes(checkpoint: CheckpointFolder, graph: str | None) -> VisionDescription 
 def _describe(
     checkpoint: CheckpointFolder, decoder: Decoder, precision: str, vision: VisionDescription | None
 ) -> ModelDescription:
-    text = _text_settings(checkpoint.config)
+    text = text_settings(checkpoint.config)
     cache = decoder.cache
     heads = cache.heads or text.get("num_key_value_heads", int) or text.require("num_attention_heads", int)
     width = cache.head_dim or text.get("head_dim", int) or _head_width(text)
@@ -87,7 +79,7 @@ def _describe(
         architecture=checkpoint.model_type,
         precision=precision,
         vocab_size=decoder.vocabulary or text.require("vocab_size", int),
-        context_length=next(filter(None, (text.get(key, int) for key in _CONTEXTS)), _DEFAULT_CONTEXT),
+        context_length=context_length(checkpoint.config),
         layers=cache.layers,
         kv_heads=heads,
         head_dim=width,
@@ -101,11 +93,6 @@ def _describe(
         vision=vision,
         kv_bytes_per_token=2 * cache.layers * heads * width * cache.dtype.itemsize,
     )
-
-
-def _text_settings(config: Settings) -> Settings:
-    section = next((key for key in _TEXT_SECTIONS if key in config.keys), None)
-    return config if section is None else config.section(section)
 
 
 def _head_width(text: Settings) -> int:

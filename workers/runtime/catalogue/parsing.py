@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -19,21 +20,24 @@ from workers.runtime.catalogue.entries import (
 from workers.runtime.catalogue.table import NAME, Table
 from workers.runtime.fidelity.certificate import Certificate
 
+_MODEL_NAME = rf"{NAME}|hf:{NAME}/{NAME}(@{NAME})?(/{NAME})*|local:{NAME}"
+"""Also the names of models that were adopted (:mod:`workers.runtime.adoption`)."""
 BACKENDS = ("onnx", "torch")
 
 
 def read_entries(file: Path) -> tuple[ModelEntry, ...]:
-    """The entries of one catalogue file, in its order.
+    """The entries of one catalogue file, in its order: TOML, or by the end of its name JSON.
 
     Raises:
         InvalidCatalogue: The file can't be read, isn't TOML, or breaks a rule.
     """
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        values = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise InvalidCatalogue(f"{file}: can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidCatalogue(f"{file}: is not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # TOML's, JSON's and UTF-8's errors are all of this kind
+        raise InvalidCatalogue(f"{file}: is not {file.suffix[1:].upper()}: {error}") from error
     root = Table(file, "", values)
     models = root.tables("model")
     root.close()
@@ -53,7 +57,7 @@ def _refuse_duplicates(file: Path, entries: tuple[ModelEntry, ...]) -> None:
 
 
 def _entry(table: Table, number: int) -> ModelEntry:
-    name = table.require_text("name", NAME, "a name of letters, digits, '.', '-' and '_'")
+    name = table.require_text("name", _MODEL_NAME, "a name of letters, digits, '.', '-' and '_'")
     table.where = f'model "{name}":'
     entry = ModelEntry(
         name=name,

@@ -28,10 +28,14 @@ class CatalogueFiles:
     Args:
         overlays: Files above the curated one, in their order.
         curated: The curated file.
+        adopted: A folder of files that come and go, which are read before the overlays.
     """
 
-    def __init__(self, overlays: Sequence[Path] = (), *, curated: Path = CURATED) -> None:
-        self._overlays = tuple(overlays)
+    def __init__(
+        self, overlays: Sequence[Path] = (), *, curated: Path = CURATED, adopted: Path | None = None
+    ) -> None:
+        self._own = tuple(overlays)
+        self._adopted = adopted
         self._curated = curated
         self._seen = self._digest()
 
@@ -41,7 +45,7 @@ class CatalogueFiles:
         Raises:
             InvalidCatalogue: A file can't be read or breaks a rule.
         """
-        return Catalogue.load(self._overlays, curated=self._curated)
+        return Catalogue.load(self._overlays(), curated=self._curated)
 
     def changed(self) -> Catalogue | None:
         """The new catalogue if a file has changed since the last look.
@@ -55,9 +59,13 @@ class CatalogueFiles:
         self._seen = digest
         return self.load()
 
+    def _overlays(self) -> Sequence[Path]:
+        found = sorted(self._adopted.glob("[!.]*.json")) if self._adopted is not None else []
+        return (*found, *self._own)
+
     def _digest(self) -> bytes:
         digest = hashlib.sha256()
-        for file in (self._curated, *self._overlays):
+        for file in (self._curated, *self._overlays()):
             try:
                 content = file.read_bytes()
             except OSError as error:

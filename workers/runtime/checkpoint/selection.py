@@ -8,11 +8,12 @@ from typing import Final
 
 from diplex.errors import UnsupportedModel
 
-_SETTINGS: Final = frozenset({
+SETTINGS: Final = frozenset({
     "added_tokens.json", "chat_template.jinja", "chat_template.json", "config.json", "generation_config.json",
     "merges.txt", "preprocessor_config.json", "processor_config.json", "special_tokens_map.json",
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json",
 })  # fmt: skip
+"""Names of the files that aren't weights."""
 _WEIGHTS: Final = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _INDEX: Final = "model.safetensors.index.json"
 _GRAPHS: Final = re.compile(r"(onnx/)?[^/]+\.(onnx|onnx_data|onnx\.data|onnx_data_\d+)")
@@ -38,7 +39,7 @@ def select(paths: Iterable[str], kind: str, name: str) -> tuple[str, ...]:
     if "config.json" not in present:
         raise UnsupportedModel(f"{name} can't be used: it has no config.json, which says what model it is")
     index = [_INDEX] if kind == "safetensors" and _INDEX in present else []
-    return tuple(sorted({*weights, *index, *(path for path in present if path in _SETTINGS)}))
+    return tuple(sorted({*weights, *index, *(path for path in present if path in SETTINGS)}))
 
 
 def _lack(present: list[str], kind: str) -> str:

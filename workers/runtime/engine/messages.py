@@ -41,6 +41,8 @@ class EngineConfig:
     """Requests that may wait for a slot before more are refused."""
     threads: int = 0
     """Threads that compute; 0 for one a usable core."""
+    device: str = "auto"
+    """What computes: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, of those that the backend knows."""
     prefill_chunk: int = DEFAULT_PREFILL_CHUNK
     """Most prompt tokens a step when nothing else is being decoded."""
     shared_prefill_chunk: int = DEFAULT_SHARED_PREFILL_CHUNK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ class Home:
         blobs/folder-<key>/             the same of a folder whose digest is known only once it is there
         partial/<as in blobs>/          what is kept of an unfinished download, to go on from
         prepared/<model>/<backend>-<profile>/   the converted files and their manifest.json
+        adopted/<backend>/<model>.json  what was found out about a model that no catalogue knows
         agreements/<terms>.json         when, and to which words of them, somebody agreed to a model's terms
         locks/                          one empty file for each of these, locked while it is made
 
@@ -56,8 +58,8 @@ class Home:
         return self.root / "partial" / blob.name
 
     def prepared(self, model: str, backend: str, profile: str) -> Path:
-        """The folder of a prepared artefact."""
-        return self.root / "prepared" / model / f"{backend}-{profile}"
+        """The folder of a prepared artefact; a model's name may hold colons and slashes."""
+        return self.root / "prepared" / re.sub("[:/]+", "--", model) / f"{backend}-{profile}"
 
     def agreement(self, terms: str) -> Path:
         """The file that says when some terms have been agreed to."""

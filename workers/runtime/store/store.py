@@ -13,6 +13,7 @@ from workers.runtime.catalogue import (
     DiskSource,
     ModelEntry,
     Profile,
+    SourceArtefact,
     SourceFolder,
     Terms,
 )
@@ -120,6 +121,10 @@ class Store:
             InsufficientStorage: The disk is full.
         """
         return self._fetch(entry, backend, report).path
+
+    def fetch(self, artefact: SourceArtefact, report: Report = silent) -> Path:
+        """A file that belongs to no entry yet, downloaded if it isn't there; errors as :meth:`source`."""
+        return self._blobs.ensure(artefact, report).path
 
     def open_terms(self, entry: ModelEntry, backend: str) -> Terms | None:
         """What must be agreed to before the source artefact can be downloaded; ``None`` if nothing."""

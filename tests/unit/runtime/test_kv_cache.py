@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.fake_backend import fake_description
-from workers.onnx_worker import kv_cache
-from workers.onnx_worker.kv_cache import KVCache
+from workers.runtime import kv_cache
+from workers.runtime.kv_cache import KVCache
 
 LAYERS, HEADS, DIM = 3, 2, 16
 SLOTS, LENGTH = 4, 1000

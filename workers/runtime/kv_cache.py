@@ -40,7 +40,7 @@ _RESERVED_AHEAD: Final = 64
 
 
 class KVCache:
-    """Arrays ``[slots, kv_heads, length, head_dim]``, keyed by the name of the graph's input.
+    """Arrays ``[slots, kv_heads, length, head_dim]``, keyed by layer and kind, as ``0.key``.
 
     Args:
         description: The model.

@@ -10,7 +10,7 @@ import pytest
 _ASKING = """
 import sys
 from rich.console import Console
-from workers.onnx_worker.terms_prompt import agreed
+from workers.runtime.command.terms_prompt import agreed
 from workers.runtime.catalogue import Terms
 terms = Terms("tiny", "Tiny Terms", "https://example.org/terms", "You [may]." + chr(10) * 2 + "Or not.")
 sys.exit(10 + agreed(Console(stderr=True), terms, "Tiny"))

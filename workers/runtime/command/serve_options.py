@@ -1,0 +1,174 @@
+"""The options of ``serve``, each with its name in the environment and its line of help."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from diplex.telemetry import LogFormat
+
+Listen = Annotated[str, typer.Option(envvar="DIPLEX_LISTEN", help="host:port, or unix:/path.")]
+
+ModelNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        envvar="DIPLEX_MODEL",
+        help="A model to load: a name, hf:OWNER/NAME or a path; may be repeated.",
+    ),
+]
+
+PinnedNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="DIPLEX_PIN",
+        metavar="NAME[/PROFILE]",
+        help="A model to load that stays, whatever else is asked for; may be repeated.",
+    ),
+]
+
+MemoryBudget = Annotated[
+    int,
+    typer.Option(
+        envvar="DIPLEX_MEMORY_BUDGET",
+        min=0,
+        help="MiB that the worker and all its engines may take together; "
+        "0: four fifths of the memory that is available, control groups included.",
+    ),
+]
+
+Residents = Annotated[
+    int | None,
+    typer.Option(
+        envvar="DIPLEX_RESIDENTS",
+        min=1,
+        help="Models that the budget is to hold together: each gets such a share for all that it takes.",
+        show_default="those that are named; 2 for one from 8 GiB on",
+    ),
+]
+
+KeepAlive = Annotated[
+    float | None,
+    typer.Option(
+        envvar="DIPLEX_KEEP_ALIVE",
+        min=0,
+        help="Seconds without a request after which a model is unloaded.",
+        show_default="never",
+    ),
+]
+
+OnDemand = Annotated[
+    bool,
+    typer.Option(
+        envvar="DIPLEX_ON_DEMAND",
+        help="Load a model of the catalogue when a request asks for it; idle ones may go for it.",
+    ),
+]
+
+Slots = Annotated[
+    int, typer.Option(envvar="DIPLEX_SLOTS", min=1, max=256, help="Sequences decoded together, a model.")
+]
+
+MaxLength = Annotated[
+    int | None,
+    typer.Option(envvar="DIPLEX_MAX_LENGTH", min=16, help="Tokens a sequence; default: the model's own."),
+]
+
+MaxQueue = Annotated[
+    int, typer.Option(envvar="DIPLEX_MAX_QUEUE", min=0, help="Requests that may wait for a slot.")
+]
+
+Threads = Annotated[
+    int,
+    typer.Option(envvar="DIPLEX_THREADS", min=0, help="Threads that compute, a model; 0: one a core."),
+]
+
+Device = Annotated[
+    str,
+    typer.Option(
+        envvar="DIPLEX_DEVICE",
+        metavar="auto|cpu|cuda[:N]",
+        help="What computes; auto: what the backend can use.",
+    ),
+]
+
+PrefillChunk = Annotated[int, typer.Option(min=1, help="Most prompt tokens a step when nothing is decoded.")]
+
+SharedPrefillChunk = Annotated[
+    int, typer.Option(min=1, help="Most prompt tokens a step while streams run, however fast they are.")
+]
+
+MessagesPerSecond = Annotated[
+    float,
+    typer.Option(
+        envvar="DIPLEX_MESSAGES_PER_SECOND",
+        min=0,
+        help="About how many messages all streams together send, once more than 8 run: the more run, "
+        "the more tokens a message has. 0: always a message a step.",
+    ),
+]
+
+MaxStall = Annotated[
+    float,
+    typer.Option(
+        envvar="DIPLEX_MAX_STALL",
+        min=0,
+        help="By how much a prompt may lengthen streams' gaps between tokens, in lengths of a gap; "
+        "more where few streams would hold up many prompts.",
+    ),
+]
+
+KvMib = Annotated[
+    int,
+    typer.Option(
+        envvar="DIPLEX_KV_MIB",
+        min=0,
+        help="MiB for keys and values, a model; 0: what its share of the memory budget leaves.",
+    ),
+]
+
+PrefixCacheMib = Annotated[
+    int,
+    typer.Option(
+        envvar="DIPLEX_PREFIX_CACHE_MIB",
+        min=0,
+        help="MiB, of those, that may hold tokens of sequences that have ended; 0: no prefix cache.",
+    ),
+]
+
+CacheSlots = Annotated[
+    int | None,
+    typer.Option(min=0, help="Slots beside --slots, for cached tokens only; default: as many again."),
+]
+
+CacheIdleSeconds = Annotated[
+    float, typer.Option(min=0, help="Seconds without requests after which cached tokens are given back.")
+]
+
+ImageCacheMib = Annotated[
+    int,
+    typer.Option(
+        envvar="DIPLEX_IMAGE_CACHE_MIB",
+        min=1,
+        help="MiB for features of pictures, a model with eyes: those in use and the latest before.",
+    ),
+]
+
+Speculation = Annotated[
+    bool,
+    typer.Option(
+        envvar="DIPLEX_SPECULATION",
+        help="Guess streams' next tokens from their own pasts where that pays; same tokens, sooner.",
+    ),
+]
+
+MaxMessageMib = Annotated[
+    int, typer.Option(min=1, help="Largest request, in MiB; more than the gateway lets in.")
+]
+
+DrainSeconds = Annotated[float, typer.Option(min=0, help="Time for running calls after SIGTERM.")]
+
+WorkerName = Annotated[str, typer.Option(envvar="DIPLEX_WORKER_NAME", help="Identity in receipts.")]
+
+LogForm = Annotated[LogFormat, typer.Option(envvar="DIPLEX_LOG_FORMAT", help="For machines or for people.")]

@@ -1,0 +1,136 @@
+"""Products of 8-bit integers: weights with a scale a row, activations as two integers with a scale a token.
+
+One integer a value is too coarse for tokens some of whose values are very large. Two of them, the second for
+what the first leaves, are as good as floats, and hardly slower: what takes time is to read the weights, which
+is done once for both. See docs/decisions/0060-two-integers.md.
+
+The sums are exact, so a token's result doesn't depend on what else is in the batch. ``torch._int_mm`` takes
+the weights as they lie in a mapped file, row by row, and needs no copy laid out for the processor.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+_LARGEST = 127
+_FINER = 254
+"""Steps of the second integer in one of the first, which leaves half a step to either side."""
+_TINY = 1e-12
+"""A scale for tokens that are all zeros."""
+_BLOCK = 1024
+"""Rows that are quantised at a time."""
+
+
+def quantise_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A matrix as int8 with a scale a row.
+
+    Args:
+        weight: ``[rows, columns]``, any float type.
+
+    Returns:
+        int8 ``[rows, columns]`` and float32 ``[rows]``.
+    """
+    integers = torch.empty(weight.shape, dtype=torch.int8)
+    scale = torch.empty(len(weight), dtype=torch.float32)
+    for start in range(0, len(weight), _BLOCK):
+        rows = weight[start : start + _BLOCK].float()
+        scales = torch.linalg.vector_norm(rows, float("inf"), dim=1).clamp_min_(_TINY).div_(_LARGEST)
+        scale[start : start + _BLOCK] = scales
+        integers[start : start + _BLOCK] = torch.div(rows, scales[:, None]).round_()
+    return integers, scale
+
+
+class Int8Matrix(nn.Module):
+    """``y = x W^T`` over int8 rows.
+
+    Args:
+        weight: int8 ``[outputs, inputs]``.
+        scale: float32 ``[outputs]``.
+        bias: float32 ``[outputs]``, if there is one.
+    """
+
+    def __init__(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.weight_scale = nn.Parameter(scale, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self._finer_scale = scale / _FINER
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Float32 ``[…, inputs]`` to ``[…, outputs]``."""
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        scale = torch.linalg.vector_norm(rows, float("inf"), dim=-1, keepdim=True)
+        scale.clamp_min_(_TINY).div_(_LARGEST)
+        values = torch.div(rows, scale)
+        coarse = values.round()
+        integers = torch.empty((2, *rows.shape), dtype=torch.int8)
+        integers[0] = coarse
+        integers[1] = values.sub_(coarse).mul_(_FINER)
+        products = torch._int_mm(integers.view(-1, rows.shape[1]), self.weight.t())  # noqa: SLF001  # its only name
+        sums = products.view(2, len(rows), len(self.weight))
+        outputs = torch.mul(sums[0], float(_FINER)).add_(sums[1]).mul_(self._finer_scale).mul_(scale)
+        if self.bias is not None:
+            outputs.add_(self.bias)
+        return outputs.view(*inputs.shape[:-1], len(self.weight))
+
+
+class Int8Rows(nn.Module):
+    """An embedding that gathers int8 rows.
+
+    Args:
+        weight: int8 ``[rows, width]``.
+        scale: float32 ``[rows]``.
+        factor: What every row is multiplied by, as some families have it.
+    """
+
+    def __init__(self, weight: torch.Tensor, scale: torch.Tensor, factor: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.weight_scale = nn.Parameter(scale, requires_grad=False)
+        self._factor = factor
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """int64 ``[…]`` to float32 ``[…, width]``."""
+        scale = self.weight_scale[ids]
+        if self._factor != 1:
+            scale = scale * self._factor
+        return self.weight[ids].float().mul_(scale[..., None])
+
+
+class Siblings:
+    """Matrices that read the same input, kept as one: computed for the first that is asked.
+
+    Args:
+        matrix: All of them, one below the other.
+        sizes: Outputs of each.
+    """
+
+    def __init__(self, matrix: Int8Matrix, sizes: tuple[int, ...]) -> None:
+        self.matrix = matrix
+        self._sizes = sizes
+        self._inputs: torch.Tensor | None = None
+        self._parts: dict[int, torch.Tensor] = {}
+
+    def part(self, index: int, inputs: torch.Tensor) -> torch.Tensor:
+        """The outputs of one of them."""
+        if inputs is not self._inputs or index not in self._parts:
+            self._inputs = inputs
+            self._parts = dict(enumerate(self.matrix(inputs).split(self._sizes, dim=-1)))
+        part = self._parts.pop(index)
+        if not self._parts:
+            self._inputs = None
+        return part
+
+
+class Sibling(nn.Module):
+    """One matrix of several; stands where the model has its linear layer."""
+
+    def __init__(self, siblings: Siblings, index: int) -> None:
+        super().__init__()
+        self._siblings = siblings
+        self._index = index
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Float32 ``[…, inputs]`` to ``[…, outputs]``."""
+        return self._siblings.part(self._index, inputs)

@@ -1,0 +1,151 @@
+"""From a prepared artefact to something that runs.
+
+The model is built without memory for its weights; these then become views of the mapped files, so that a load
+takes no longer than reading them and no more memory than they have.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import torch
+from accelerate import init_empty_weights
+from torch import nn
+from transformers import AutoConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from diplex.errors import UnsupportedModel
+from workers.runtime.artefact import ModelDescription
+from workers.runtime.engine.messages import EngineConfig
+from workers.torch_worker import slot_attention
+from workers.torch_worker.architecture import attention_by_part, model_class
+from workers.torch_worker.int8 import Int8Matrix, Int8Rows, Sibling, Siblings
+from workers.torch_worker.norms import replace_norms
+from workers.torch_worker.precision import activation_dtype
+from workers.torch_worker.row_runner import RowRunner
+from workers.torch_worker.runner import Runner
+from workers.torch_worker.shape import Shape
+from workers.torch_worker.siblings import group_name, linear_groups
+from workers.torch_worker.slot_cache import SlotCache
+from workers.torch_worker.slot_memory import DeviceSlots, MappedSlots, SlotMemory
+from workers.torch_worker.slot_runner import SlotRunner
+from workers.torch_worker.weights import mapped_weights
+
+_META: Final = torch.device("meta")
+
+
+def open_runner(
+    description: ModelDescription, config: EngineConfig, max_length: int, device: torch.device
+) -> Runner:
+    """Loads a prepared artefact.
+
+    Args:
+        description: The model.
+        config: Its folder, and how many slots.
+        max_length: Tokens that a slot must hold.
+        device: Where it is to compute.
+
+    Raises:
+        UnsupportedModel: The artefact doesn't hold this model, or the device can't compute its precision.
+    """
+    dtype = activation_dtype(description.precision, device)
+    if not description.batched:
+        model = _load(config.folder, dtype, device, "sdpa")
+        return RowRunner(model, _head(model), config.rows, device)
+    memory = _slots(description, config.rows, max_length, dtype, device)
+    cache = SlotCache(memory)
+    slot_attention.SlotAttention(cache).register()
+    model = _load(config.folder, dtype, device, slot_attention.NAME)
+    return SlotRunner(model, _head(model), cache, memory, device)
+
+
+def _slots(
+    description: ModelDescription, slots: int, max_length: int, dtype: torch.dtype, device: torch.device
+) -> SlotMemory:
+    if device.type == "cpu":
+        return MappedSlots(description, slots=slots, max_length=max_length, dtype=dtype)
+    shape = Shape(description.layers, description.kv_heads, description.head_dim)
+    return DeviceSlots(shape, slots=slots, max_length=max_length, dtype=dtype, device=device)
+
+
+def _head(model: PreTrainedModel) -> nn.Module:
+    head = model.get_output_embeddings()
+    if head is None:
+        raise UnsupportedModel(f"{type(model).__name__} has no head that makes logits")
+    assert isinstance(head, nn.Module)  # noqa: S101  # transformers promises it
+    return head
+
+
+def _load(folder: Path, dtype: torch.dtype, device: torch.device, attention: str) -> PreTrainedModel:
+    """The model with its weights; those on the CPU are views of the files."""
+    config = AutoConfig.from_pretrained(folder)
+    with no_init_weights(), init_empty_weights(include_buffers=False):
+        model: PreTrainedModel = model_class(config).from_config(
+            config, dtype=dtype, attn_implementation=attention_by_part(config, attention)
+        )
+    _fill(model, dict(mapped_weights(folder)), dtype, device)
+    missing = [name for name, tensor in model.named_parameters() if tensor.device == _META]
+    if missing:
+        raise UnsupportedModel(
+            f"{folder} lacks {len(missing)} tensors, as {missing[0]}: prepare the model again"
+        )
+    model.to(device)
+    if device.type == "cpu":
+        replace_norms(model)
+    return model.eval()
+
+
+def _fill(
+    model: PreTrainedModel, tensors: dict[str, torch.Tensor], dtype: torch.dtype, device: torch.device
+) -> None:
+    """Gives a model its tensors: integers in the places of its linear layers, the others as they are."""
+    for group in list(linear_groups(model)):
+        _fill_linear(model, group, tensors)
+    embedding_name = _name_of(model, model.get_input_embeddings())
+    if f"{embedding_name}.weight_scale" in tensors:
+        weight, scale = (tensors.pop(f"{embedding_name}.{part}") for part in ("weight", "weight_scale"))
+        factor = getattr(model.get_input_embeddings(), "scalar_embed_scale", 1.0)
+        model.set_submodule(embedding_name, Int8Rows(weight, scale, factor))
+        _tie_integers(model, weight, scale)
+    for name, tensor in tensors.items():
+        parent, _, last = name.rpartition(".")
+        module = model.get_submodule(parent)
+        value = tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+        if last in module._buffers:  # noqa: SLF001  # no other way to assign one without a copy
+            module._buffers[last] = value  # noqa: SLF001
+        else:
+            module._parameters[last] = nn.Parameter(value, requires_grad=False)  # noqa: SLF001
+    model.tie_weights()
+
+
+def _fill_linear(model: PreTrainedModel, group: tuple[str, ...], tensors: dict[str, torch.Tensor]) -> None:
+    name = group_name(group)
+    scale = tensors.pop(f"{name}.weight_scale", None)
+    if scale is None:
+        return
+    sizes = tuple(_linear(model, member).out_features for member in group)
+    matrix = Int8Matrix(tensors.pop(f"{name}.weight"), scale, tensors.pop(f"{name}.bias", None))
+    if len(group) == 1:
+        model.set_submodule(group[0], matrix)
+        return
+    siblings = Siblings(matrix, sizes)
+    for index, member in enumerate(group):
+        model.set_submodule(member, Sibling(siblings, index))
+
+
+def _tie_integers(model: PreTrainedModel, weight: torch.Tensor, scale: torch.Tensor) -> None:
+    """Gives the head the embedding's rows, where it has none of its own."""
+    head = model.get_output_embeddings()
+    if isinstance(head, nn.Linear) and head.weight.device == _META:
+        model.set_submodule(_name_of(model, head), Int8Matrix(weight, scale))
+
+
+def _linear(model: PreTrainedModel, name: str) -> nn.Linear:
+    module = model.get_submodule(name)
+    assert isinstance(module, nn.Linear)  # noqa: S101  # it was found as one
+    return module
+
+
+def _name_of(model: nn.Module, wanted: nn.Module) -> str:
+    return next(name for name, module in model.named_modules() if module is wanted)

@@ -1,0 +1,106 @@
+"""Keys and values of all slots as a cache that transformers' models write to and read from, in place.
+
+One tensor ``[slots, kv_heads, length, head_dim]`` a layer and kind. A run works on some slots side by side;
+each row of its batch is appended behind what its slot holds, and what comes back are views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import Cache
+
+from workers.torch_worker.slot_memory import SlotMemory
+from workers.torch_worker.span import Span
+
+
+class Step:
+    """The rows of one run: slots ``first … first+rows-1``, padded on the right to the widest.
+
+    Args:
+        spans: One a row, in neighbouring slots.
+        device: Where indices and masks go.
+    """
+
+    def __init__(self, spans: Sequence[Span], device: torch.device) -> None:
+        self.first = spans[0].slot
+        self.rows = len(spans)
+        self.width = max(len(span.tokens) for span in spans)
+        self.starts = [span.start for span in spans]
+        self.end = max(self.starts) + self.width
+        """Tokens that the longest row holds afterwards, padding included."""
+        self._device = device
+        self._masks: dict[int | None, torch.Tensor | None] = {}  # window -> mask
+        starts = torch.tensor(self.starts, device=device)
+        self.positions = starts[:, None] + torch.arange(self.width, device=device)
+        """int64 ``[rows, width]``: the place of every token in its slot."""
+        self.places = (torch.arange(self.rows, device=device), starts) if self.width == 1 else None
+        """Row and place of every token, if there is one a row."""
+
+    @property
+    def aligned(self) -> bool:
+        """Whether all rows begin at the same place."""
+        return len(set(self.starts)) == 1
+
+    @property
+    def begins(self) -> bool:
+        """Whether nothing comes before the tokens of any row."""
+        return self.end == self.width
+
+    def mask(self, window: int | None) -> torch.Tensor | None:
+        """What each token may look at: bool ``[rows, 1, width, end]``; ``None`` if that is all.
+
+        Args:
+            window: Tokens that it sees at most, itself included; ``None`` for no limit.
+        """
+        if window not in self._masks:
+            self._masks[window] = self._made_mask(window)
+        return self._masks[window]
+
+    def _made_mask(self, window: int | None) -> torch.Tensor | None:
+        if self.width == 1 and self.aligned and (window is None or self.end <= window):
+            return None
+        keys = torch.arange(self.end, device=self._device)
+        places = self.positions[:, None, :, None]
+        seen = keys <= places
+        if window is not None:
+            seen &= keys > places - window
+        return seen
+
+
+class SlotCache(Cache):
+    """What a model is given as its cache; ``step`` says which slots it stands for.
+
+    Args:
+        memory: Where the keys and values lie.
+    """
+
+    def __init__(self, memory: SlotMemory) -> None:
+        super().__init__(layers=[])
+        self._memory = memory
+        self.step: Step | None = None
+        self.updates = 0
+        """Layers that have written since it was last set to 0."""
+
+    def update(  # type: ignore[override, unused-ignore]  # what follows the layer's number differs by version
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Appends ``[rows, kv_heads, width, head_dim]`` to the slots; views of all that they hold."""
+        step = self.step
+        assert step is not None  # noqa: S101  # set before every run
+        self.updates += 1
+        keys, values = self._memory.layer(layer_idx)
+        last = step.first + step.rows
+        for held, new in ((keys, key_states), (values, value_states)):
+            if step.aligned:
+                held[step.first : last, :, step.starts[0] : step.end] = new
+            else:
+                assert step.places is not None  # noqa: S101  # only decoded rows have different starts
+                held[step.first : last][step.places[0], :, step.places[1]] = new[:, :, 0]
+        return keys[step.first : last, :, : step.end], values[step.first : last, :, : step.end]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002  # all layers hold the same
+        """Tokens that come before those of the run, in the longest row."""
+        return 0 if self.step is None else max(self.step.starts)
