@@ -102,6 +102,8 @@ class OnnxBackend:
         """
         self._staged = None
         self._stages.trim()
+        if self._eyes is not None:
+            self._eyes.trim()
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         cache = KVCache(self._description, slots=1, max_length=_WARM_LENGTH).rows(0, 1)
@@ -214,4 +216,4 @@ class OnnxBackend:
 def _eyes(description: ModelDescription, config: EngineConfig) -> OnnxEyes | None:
     if description.vision is None:
         return None
-    return OnnxEyes(open_session(config.folder / EYES_FILE, threads=config.threads), description)
+    return OnnxEyes(config.folder / EYES_FILE, description, threads=config.threads)

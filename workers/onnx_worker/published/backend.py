@@ -92,6 +92,8 @@ class PublishedBackend:
         """See :class:`workers.runtime.engine.backend.Backend`."""
         self._carried = None
         self._decoder.trim()
+        if self._eyes is not None:
+            self._eyes.trim()
 
     def _token_inputs(
         self, graphs: Graphs, description: ModelDescription, config: EngineConfig
@@ -210,7 +212,7 @@ class PublishedBackend:
 def _eyes(graphs: Graphs, description: ModelDescription, config: EngineConfig) -> OnnxEyes | None:
     if graphs.vision is None:
         return None
-    return OnnxEyes(open_session(config.folder / graphs.vision, threads=config.threads), description)
+    return OnnxEyes(config.folder / graphs.vision, description, threads=config.threads)
 
 
 @dataclass(frozen=True, slots=True)
