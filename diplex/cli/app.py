@@ -223,6 +223,12 @@ def generate(
         ),
     ] = None,
     backend: WantedBackend = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, help="Seconds after which the answer ends with what it has.", show_default="none"
+        ),
+    ] = None,
     timeout: Timeout = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document of text and receipt, at the end.")
@@ -255,6 +261,7 @@ def generate(
         "seed": seed,
         "stop": stop,
         "backend": backend,
+        "time_limit": time_limit,
         "json_schema": json_schema.read_text("utf-8") if json_schema else None,
         "regex": regex,
         "grammar": grammar.read_text("utf-8") if grammar else None,
