@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from diplex.cli.app import DEFAULT_SYSTEM
+from diplex.cli.options import DEFAULT_SYSTEM
 from diplex.cli.terminal import ExitCode
 from diplex.errors import ContextLengthExceeded, FieldViolation, NoWorker
 from diplex.v1 import generation_pb2 as pb
@@ -192,6 +192,13 @@ def test_models_as_a_table_and_as_json(diplex):
     document = json.loads(diplex("models", "--json").stdout)
     assert document["default_model"] == "Fake-1M"
     assert document["models"][0]["deployments"][0]["certificate"]["tokens"] == 2048
+
+
+def test_plan_as_a_table_and_as_json(diplex):
+    table = [line.split() for line in diplex("plan").stdout.splitlines()]
+    assert table[1] == ["serves", "Fake-1M", "onnx", "int8", "one", "idle"]
+    assert table[2] == ["can't", "Fake-1M", "torch", "int8", "two", "no", "memory"]
+    assert [each["can_serve"] for each in json.loads(diplex("plan", "--json").stdout)] == [True, False]
 
 
 def test_load_and_unload(diplex):
