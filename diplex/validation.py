@@ -38,6 +38,8 @@ MOST_CHOICES: Final = 64
 MOST_TOOLS: Final = 128
 MOST_TOP_LOGPROBS: Final = 20
 MOST_BIASES: Final = 1024
+MOST_BATCHED: Final = 4096
+"""Requests of one batch."""
 LONGEST_IDEMPOTENCY_KEY: Final = 128
 """Characters."""
 
@@ -77,7 +79,6 @@ _SAMPLING_RANGES: Final = {
 _BIAS_RANGE: Final = _Range(-100, 100)
 
 _NOT_SERVED_YET: Final[Mapping[str, Callable[[pb.GenerateRequest], bool]]] = {
-    "time_limit": lambda request: request.HasField("time_limit"),
     "idempotency_key": lambda request: bool(request.idempotency_key),
     "resume": lambda request: request.HasField("resume"),
 }

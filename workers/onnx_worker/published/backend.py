@@ -65,6 +65,11 @@ class PublishedBackend:
         return 1
 
     @property
+    def most_guessing(self) -> int:
+        """One: rows of different lengths take in a token each."""
+        return 1
+
+    @property
     def eyes(self) -> OnnxEyes | None:
         """See :class:`workers.runtime.engine.backend.Backend`."""
         return self._eyes
