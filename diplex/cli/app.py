@@ -29,6 +29,7 @@ from diplex.cli.options import (
     Timeout,
     TopK,
     TopP,
+    TorchPython,
     WantedBackend,
 )
 
@@ -93,14 +94,7 @@ def up(
             help="A model that the torch worker loads at the start; may be repeated.", show_default="none"
         ),
     ] = None,
-    torch_python: Annotated[
-        str | None,
-        typer.Option(
-            envvar="DIPLEX_TORCH_PYTHON",
-            help="The interpreter of an environment with diplex[torch].",
-            show_default="this one",
-        ),
-    ] = None,
+    torch_python: TorchPython = None,
     sample: Annotated[
         str, typer.Option(metavar="PROMPT", help="Answered once, when ready.")
     ] = "What is the capital of France?",
@@ -375,6 +369,16 @@ def pull(
             "--accept-licence", metavar="NAME", help="Agree to a model's terms without being asked, as gemma."
         ),
     ] = None,
+    torch: Annotated[
+        bool, typer.Option("--torch", help="For the torch worker, which has what has no ONNX entry.")
+    ] = False,
+    torch_python: TorchPython = None,
+    allow_remote_code: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-remote-code", metavar="NAME", help="Run the code that this model's publisher wrote."
+        ),
+    ] = None,
 ) -> None:
     """Download a model and convert it, as far as that isn't done yet.
 
@@ -383,7 +387,9 @@ def pull(
 
     Example: diplex pull SmolLM2-135M-Instruct
     """
-    _run_worker("pull", name, *(f"--accept-licence={each}" for each in accept_licence or ()))
+    options = [f"--accept-licence={each}" for each in accept_licence or ()]
+    options += [f"--allow-remote-code={each}" for each in allow_remote_code or ()]
+    _run_worker("pull", name, *options, torch_python=(torch_python or sys.executable) if torch else None)
 
 
 @app.command()
@@ -397,9 +403,9 @@ def verify(
     _run_worker("verify", name, *(["--json"] if as_json else []))
 
 
-def _run_worker(*arguments: str) -> None:
+def _run_worker(*arguments: str, torch_python: str | None = None) -> None:
     from diplex.cli import worker_module
     from diplex.cli.terminal import reported
 
     with reported():
-        raise typer.Exit(worker_module.run(*arguments))
+        raise typer.Exit(worker_module.run(*arguments, torch_python=torch_python))

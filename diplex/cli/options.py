@@ -47,6 +47,14 @@ Receipt = Annotated[
         "--receipt/--no-receipt", help="Tokens and speed on standard error.", show_default="at a terminal"
     ),
 ]
+TorchPython = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DIPLEX_TORCH_PYTHON",
+        help="The interpreter of an environment with diplex[torch].",
+        show_default="this one",
+    ),
+]
 ServedName = Annotated[
     str, typer.Argument(metavar="NAME[/PRECISION]", help="A model that `diplex models` lists.")
 ]

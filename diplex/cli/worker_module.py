@@ -1,4 +1,4 @@
-"""The workers' own commands, run beside this process; ``pull`` and ``verify`` are the ONNX one's."""
+"""The workers' own commands, run beside this process; ``verify`` is the ONNX one's."""
 
 from __future__ import annotations
 
@@ -45,12 +45,22 @@ def require_torch(python: str) -> None:
         )
 
 
-def run(*arguments: str) -> int:
-    """Runs a command of the worker in the foreground; returns its exit code (128 + n for a signal n).
+def run(*arguments: str, torch_python: str | None = None) -> int:
+    """Runs a command of a worker in the foreground.
+
+    Args:
+        arguments: The command and its options.
+        torch_python: The interpreter of the torch worker, if it is this one's command.
+
+    Returns:
+        Its exit code; 128 + n for a signal n.
 
     Raises:
         DiplexError: The worker isn't installed.
     """
+    if torch_python is not None:
+        require_torch(torch_python)
+        return foreground([torch_python, "-m", TORCH_MODULE, *arguments])
     require()
     return foreground([sys.executable, "-m", MODULE, *arguments])
 

@@ -42,7 +42,7 @@ def text_part(model: PreTrainedModel) -> PreTrainedModel:
 
 def is_foreign(config: PretrainedConfig) -> bool:
     """Whether the model's class is its publisher's, whose code was allowed to run when this was read."""
-    own = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    own = type(config).__module__.startswith("transformers.")
     return not own and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
 
 
