@@ -66,21 +66,30 @@ class Int8Matrix(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self._fine = fine
         self._finer_scale = scale / _FINER
+        self._ones = torch.ones(len(weight), dtype=torch.bfloat16)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Float32 ``[…, inputs]`` to ``[…, outputs]``."""
         rows = inputs.reshape(-1, inputs.shape[-1])
-        scale = torch.linalg.vector_norm(rows, float("inf"), dim=-1, keepdim=True)
-        scale.clamp_min_(_TINY).div_(_LARGEST)
-        values = torch.div(rows, scale)
-        outputs = (self._two(values) if self._fine else self._one(values)).mul_(scale)
+        outputs = self._alone(rows) if len(rows) == 1 else self._together(rows)
         if self.bias is not None:
             outputs.add_(self.bias)
         return outputs.view(*inputs.shape[:-1], len(self.weight))
 
+    def _alone(self, row: torch.Tensor) -> torch.Tensor:
+        """One token, whose few operations would take longer than the product: torch's own mixed one is one."""
+        sums = torch._weight_int8pack_mm(row.bfloat16(), self.weight, self._ones)  # noqa: SLF001  # likewise
+        return sums.float().mul_(self.weight_scale)
+
+    def _together(self, rows: torch.Tensor) -> torch.Tensor:
+        scale = torch.linalg.vector_norm(rows, float("inf"), dim=-1, keepdim=True)
+        scale.clamp_min_(_TINY).div_(_LARGEST)
+        values = torch.div(rows, scale)
+        return (self._two(values) if self._fine else self._one(values)).mul_(scale)
+
     def _one(self, values: torch.Tensor) -> torch.Tensor:
         sums = torch._int_mm(values.round_().to(torch.int8), self.weight.t())  # noqa: SLF001  # its only name
-        return torch.mul(sums, self.weight_scale)
+        return sums.float().mul_(self.weight_scale)
 
     def _two(self, values: torch.Tensor) -> torch.Tensor:
         coarse = values.round()
@@ -88,8 +97,8 @@ class Int8Matrix(nn.Module):
         integers[0] = coarse
         integers[1] = values.sub_(coarse).mul_(_FINER)
         products = torch._int_mm(integers.view(-1, values.shape[1]), self.weight.t())  # noqa: SLF001  # its only name
-        sums = products.view(2, len(values), len(self.weight))
-        return torch.mul(sums[0], float(_FINER)).add_(sums[1]).mul_(self._finer_scale)
+        sums = products.float().view(2, len(values), len(self.weight))
+        return torch.add(sums[1], sums[0], alpha=_FINER).mul_(self._finer_scale)
 
 
 class Int8Rows(nn.Module):
