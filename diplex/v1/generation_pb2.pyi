@@ -1359,7 +1359,9 @@ class GenerateBatchRequest(google.protobuf.message.Message):
 
     REQUESTS_FIELD_NUMBER: builtins.int
     @property
-    def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GenerateRequest]: ...
+    def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GenerateRequest]:
+        """At most 4,096, and not more bytes together than one request may have."""
+
     def __init__(
         self,
         *,
@@ -1402,18 +1404,22 @@ class BatchError(google.protobuf.message.Message):
     CODE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
     code: builtins.int
     """Canonical gRPC code."""
     message: builtins.str
     reason: builtins.str
     """ErrorInfo.reason."""
+    status: builtins.bytes
+    """A google.rpc.Status with all details, as a call of its own has it in grpc-status-details-bin."""
     def __init__(
         self,
         *,
         code: builtins.int = ...,
         message: builtins.str = ...,
         reason: builtins.str = ...,
+        status: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "reason", b"reason", "status", b"status"]) -> None: ...
 
 Global___BatchError: typing_extensions.TypeAlias = BatchError

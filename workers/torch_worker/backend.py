@@ -49,6 +49,11 @@ class TorchBackend:
         return 1
 
     @property
+    def most_guessing(self) -> int:
+        """One: several rows take in a token each, or begin."""
+        return 1
+
+    @property
     def eyes(self) -> Eyes | None:
         """See :class:`workers.runtime.engine.backend.Backend`."""
         return self._eyes
@@ -59,7 +64,7 @@ class TorchBackend:
         for change in plan.changes:
             self._change(change)
         began = time.perf_counter()
-        logits = [self._prefill(chunks) for chunks in padded_runs(plan.chunks)]
+        logits = [self._prefill(chunks) for chunks in padded_runs(plan.chunks, beginnings=True)]
         if plan.staged:
             logits.append(self._staged(plan.staged))
         between = time.perf_counter()
