@@ -77,7 +77,7 @@ class Int8Matrix(nn.Module):
         return outputs.view(*inputs.shape[:-1], len(self.weight))
 
     def _alone(self, row: torch.Tensor) -> torch.Tensor:
-        """One token, whose few operations would take longer than the product: torch's own mixed one is one."""
+        """One token, for which all those operations would take longer than torch's one mixed product."""
         sums = torch._weight_int8pack_mm(row.bfloat16(), self.weight, self._ones)  # noqa: SLF001  # likewise
         return sums.float().mul_(self.weight_scale)
 
@@ -88,7 +88,7 @@ class Int8Matrix(nn.Module):
         return (self._two(values) if self._fine else self._one(values)).mul_(scale)
 
     def _one(self, values: torch.Tensor) -> torch.Tensor:
-        sums = torch._int_mm(values.round_().to(torch.int8), self.weight.t())  # noqa: SLF001  # its only name
+        sums = torch._int_mm(values.round_().to(torch.int8), self.weight.t())  # noqa: SLF001  # likewise
         return sums.float().mul_(self.weight_scale)
 
     def _two(self, values: torch.Tensor) -> torch.Tensor:
@@ -108,20 +108,28 @@ class Int8Rows(nn.Module):
         weight: int8 ``[rows, width]``.
         scale: float32 ``[rows]``.
         factor: What every row is multiplied by, as some families have it.
+        dtype: What it gives.
     """
 
-    def __init__(self, weight: torch.Tensor, scale: torch.Tensor, factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        scale: torch.Tensor,
+        factor: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.weight_scale = nn.Parameter(scale, requires_grad=False)
         self._factor = factor
+        self._dtype = dtype
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """int64 ``[…]`` to float32 ``[…, width]``."""
+        """int64 ``[…]`` to ``[…, width]``."""
         scale = self.weight_scale[ids]
         if self._factor != 1:
             scale = scale * self._factor
-        return self.weight[ids].float().mul_(scale[..., None])
+        return self.weight[ids].float().mul_(scale[..., None]).to(self._dtype)
 
 
 class Siblings:
@@ -132,7 +140,7 @@ class Siblings:
         sizes: Outputs of each.
     """
 
-    def __init__(self, matrix: Int8Matrix, sizes: tuple[int, ...]) -> None:
+    def __init__(self, matrix: nn.Module, sizes: tuple[int, ...]) -> None:
         self.matrix = matrix
         self._sizes = sizes
         self._inputs: torch.Tensor | None = None
