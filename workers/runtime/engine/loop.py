@@ -35,7 +35,7 @@ from workers.runtime.engine.sequence import Sequence
 from workers.runtime.engine.sight import Sight
 from workers.runtime.engine.slots import NOBODY
 from workers.runtime.engine.speculation import Speculation
-from workers.runtime.generation import Prompt
+from workers.runtime.generation import FinishReason, Prompt
 from workers.runtime.sampling import TokenLogprob
 
 _PATIENCE: Final = 60.0
@@ -82,6 +82,7 @@ class Engine:
         self._sight = Sight(backend.eyes, text.viewer.gallery if text.viewer else None, clock)
         self._chooser = Chooser(text.description.vocab_size, self._scheduler.max_length)
         self._answers: dict[int, Answer] = {}  # sequence -> its answer, while it waits or runs
+        self._timed: dict[int, Answer] = {}  # those of them that have a time limit
         self._choices: dict[int, set[int]] = {}  # request -> its sequences among those
         self._further = count(NOBODY - 1, -1)  # of further choices; the first has the request's id
         self._encoding: dict[int, bool] = {}  # id of a request being encoded -> whether it was cancelled
@@ -93,9 +94,26 @@ class Engine:
     def run(self) -> None:
         """Steps while there is work, waits for the inbox otherwise; returns when the supervisor is gone."""
         while self._drain_inbox():
-            allowance = self._budget.allowance(self._scheduler.decoding, self._scheduler.prompts)
-            encode = self._sight.allows(self._scheduler.decoding)
-            self._step(self._scheduler.schedule(allowance, self._speculation, encode=encode))
+            self._end_late()
+            if self._answers:
+                self._step(self._planned())
+
+    def _planned(self) -> StepPlan:
+        allowance = self._budget.allowance(self._scheduler.decoding, self._scheduler.prompts)
+        encode = self._sight.allows(self._scheduler.decoding)
+        return self._scheduler.schedule(allowance, self._speculation, encode=encode)
+
+    def _end_late(self) -> None:
+        """Ends what has had all its time, with what it has."""
+        now = self._clock()
+        late = [each for each, answer in self._timed.items() if answer.over_at and answer.over_at <= now]
+        pieces = []
+        for sequence in late:
+            pieces.append(self._timed[sequence].end(FinishReason.TIME_LIMIT))
+            self._scheduler.remove(sequence)
+            self._forget(sequence)
+        if pieces:
+            self._report(tuple(pieces))
 
     def _step(self, plan: StepPlan) -> None:
         for sequence in plan.sequences:
@@ -160,6 +178,7 @@ class Engine:
     def _forget(self, sequence: int) -> None:
         """Lets go of the answer of a sequence that is gone."""
         request = self._answers.pop(sequence).request
+        self._timed.pop(sequence, None)
         self._choices[request.id].discard(sequence)
         if not self._choices[request.id]:
             del self._choices[request.id]
@@ -222,7 +241,9 @@ class Engine:
         numbers = [request.id, *islice(self._further, choices - 1)]
         self._choices[request.id] = set(numbers)
         for choice, number in enumerate(numbers):
-            self._answers[number] = Answer.begin(request, choice, self._text, self._clock)
+            answer = self._answers[number] = Answer.begin(request, choice, self._text, self._clock)
+            if answer.over_at is not None:
+                self._timed[number] = answer
             self._scheduler.add(self._sequence(number, request))
         if request.grammar is not None and request.generation.output.logprobs is None:
             jumped = [pieces for number in numbers if (pieces := tuple(self._jumped(number)))]
