@@ -18,6 +18,9 @@ _FINER = 254
 """Steps of the second integer in one of the first, which leaves half a step to either side."""
 _TINY = 1e-12
 """A scale for tokens that are all zeros."""
+_MIXED_BLOCK = 32
+"""Both sides of a matrix must be multiples of it for torch's mixed product, wrong or crashing on others
+(seen with 294 rows and with 40 columns, torch 2.13)."""
 _BLOCK = 1024
 """Rows that are quantised at a time."""
 
@@ -66,12 +69,13 @@ class Int8Matrix(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self._fine = fine
         self._finer_scale = scale / _FINER
+        self._mixed = all(side % _MIXED_BLOCK == 0 for side in weight.shape)
         self._ones = torch.ones(len(weight), dtype=torch.bfloat16)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Float32 ``[…, inputs]`` to ``[…, outputs]``."""
         rows = inputs.reshape(-1, inputs.shape[-1])
-        outputs = self._alone(rows) if len(rows) == 1 else self._together(rows)
+        outputs = self._alone(rows) if self._mixed and len(rows) == 1 else self._together(rows)
         if self.bias is not None:
             outputs.add_(self.bias)
         return outputs.view(*inputs.shape[:-1], len(self.weight))
