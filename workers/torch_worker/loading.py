@@ -135,7 +135,8 @@ def _fill(
         weight, scale = (tensors.pop(f"{embedding_name}.{part}") for part in ("weight", "weight_scale"))
         factor = getattr(embedding, "scalar_embed_scale", 1.0)
         model.set_submodule(embedding_name, Int8Rows(weight, scale, factor, dtype))
-        if isinstance(head, nn.Linear) and head.weight.device == _META:
+        head = model.get_output_embeddings()
+        if isinstance(head, nn.Linear) and head.weight.device == _META:  # it has no rows of its own
             model.set_submodule(_name_of(model, head), products.of(weight, scale, None, fine=True))
     for name, tensor in tensors.items():
         parent, _, last = name.rpartition(".")
