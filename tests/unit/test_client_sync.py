@@ -103,9 +103,9 @@ def test_the_rest(client):
 def test_load_and_unload(client):
     seen = []
     model = client.load_model(MODEL, progress=seen.append)
-    assert [(each.done, each.total, each.eta) for each in seen] == [
-        (1, 4, None),
-        (50_000_000, 200_000_000, 3),
+    assert [(each.phase, each.done, each.total, each.eta) for each in seen] == [
+        (LoadPhase.CONVERT, 1, 4, None),
+        (LoadPhase.LOAD, 50_000_000, 200_000_000, 3),
     ]
     assert model.deployments[0].loaded_bytes == 232 << 20
     client.unload_model(MODEL)
