@@ -13,9 +13,8 @@ import argparse
 import os
 import statistics
 
-from workers.onnx_worker.models import BACKEND
-
 from benchmarks.single_stream import FIRST_ONLY, MEDIUM, SENTENCE, SHORT, BareLoop, Measured
+from workers.onnx_worker.formats import OnnxFormats
 from workers.onnx_worker.prepare import ToOnnx
 from workers.runtime.artefact import TOKENIZER_FILE, WEIGHTS_FILE
 from workers.runtime.catalogue import Catalogue
@@ -37,7 +36,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100)
     options = parser.parse_args()
     entry, store = Catalogue.load().find(options.model).entry, Store(default_home(os.environ))
-    folders = {name: store.ensure(entry, BACKEND, name, ToOnnx()).folder for name in options.profiles}
+    folders = {
+        name: store.ensure(entry, OnnxFormats.backend, name, ToOnnx()).folder for name in options.profiles
+    }
     text = Tokenizer.from_file(next(iter(folders.values())) / TOKENIZER_FILE).encode(
         SENTENCE * (MEDIUM // 10)
     )

@@ -1,4 +1,4 @@
-"""Gateway and ONNX worker as processes of their own, for as long as a benchmark takes.
+"""Gateway and worker as processes of their own, for as long as a benchmark takes.
 
 They die with the thread that has started them.
 """
@@ -28,10 +28,18 @@ class Stack:
 
     Args:
         models: What the worker loads.
-        worker_options: Further options of ``python -m workers.onnx_worker serve``.
+        worker_options: Further options of ``serve``.
+        worker: The worker's module.
     """
 
-    def __init__(self, *, models: Sequence[str], worker_options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        models: Sequence[str],
+        worker_options: Sequence[str] = (),
+        worker: str = "workers.onnx_worker",
+    ) -> None:
+        self._worker = worker
         self._models = models
         self._worker_options = worker_options
         self._exit = ExitStack()
@@ -42,7 +50,7 @@ class Stack:
         folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="diplex-")))
         worker, gateway = (f"unix:{folder / name}.sock" for name in ("worker", "gateway"))
         named = [part for model in self._models for part in ("--model", model)]
-        self._start("workers.onnx_worker", "serve", "--listen", worker, *named, *self._worker_options)
+        self._start(self._worker, "serve", "--listen", worker, *named, *self._worker_options)
         self._start("gateway", "--listen", gateway, "--workers", worker)
         self.address = gateway
         channel = self._exit.enter_context(grpc.insecure_channel(gateway))

@@ -38,6 +38,8 @@ MOST_CHOICES: Final = 64
 MOST_TOOLS: Final = 128
 MOST_TOP_LOGPROBS: Final = 20
 MOST_BIASES: Final = 1024
+MOST_BATCHED: Final = 4096
+"""Requests of one batch."""
 LONGEST_IDEMPOTENCY_KEY: Final = 128
 """Characters."""
 

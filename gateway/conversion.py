@@ -11,6 +11,7 @@ from diplex.v1 import generation_pb2, models_pb2
 from diplex.validation import image_fields
 from diplex.worker.v1 import worker_pb2
 from gateway.facts import Backend, Deployment, Precision, State, Wanted, Worker
+from gateway.router import Candidate
 
 _Named = TypeVar("_Named", Backend, Precision, State)
 
@@ -33,6 +34,25 @@ def precision_number(precision: Precision | None) -> generation_pb2.Precision.Va
     if precision is None:
         return generation_pb2.PRECISION_UNSPECIFIED
     return _PRECISION_NUMBERS[precision]
+
+
+def plan_candidate(candidate: Candidate) -> generation_pb2.PlanCandidate:
+    """A deployment that was weighed, as callers are told of it."""
+    deployment = candidate.deployment
+    return generation_pb2.PlanCandidate(
+        model=deployment.model,
+        backend=_backend_number(deployment.backend),
+        precision=precision_number(deployment.precision),
+        worker=candidate.worker.name or candidate.worker.address,
+        reason=candidate.reason,
+        can_serve=candidate.obstacle is None,
+    )
+
+
+def _backend_number(backend: Backend | None) -> generation_pb2.Backend.ValueType:
+    if backend is None:
+        return generation_pb2.BACKEND_UNSPECIFIED
+    return generation_pb2.Backend.Value(f"BACKEND_{backend.name}")
 
 
 def deployment_wanted_by(

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 
 from diplex.rpc import Call
 from diplex.v1 import generation_pb2, models_pb2
+from gateway import batch
 from gateway.attempt import Caller
 from gateway.inference import Inference
 from gateway.models import Models
@@ -29,6 +30,22 @@ class GenerationEdge:
         """As it is generated."""
         return self._inference.generate(
             request, request_id=call.request_id, timeout=call.timeout, client=call.client
+        )
+
+    async def plan(self, request: generation_pb2.GenerateRequest, _: Call) -> generation_pb2.PlanResponse:
+        """Who would serve it, and why the others would not."""
+        return self._inference.plan(request)
+
+    def generate_batch(
+        self, request: generation_pb2.GenerateBatchRequest, call: Call
+    ) -> AsyncGenerator[generation_pb2.GenerateBatchResponse]:
+        """Many at once, each as it finishes."""
+        return batch.generate(
+            self._inference,
+            request,
+            request_id=call.request_id,
+            timeout=call.timeout,
+            client=call.client,
         )
 
     async def count_tokens(

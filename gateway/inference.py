@@ -20,7 +20,7 @@ from diplex.worker.v1 import worker_pb2
 from gateway import names, offer, router
 from gateway.assembly import Assembly
 from gateway.attempt import Caller, Generation, error_of
-from gateway.conversion import precision_number, wanted_by
+from gateway.conversion import plan_candidate, precision_number, wanted_by
 from gateway.facts import Wanted
 from gateway.fleet import Fleet
 from gateway.router import Candidate
@@ -101,6 +101,16 @@ class Inference:
             async for event in events:
                 assembly.add(pb.GenerateStreamResponse.FromString(event))
         return assembly.response()
+
+    def plan(self, request: pb.GenerateRequest) -> pb.PlanResponse:
+        """Who would serve a request, best first, and why; runs nothing.
+
+        Raises:
+            DiplexError: The request is wrong in itself, or no worker knows its model; see ``diplex.errors``.
+        """
+        validation.check_generate(request)
+        plan = router.plan(wanted_by(request), self._fleet.snapshot, self._default_model)
+        return pb.PlanResponse(candidates=map(plan_candidate, plan.candidates))
 
     async def count_tokens(
         self,

@@ -133,6 +133,7 @@ class FakeBackend:
     trims: int = 0
     """How often working memory was to be given back."""
     stages: int = 1
+    most_guessing: int = 64
     eyes: FakeEyes | None = None
 
     def __post_init__(self) -> None:
@@ -148,7 +149,7 @@ class FakeBackend:
         if plan.staged and not plan.staged.complete:
             self._memory[plan.staged.chunk.slot, plan.staged.chunk.start :] = GARBAGE
         wanted = [row for chunk in plan.complete for row in self._prefill(chunk)]
-        assert len(plan.rows) <= 1 or not any(row.drafts for row in plan.rows)
+        assert not plan.prompt_tokens or not any(row.drafts for row in plan.rows)
         wanted += [logits for slot, row in enumerate(plan.rows) for logits in self._decode(slot, row)]
         logits = np.array(wanted, np.float32).reshape(len(wanted), VOCABULARY)
         return StepResult(logits, float(bool(plan.chunks or plan.staged)), float(bool(plan.rows)))

@@ -68,6 +68,18 @@ class FakeGateway:
             choices=choices, accepted=self._accepted(call), receipt=self._receipt(call)
         )
 
+    async def plan(self, request: pb.GenerateRequest, _: Call) -> pb.PlanResponse:
+        """One worker that could serve, and one that can't."""
+        common = {"model": request.model or MODEL, "precision": pb.PRECISION_INT8}
+        return pb.PlanResponse(
+            candidates=[
+                pb.PlanCandidate(
+                    **common, backend=pb.BACKEND_ONNX, worker="one", reason="idle", can_serve=True
+                ),
+                pb.PlanCandidate(**common, backend=pb.BACKEND_TORCH, worker="two", reason="no memory"),
+            ]
+        )
+
     async def generate_stream(
         self, request: pb.GenerateRequest, call: Call
     ) -> AsyncIterator[pb.GenerateStreamResponse]:

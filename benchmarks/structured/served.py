@@ -107,6 +107,7 @@ def calls(client: Client, schemas: Sequence[Schema], max_tokens: int) -> Tally:
             "tools": [Tool("store", "Stores what it is given.", schema)],
             "tool_choice": "required",
             "constrained": True,
+            "single_call": True,
             "max_tokens": max_tokens,
             "temperature": 0.8,
             "seed": 1,

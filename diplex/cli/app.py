@@ -48,6 +48,9 @@ Address = Annotated[
 Model = Annotated[
     str | None, typer.Option(help="Name or alias of the model.", show_default="the gateway's default")
 ]
+WantedBackend = Annotated[
+    str | None, typer.Option("--backend", help="onnx or torch.", show_default="the gateway chooses")
+]
 System = Annotated[str, typer.Option(help="System message; empty: what the model's own template says.")]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Generated tokens at most.")]
 Temperature = Annotated[float | None, typer.Option(help="0 is greedy.", show_default="the model's own")]
@@ -219,9 +222,7 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="onnx or torch.", show_default="the gateway chooses")
-    ] = None,
+    backend: WantedBackend = None,
     timeout: Timeout = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document of text and receipt, at the end.")
@@ -314,6 +315,25 @@ def models(
 
     with reported():
         command.run(address=address, as_json=as_json)
+
+
+@app.command()
+def plan(
+    *,
+    model: Model = None,
+    backend: WantedBackend = None,
+    address: Address = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say which worker, backend and precision would serve a model, and why the others would not.
+
+    Example: diplex plan --model SmolLM2-135M-Instruct --backend torch
+    """
+    from diplex.cli import plan as command
+    from diplex.cli.terminal import reported
+
+    with reported():
+        command.run(model=model, backend=backend, address=address, as_json=as_json)
 
 
 @app.command()

@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from diplex.cli.terminal import standard_error
+from diplex.cli.terminal import PIPED_WIDTH, standard_error
 from diplex.client import Client, Deployment, LoadPhase, LoadProgress, Model, ModelList, ModelState
 
 _COLOURS = {ModelState.READY: "green", ModelState.FAILED: "red", ModelState.UNLOADED: "dim"}
-_PIPED_WIDTH = 200
 _DIGEST_LENGTH = 12
 _MEBIBYTE = 2**20
 _IN_BYTES = (LoadPhase.DOWNLOAD, LoadPhase.VERIFY, LoadPhase.LOAD)
@@ -32,7 +31,7 @@ def run(*, address: str | None, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(asdict(models), ensure_ascii=False, indent=2) + "\n")
         return
-    Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(_table(models))
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH).print(_table(models))
     for model in models:
         for each in model.deployments:
             if each.detail:

@@ -8,12 +8,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from diplex import errors
+
+PIPED_WIDTH: Final = 200
+"""Columns of a table that goes to a file or a program."""
 
 
 class ExitCode(IntEnum):

@@ -21,6 +21,8 @@ from diplex.client.inputs import (
 )
 from diplex.client.replies import (
     Accepted,
+    BatchResult,
+    Candidate,
     Certificate,
     Choice,
     Delta,
@@ -52,6 +54,8 @@ __all__ = [
     "AsyncClient",
     "AsyncStream",
     "Backend",
+    "BatchResult",
+    "Candidate",
     "Certificate",
     "Choice",
     "Client",

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from types import TracebackType
@@ -19,6 +19,8 @@ from diplex.client import conversion, inputs, wire
 from diplex.client.failures import Failures
 from diplex.client.images import ImageLike
 from diplex.client.replies import (
+    BatchResult,
+    Candidate,
     Generation,
     Health,
     LoadProgress,
@@ -113,6 +115,59 @@ class AsyncClient:
             data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
         )
         return AsyncStream(call, Failures(self.address, timeout))
+
+    async def batch(
+        self,
+        sources: Iterable[inputs.Input],
+        /,
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[inputs.GenerateOptions],
+    ) -> AsyncGenerator[BatchResult]:
+        """Generates for many inputs in one call; gives each answer, or its error, as it comes.
+
+        Requests without a priority give way to everybody else's. Closing the generator ends those that run.
+
+        Args:
+            sources: Inputs as :meth:`generate` takes them; at most 4,096.
+            timeout: Seconds that all may take together.
+            request_id: Names the call in logs on every hop; each request's own has its index behind it.
+            **options: For all of them; see :class:`GenerateOptions`.
+
+        Raises:
+            DiplexError: The call as a whole failed; see the class.
+        """
+        request = conversion.batch_request(sources, options)
+        data = wire.serialized(request, limit=self._max_message_bytes)
+        call = self._channel.unary_stream(wire.BATCH.path, wire.as_it_is, wire.BATCH.parse)(
+            data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
+        )
+        try:
+            with Failures(self.address, timeout).translated():
+                async for response in call:
+                    yield conversion.batch_result(response)
+        finally:
+            call.cancel()
+
+    async def plan(
+        self,
+        source: inputs.Input,
+        /,
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[inputs.GenerateOptions],
+    ) -> tuple[Candidate, ...]:
+        """Asks who would serve a request, best first, and why the others would not; runs nothing.
+
+        Takes what :meth:`generate` takes.
+
+        Raises:
+            DiplexError: See the class.
+        """
+        request = conversion.generate_request(source, options)
+        return conversion.plan(await self._unary(wire.PLAN, request, timeout, request_id))
 
     async def count_tokens(
         self,

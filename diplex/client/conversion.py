@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from google.protobuf.message import Message as Protobuf
+from google.rpc import status_pb2
 
-from diplex import errors
+from diplex import errors, status
 from diplex.client import inputs, replies
 from diplex.client.images import Image, ImageLike
 from diplex.client.inputs import Backend, GenerateOptions, Precision, Role
@@ -156,6 +157,8 @@ def _put_tools(request: pb.GenerateRequest, given: Mapping[str, Any]) -> None:
         _put(request.tool_choice, "tool_choice.", {"name": choice}, ("name",))
     if given.get("constrained"):
         request.tool_choice.constrained = True
+    if given.get("single_call"):
+        request.tool_choice.single = True
 
 
 def _put_format(output: pb.OutputOptions, given: Mapping[str, Any]) -> None:
@@ -347,6 +350,38 @@ def token_count(response: pb.CountTokensResponse) -> replies.TokenCount:
     """What an input comes to."""
     ids = tuple(response.token_ids)
     return replies.TokenCount(response.tokens, response.context_length, ids, response.image_tokens)
+
+
+def plan(response: pb.PlanResponse) -> tuple[replies.Candidate, ...]:
+    """The ways in which a request could be served, best first."""
+    return tuple(
+        replies.Candidate(
+            model=each.model,
+            backend=_BACKENDS.get(each.backend, Backend.UNSPECIFIED),
+            precision=_PRECISIONS.get(each.precision, Precision.UNSPECIFIED),
+            worker=each.worker,
+            reason=each.reason,
+            can_serve=each.can_serve,
+        )
+        for each in response.candidates
+    )
+
+
+def batch_request(sources: Iterable[inputs.Input], options: GenerateOptions) -> pb.GenerateBatchRequest:
+    """The requests that inputs and options in common come to.
+
+    Raises:
+        InvalidRequest, TypeError: As :func:`generate_request`.
+    """
+    return pb.GenerateBatchRequest(requests=(generate_request(source, options) for source in sources))
+
+
+def batch_result(response: pb.GenerateBatchResponse) -> replies.BatchResult:
+    """What became of one request."""
+    if response.HasField("response"):
+        return replies.BatchResult(response.index, generation(response.response))
+    told = status_pb2.Status.FromString(response.error.status)
+    return replies.BatchResult(response.index, status.from_rpc_status(told))
 
 
 def model_list(response: models_pb.ListModelsResponse) -> replies.ModelList:

@@ -197,6 +197,8 @@ class GenerateOptions(TypedDict, total=False):
     """``"none"``, ``"auto"`` (the default), ``"required"``, or the name of the tool that must be called."""
     constrained: bool | None
     """Hold a model that was not trained with tools to the form of a call; with ``"required"`` or a name."""
+    single_call: bool | None
+    """At most one call an answer."""
 
     n: int | None
     """Number of choices. Default: 1."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from diplex.client.inputs import Backend, Precision, ToolCall
+from diplex.errors import DiplexError
 
 
 class FinishReason(StrEnum):
@@ -329,3 +330,25 @@ class ModelList:
 
     def __len__(self) -> int:
         return len(self.models)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A way in which a request could be served, or why it can't be."""
+
+    model: str
+    backend: Backend
+    precision: Precision
+    worker: str
+    reason: str
+    """Why it stands where it stands, or why it can't serve."""
+    can_serve: bool
+
+
+class BatchResult(NamedTuple):
+    """What became of one request of a batch."""
+
+    request: int
+    """Its index, from 0."""
+    result: Generation | DiplexError
+    """Its answer, or why there is none."""

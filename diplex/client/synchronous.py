@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self, TypeVar, Unpack
 
@@ -15,6 +15,8 @@ from diplex.client import conversion, inputs, wire
 from diplex.client.failures import Failures
 from diplex.client.images import ImageLike
 from diplex.client.replies import (
+    BatchResult,
+    Candidate,
     Generation,
     Health,
     LoadProgress,
@@ -111,6 +113,59 @@ class Client:
             data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
         )
         return Stream(call, Failures(self.address, timeout))
+
+    def batch(
+        self,
+        sources: Iterable[inputs.Input],
+        /,
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[inputs.GenerateOptions],
+    ) -> Generator[BatchResult]:
+        """Generates for many inputs in one call; gives each answer, or its error, as it comes.
+
+        Requests without a priority give way to everybody else's. Closing the generator ends those that run.
+
+        Args:
+            sources: Inputs as :meth:`generate` takes them; at most 4,096.
+            timeout: Seconds that all may take together.
+            request_id: Names the call in logs on every hop; each request's own has its index behind it.
+            **options: For all of them; see :class:`GenerateOptions`.
+
+        Raises:
+            DiplexError: The call as a whole failed; see the class.
+        """
+        request = conversion.batch_request(sources, options)
+        data = wire.serialized(request, limit=self._max_message_bytes)
+        call = self._channel.unary_stream(wire.BATCH.path, wire.as_it_is, wire.BATCH.parse)(
+            data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
+        )
+        try:
+            with Failures(self.address, timeout).translated():
+                for response in call:
+                    yield conversion.batch_result(response)
+        finally:
+            call.cancel()
+
+    def plan(
+        self,
+        source: inputs.Input,
+        /,
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **options: Unpack[inputs.GenerateOptions],
+    ) -> tuple[Candidate, ...]:
+        """Asks who would serve a request, best first, and why the others would not; runs nothing.
+
+        Takes what :meth:`generate` takes.
+
+        Raises:
+            DiplexError: See the class.
+        """
+        request = conversion.generate_request(source, options)
+        return conversion.plan(self._unary(wire.PLAN, request, timeout, request_id))
 
     def count_tokens(
         self,

@@ -45,6 +45,8 @@ class Method(Generic[Reply]):
 
 GENERATE: Final = Method("/diplex.v1.GenerationService/Generate", pb.GenerateResponse.FromString)
 STREAM: Final = Method("/diplex.v1.GenerationService/GenerateStream", pb.GenerateStreamResponse.FromString)
+PLAN: Final = Method("/diplex.v1.GenerationService/Plan", pb.PlanResponse.FromString)
+BATCH: Final = Method("/diplex.v1.GenerationService/GenerateBatch", pb.GenerateBatchResponse.FromString)
 COUNT: Final = Method("/diplex.v1.GenerationService/CountTokens", pb.CountTokensResponse.FromString)
 LIST_MODELS: Final = Method("/diplex.v1.ModelService/ListModels", models_pb.ListModelsResponse.FromString)
 GET_MODEL: Final = Method("/diplex.v1.ModelService/GetModel", models_pb.GetModelResponse.FromString)

@@ -716,20 +716,24 @@ class ToolChoice(google.protobuf.message.Message):
     MODE_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     CONSTRAINED_FIELD_NUMBER: builtins.int
+    SINGLE_FIELD_NUMBER: builtins.int
     mode: Global___ToolChoiceMode.ValueType
     name: builtins.str
     """The one tool that must be called."""
     constrained: builtins.bool
     """Hold a model that was not trained with tools to the call's form by constrained decoding."""
+    single: builtins.bool
+    """At most one call an answer. A named tool is called once anyway."""
     def __init__(
         self,
         *,
         mode: Global___ToolChoiceMode.ValueType = ...,
         name: builtins.str = ...,
         constrained: builtins.bool = ...,
+        single: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["choice", b"choice", "mode", b"mode", "name", b"name"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["choice", b"choice", "constrained", b"constrained", "mode", b"mode", "name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["choice", b"choice", "constrained", b"constrained", "mode", b"mode", "name", b"name", "single", b"single"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["choice", b"choice"]) -> typing.Literal["mode", "name"] | None: ...
 
 Global___ToolChoice: typing_extensions.TypeAlias = ToolChoice
@@ -1000,6 +1004,7 @@ class ToolCallDelta(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     ARGUMENTS_FIELD_NUMBER: builtins.int
     index: builtins.int
+    """Counts the calls of the choice from 0."""
     id: builtins.str
     """In the first delta of a call."""
     name: builtins.str
@@ -1366,7 +1371,9 @@ class GenerateBatchRequest(google.protobuf.message.Message):
 
     REQUESTS_FIELD_NUMBER: builtins.int
     @property
-    def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GenerateRequest]: ...
+    def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GenerateRequest]:
+        """At most 4,096, and not more bytes together than one request may have."""
+
     def __init__(
         self,
         *,
@@ -1409,18 +1416,22 @@ class BatchError(google.protobuf.message.Message):
     CODE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
     code: builtins.int
     """Canonical gRPC code."""
     message: builtins.str
     reason: builtins.str
     """ErrorInfo.reason."""
+    status: builtins.bytes
+    """A google.rpc.Status with all details, as a call of its own has it in grpc-status-details-bin."""
     def __init__(
         self,
         *,
         code: builtins.int = ...,
         message: builtins.str = ...,
         reason: builtins.str = ...,
+        status: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "reason", b"reason", "status", b"status"]) -> None: ...
 
 Global___BatchError: typing_extensions.TypeAlias = BatchError

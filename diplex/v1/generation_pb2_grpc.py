@@ -86,16 +86,16 @@ class GenerationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Plan(self, request, context):
-        """Says which backend, worker and precision would serve a request and why; runs nothing.
-        Not served yet: UNIMPLEMENTED.
+        """Says which backend, worker and precision would serve a request and why; runs nothing. What only the model's
+        tokenizer can tell, such as whether the input fits, isn't looked at.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GenerateBatch(self, request, context):
-        """Runs many requests in one call; each gets its own reply or error, in the order they finish.
-        Not served yet: UNIMPLEMENTED.
+        """Runs many requests in one call; each gets its own reply or error, in the order they finish. One that fails
+        disturbs no other. Those without a priority have PRIORITY_BATCH; all end with the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

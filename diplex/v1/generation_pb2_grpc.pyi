@@ -173,13 +173,13 @@ class GenerationServiceStub(typing.Generic[_GenerationServiceGenerateType, _Gene
     """Counts the tokens that a request's input comes to, exactly as Generate would bill them."""
 
     Plan: _GenerationServicePlanType
-    """Says which backend, worker and precision would serve a request and why; runs nothing.
-    Not served yet: UNIMPLEMENTED.
+    """Says which backend, worker and precision would serve a request and why; runs nothing. What only the model's
+    tokenizer can tell, such as whether the input fits, isn't looked at.
     """
 
     GenerateBatch: _GenerationServiceGenerateBatchType
-    """Runs many requests in one call; each gets its own reply or error, in the order they finish.
-    Not served yet: UNIMPLEMENTED.
+    """Runs many requests in one call; each gets its own reply or error, in the order they finish. One that fails
+    disturbs no other. Those without a priority have PRIORITY_BATCH; all end with the call.
     """
 
 GenerationServiceAsyncStub: typing_extensions.TypeAlias = GenerationServiceStub[
@@ -236,8 +236,8 @@ class GenerationServiceServicer(metaclass=abc.ABCMeta):
         request: diplex.v1.generation_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> typing.Union[diplex.v1.generation_pb2.PlanResponse, collections.abc.Awaitable[diplex.v1.generation_pb2.PlanResponse]]:
-        """Says which backend, worker and precision would serve a request and why; runs nothing.
-        Not served yet: UNIMPLEMENTED.
+        """Says which backend, worker and precision would serve a request and why; runs nothing. What only the model's
+        tokenizer can tell, such as whether the input fits, isn't looked at.
         """
 
     @abc.abstractmethod
@@ -246,8 +246,8 @@ class GenerationServiceServicer(metaclass=abc.ABCMeta):
         request: diplex.v1.generation_pb2.GenerateBatchRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[diplex.v1.generation_pb2.GenerateBatchResponse], collections.abc.AsyncIterator[diplex.v1.generation_pb2.GenerateBatchResponse]]:
-        """Runs many requests in one call; each gets its own reply or error, in the order they finish.
-        Not served yet: UNIMPLEMENTED.
+        """Runs many requests in one call; each gets its own reply or error, in the order they finish. One that fails
+        disturbs no other. Those without a priority have PRIORITY_BATCH; all end with the call.
         """
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine_run import GREEDY, Recorder, Run
+from tests.engine_run import GREEDY, Recorder, Run, Tries
 from tests.fixtures.tiny_llama import LAYERS
 from workers.onnx_worker.backend import OnnxBackend
 from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
@@ -26,16 +26,6 @@ from workers.runtime.text.tokenizer import Tokenizer
 SYSTEM = "user and assistant of the model is the assistant of a user and so on. " * 3
 PROMPTS = ("a", SYSTEM + "Who?", "The model", SYSTEM + "Is it?", "0123456789" * 4, SYSTEM + "To be", "!")
 HOT = SamplingParams(temperature=1.2, top_p=0.95, seed=5)
-
-
-class Always:
-    """Speculates in every step, whether it pays or not."""
-
-    def drafts(self):
-        return 4
-
-    def record(self, *_):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +177,7 @@ def test_preempted_equals_not_preempted(make, requests, plain):
 def test_speculative_equals_plain(make, requests, plain):
     accepted = 0
     for item in requests:
-        run = make(speculation=Always())(item)
+        run = make(speculation=Tries())(item)
         assert_as_plain(run, plain, [item])
         accepted += run.finish(item.id).speculated_tokens
         steps = sum(bool(plan.rows) for plan in run.backend.plans)
@@ -195,6 +185,15 @@ def test_speculative_equals_plain(make, requests, plain):
             len(item.prompt_ids) > 1
         )
     assert accepted > 0
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_speculative_in_a_batch_equals_plain(make, requests, plain, most):
+    run = make(speculation=Tries(most), slots=len(requests))(*requests)
+    assert_as_plain(run, plain, requests)
+    several = [plan for plan in run.backend.plans if sum(bool(row.drafts) for row in plan.rows) > 1]
+    assert several
+    assert any(len({len(row.drafts) for row in plan.rows}) > 1 for plan in several)
 
 
 def test_speculation_stops_where_plain_decoding_does(make):
@@ -205,18 +204,18 @@ def test_speculation_stops_where_plain_decoding_does(make):
     said = whole.text_of(1)
     for most in range(1, 30):
         item = request(1, repetitive, text, most=most)
-        run = make(speculation=Always())(item)
+        run = make(speculation=Tries())(item)
         assert run.tokens(1) == whole.tokens(1)[:most]
     for start in range(2, 24, 3):
         stop = said[start : start + 3]
         item = request(1, repetitive, text, most=60, stop=(stop,))
-        expected, run = make()(item), make(speculation=Always())(item)
+        expected, run = make()(item), make(speculation=Tries())(item)
         assert run.tokens(1) == expected.tokens(1)
         assert run.text_of(1) == expected.text_of(1)
         assert run.finish(1).completion_tokens == expected.finish(1).completion_tokens
         assert run.finish(1).stop_match == stop
     stop_token = whole.tokens(1)[17]
     item = request(1, repetitive, text, most=60, stop_token_ids=(stop_token,))
-    expected, run = make()(item), make(speculation=Always())(item)
+    expected, run = make()(item), make(speculation=Tries())(item)
     assert run.tokens(1) == expected.tokens(1)
     assert run.finish(1).completion_tokens == expected.finish(1).completion_tokens

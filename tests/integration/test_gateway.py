@@ -283,12 +283,6 @@ class TestRefusals:
             assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert rpc_status.from_call(raised.value) is None
 
-    async def test_rpcs_that_are_not_served(self, client):
-        error = await failure(client.generation.Plan(HI))
-        assert type(error) is errors.NotServed
-        error = await failure(client.generation.GenerateBatch(pb.GenerateBatchRequest(requests=[HI])))
-        assert type(error) is errors.NotServed
-
     async def test_no_worker(self):
         async with serving() as (_, client):
             error = await failure(client.generation.Generate(HI))
@@ -612,3 +606,35 @@ class TestLoading:
             while (await call.read()).status != SERVING:
                 pass
             call.cancel()
+
+
+async def test_a_plan_says_who_would_serve_and_why_others_would_not():
+    loading = model(
+        "tiny", precision=pb.PRECISION_FP32, state=models_pb2.MODEL_STATE_FAILED, detail="no room"
+    )
+    async with (
+        FakeWorker("quick") as quick,
+        FakeWorker("broad", backend=pb.BACKEND_TORCH) as broad,
+        FakeWorker("sad", models=[loading]) as sad,
+        serving(broad, sad, quick) as (_, client),
+    ):
+        plan = await client.generation.Plan(HI)
+        assert [(each.worker, each.can_serve) for each in plan.candidates] == [
+            ("quick", True),
+            ("broad", True),
+            ("sad", False),
+        ]
+        assert plan.candidates[0].backend == pb.BACKEND_ONNX
+        assert plan.candidates[0].precision == pb.PRECISION_INT8
+        assert "no room" in plan.candidates[2].reason
+        plan = await client.generation.Plan(
+            pb.GenerateRequest(model="tiny", prompt="Hi", backend=pb.BACKEND_TORCH)
+        )
+        assert [each.worker for each in plan.candidates if each.can_serve] == ["broad"]
+        assert (
+            type(await failure(client.generation.Plan(pb.GenerateRequest(model="x"))))
+            is errors.InvalidRequest
+        )
+        unknown = pb.GenerateRequest(model="x", prompt="Hi")
+        assert type(await failure(client.generation.Plan(unknown))) is errors.ModelNotFound
+        assert [worker.calls for worker in (quick, broad, sad)] == [[], [], []]

@@ -26,7 +26,6 @@ default_profile = "fp32"
 format = "onnx"
 sources = [{ folder = "hub" }]
 [model.onnx.profiles.fp32]
-[model.onnx.profiles.int8]
 [model.onnx.profiles.q4_mixed]
 [model.onnx.profiles.fp16]
 
@@ -68,11 +67,9 @@ async def test_a_folder_answers_as_the_in_place_graph_does_or_says_what_it_lacks
         expected, _ = await answer(started, "in-place", max_tokens=24)
         found = await asyncio.gather(*(answer(started, "published", max_tokens=24) for _ in range(5)))
         assert [text for text, _ in found] == [expected] * 5
-        for profile in ("int8", "q4_mixed"):
-            text, receipt = await answer(started, f"published/{profile}", max_tokens=8)
-            assert text
-            assert (receipt.model, receipt.usage.completion_tokens) == ("published", 8)
-
+        text, receipt = await answer(started, "published/q4_mixed", max_tokens=8)
+        assert text
+        assert (receipt.model, receipt.usage.completion_tokens) == ("published", 8)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await answer(started, "published/fp16")
         assert "no decoder_model_merged for precision 'fp16'" in refused.value.details()

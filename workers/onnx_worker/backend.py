@@ -52,8 +52,9 @@ class OnnxBackend:
         self._eyes = _eyes(description, config)
         self._cache = KVCache(description, slots=config.rows, max_length=self._max_length)
         self._decode_logits = np.empty((config.slots, description.vocab_size), np.float32)
-        self._decode_runs: dict[int, BoundRun] = {}  # batch size -> run, bound once
-        self._draft_runs: dict[int, BoundRun] = {}  # tokens of row 0 -> run, bound once
+        self._draft_logits = self._decode_logits
+        self._decode_runs: dict[int, BoundRun] = {}  # batch size -> run of a token a row, bound once
+        self._draft_runs: dict[tuple[int, int], BoundRun] = {}  # batch size, tokens a row -> run
         self._warm(config.slots)
 
     @property
@@ -65,6 +66,11 @@ class OnnxBackend:
     def stages(self) -> int:
         """See :class:`workers.runtime.engine.backend.Backend`."""
         return max(len(self._stages), 1)
+
+    @property
+    def most_guessing(self) -> int:
+        """See :class:`workers.runtime.engine.backend.Backend`."""
+        return len(self._decode_logits)
 
     @property
     def eyes(self) -> OnnxEyes | None:
@@ -96,6 +102,8 @@ class OnnxBackend:
         """
         self._staged = None
         self._stages.trim()
+        if self._eyes is not None:
+            self._eyes.trim()
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         cache = KVCache(self._description, slots=1, max_length=_WARM_LENGTH).rows(0, 1)
@@ -114,13 +122,8 @@ class OnnxBackend:
                 self._cache.release(slot, keep)
 
     def _prefill(self, chunks: list[Chunk]) -> NDArray[np.float32]:
-        """A batch of one row a chunk, padded on the right: what lies behind a row's end is never attended to.
-
-        Returns ``[last chunks, vocabulary]``.
-        """
-        start, width = chunks[0].start, max(len(chunk.tokens) for chunk in chunks)
-        for chunk in chunks:
-            self._cache.reserve(chunk.slot, start + width)
+        """A batch of one row a chunk, padded on the right. Returns ``[last chunks, vocabulary]``."""
+        width = max(len(chunk.tokens) for chunk in chunks)
         logits = np.empty((sum(chunk.last for chunk in chunks), self._vocabulary), np.float32)
         rows = self._cache.rows(chunks[0].slot, len(chunks))
         ids = np.zeros((len(chunks), width), np.int64)
@@ -131,12 +134,17 @@ class OnnxBackend:
         run.input_ids[:] = ids
         ends = []
         for row, chunk in enumerate(chunks):
-            tokens = len(chunk.tokens)
-            run.seqlens_k[row] = start + tokens - 1
+            self._extend(run, row, chunk.slot, chunk.start + len(chunk.tokens), len(chunk.tokens))
             if chunk.last:
-                ends.append(row * width + tokens - 1)
+                ends.append(row * width + len(chunk.tokens) - 1)
         run.logit_rows[:] = ends
-        return run(total_length=start + width)
+        return run(total_length=int(run.seqlens_k.max()) + 1)
+
+    def _extend(self, run: BoundRun, row: int, slot: int, length: int, tokens: int) -> None:
+        """Has a row of a run make a slot ``length`` tokens long by as many tokens as it takes in."""
+        self._cache.reserve(slot, length)
+        run.query_seqlens[row] = tokens
+        run.seqlens_k[row] = length - 1
 
     def _advance(self, staged: StagedChunk) -> NDArray[np.float32]:
         """Some stages of a piece. Returns ``[1, vocabulary]`` or no row, as :meth:`_prefill` does."""
@@ -154,29 +162,19 @@ class OnnxBackend:
         return logits
 
     def _decode(self, rows: tuple[Row, ...]) -> NDArray[np.float32]:
-        """A batch of slots ``0 … len(rows)-1``; or several tokens of slot 0, if there are drafts."""
-        if rows[0].drafts:
-            return self._verify(rows[0])
-        run = self._decode_run(len(rows))
-        for slot, row in enumerate(rows):
-            self._cache.reserve(slot, row.past + 1)
-            run.input_ids[slot, 0] = row.token
-            run.seqlens_k[slot] = row.past
+        """A batch of slots ``0 … len(rows)-1``, with a token each or, padded, with drafts behind it."""
+        tokens = [(row.token, *row.drafts) for row in rows]
+        width = max(map(len, tokens))
+        run = self._decode_run(len(rows)) if width == 1 else self._draft_run(len(rows), width)
+        for slot, (row, taken) in enumerate(zip(rows, tokens, strict=True)):
+            run.input_ids[slot, : len(taken)] = taken
+            self._extend(run, slot, slot, row.past + len(taken), len(taken))
+        if width > 1:
+            places = [slot * width + i for slot, taken in enumerate(tokens) for i in range(len(taken))]
+            if len(places) > len(self._draft_logits):
+                self._draft_logits = np.empty((len(places), self._vocabulary), np.float32)
+            run.want(places, self._draft_logits[: len(places)])
         return run(total_length=int(run.seqlens_k.max()) + 1)
-
-    def _verify(self, row: Row) -> NDArray[np.float32]:
-        """A row's token and its drafts in one run. Returns ``[1 + drafts, vocabulary]``."""
-        tokens = 1 + len(row.drafts)
-        run = self._draft_runs.get(tokens)
-        if run is None:
-            logits = np.empty((tokens, self._vocabulary), np.float32)
-            run = self._draft_runs[tokens] = self._bound(self._cache.rows(0, 1), (1, tokens), logits)
-            run.logit_rows[:] = np.arange(tokens)
-        end = row.past + tokens
-        self._cache.reserve(0, end)
-        run.input_ids[0] = (row.token, *row.drafts)
-        run.seqlens_k[0] = end - 1
-        return run(total_length=end)
 
     def _decode_run(self, batch: int) -> BoundRun:
         run = self._decode_runs.get(batch)
@@ -185,6 +183,14 @@ class OnnxBackend:
             logits = self._decode_logits[:batch]
             run = self._decode_runs[batch] = self._bound(rows, (batch, 1), logits)
             run.logit_rows[:] = np.arange(batch)
+        return run
+
+    def _draft_run(self, batch: int, width: int) -> BoundRun:
+        run = self._draft_runs.get((batch, width))
+        if run is None:
+            rows = self._cache.rows(0, batch)
+            run = self._bound(rows, (batch, width), self._decode_logits[:0])
+            self._draft_runs[batch, width] = run
         return run
 
     def _bound(
@@ -210,4 +216,4 @@ class OnnxBackend:
 def _eyes(description: ModelDescription, config: EngineConfig) -> OnnxEyes | None:
     if description.vision is None:
         return None
-    return OnnxEyes(open_session(config.folder / EYES_FILE, threads=config.threads), description)
+    return OnnxEyes(config.folder / EYES_FILE, description, threads=config.threads)

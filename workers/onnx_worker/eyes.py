@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from diplex.errors import UnsupportedModel
+from workers.onnx_worker.session import open_session
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.vision import FeatureRows, Idefics3, Preprocessor
 
@@ -23,22 +25,24 @@ class OnnxEyes:
     """Encodes one tile a run; a :class:`workers.runtime.engine.backend.Eyes`.
 
     Args:
-        session: Of our graph of the eyes, or of a published ``vision_encoder``.
+        graph: Our graph of the eyes, or a published ``vision_encoder``.
         description: The model.
+        threads: That compute; 0 for one a usable core.
 
     Raises:
         UnsupportedModel: The graph takes or gives something else, or the model says nothing about its eyes.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, description: ModelDescription) -> None:
+    def __init__(self, graph: Path, description: ModelDescription, *, threads: int) -> None:
         if description.vision is None:
             raise UnsupportedModel("there is a graph of eyes, but model.json says nothing about them")
+        self._open = partial(open_session, graph, threads=threads)
+        self._session = session = self._open()
         inputs = {value.name: value for value in session.get_inputs()}
         if not {_PIXELS} <= inputs.keys() <= {_PIXELS, _MASK}:
             raise UnsupportedModel(f"the eyes take {', '.join(inputs)} instead of {_PIXELS}")
         if _FEATURES not in {value.name for value in session.get_outputs()}:
             raise UnsupportedModel(f"the eyes give no {_FEATURES}")
-        self._session = session
         self._pictures_apart = len(inputs[_PIXELS].shape) > _ONE_TILE
         self._masked = _MASK in inputs
         self._width = description.hidden_size
@@ -67,6 +71,11 @@ class OnnxEyes:
     def forget(self, ids: range) -> None:
         """See :class:`workers.runtime.engine.backend.Eyes`."""
         self._rows.forget(ids)
+
+    def trim(self) -> None:
+        """Gives back what runs have left behind: the session keeps it for as long as it lives."""
+        del self._session
+        self._session = self._open()
 
     def gather(self, ids: list[int]) -> NDArray[np.float32]:
         """The rows that negative token ids name, float32 ``[ids, hidden]``."""

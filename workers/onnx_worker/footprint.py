@@ -13,6 +13,7 @@ from workers.onnx_worker.published.backend import LOGIT_BYTES, RUN_BYTES
 from workers.onnx_worker.published.graphs import GRAPHS_FILE, Graphs
 from workers.onnx_worker.published.selection import data_files
 from workers.runtime.artefact import (
+    EYES_WEIGHTS_FILE,
     MODEL_FILE,
     PACKED_STAGE,
     STAGE_FILES,
@@ -38,6 +39,9 @@ _HEAD: Final = b"lm_head"
 
 _COPIES: Final = 3
 """Of keys and values in a run of published graphs."""
+
+_EYES: Final = 420
+"""Bytes for each pixel of a tile while it is encoded, as seen with SmolVLM's tower."""
 
 _CONVERTER: Final = 110 * MEBIBYTE
 """A converting process with its libraries and no model."""
@@ -74,7 +78,9 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
         mapped += weights  # all of it becomes float32
     logits = config.slots * description.vocab_size * _FLOAT
     loaded = _PROCESS + _TOKENIZER * _size(folder / TOKENIZER_FILE) + _SESSION + logits
-    return Needs(loaded + max(weights + mapped, 0), _working(folder, weights, description, config))
+    eyes = _size(folder / EYES_WEIGHTS_FILE) + _SESSION if description.vision is not None else 0
+    working = _working(folder, weights, description, config) + _looking(description)
+    return Needs(loaded + max(weights + mapped, 0) + eyes, working)
 
 
 def converting(source: Artefact, profile: str) -> int:
@@ -99,7 +105,13 @@ def _predict_published(folder: Path, description: ModelDescription, config: Engi
     run = max(RUN_BYTES, length * description.kv_bytes_per_token)
     chunk = min(max(config.prefill_chunk, config.shared_prefill_chunk), length)
     heads = max(description.hidden_size // description.head_dim, description.kv_heads)
-    return Needs(loaded, _COPIES * run + 2 * LOGIT_BYTES + chunk * length * heads * _FLOAT)
+    working = _COPIES * run + 2 * LOGIT_BYTES + chunk * length * heads * _FLOAT
+    return Needs(loaded, working + _looking(description))
+
+
+def _looking(description: ModelDescription) -> int:
+    """What a tile's encoding takes."""
+    return 0 if description.vision is None else _EYES * description.vision.tile_size**2
 
 
 def _working(folder: Path, weights: int, description: ModelDescription, config: EngineConfig) -> int:

@@ -12,7 +12,7 @@ from workers.onnx_worker.published import selection
 from workers.onnx_worker.published.settings import context_length, sees
 from workers.runtime.adoption import Facts
 from workers.runtime.catalogue import SamplingDefaults
-from workers.runtime.checkpoint import CheckpointFolder
+from workers.runtime.checkpoint import SEEING, CheckpointFolder, language_part
 from workers.runtime.checkpoint.decoder import FAMILIES, SUPPORTED, read_decoder
 
 PROFILES: Final = ("int8", "fp32", "fp16", "q4", "q4_mixed")
@@ -44,14 +44,16 @@ class OnnxFormats:
         checkpoint.tokenizer  # noqa: B018  # without which no text can be served
         if kind == "onnx":
             return _published(checkpoint, files)
-        if checkpoint.model_type not in FAMILIES:
-            checkpoint.refuse_foreign_code(SUPPORTED)
+        language = language_part(checkpoint)
+        if language.model_type not in FAMILIES:
+            language.refuse_foreign_code(SUPPORTED)
         return Facts(
             architecture=checkpoint.model_type,
-            context_length=read_decoder(checkpoint.config).context,
+            context_length=read_decoder(language.config).context,
             chat_template=checkpoint.chat_template,
             sampling=checkpoint.generation.sampling,
             profiles=PROFILES,
+            images=checkpoint.model_type in SEEING,
         )
 
 

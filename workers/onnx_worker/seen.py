@@ -33,7 +33,7 @@ class Seen:
     @classmethod
     def taken_from(cls, ids: NDArray[np.int64], gather: Gather) -> Seen:
         """For token ids ``[batch, tokens]``, whose negative ones become zeros: any token will do there."""
-        places = np.argwhere(ids < 0)
+        places = np.ascontiguousarray(np.argwhere(ids < 0))
         features = gather(ids[ids < 0].tolist())
         ids[ids < 0] = 0
         return cls(features, places)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -92,10 +92,12 @@ class BoundRun:
     ) -> None:
         self.input_ids = np.zeros(shape, np.int64)
         """int64 ``[batch, tokens]``."""
+        self.query_seqlens = np.full(*shape, np.int32)
+        """int32 ``[batch]``: tokens that each row takes in; what stands behind them is padding."""
         self.seqlens_k = np.zeros(shape[0], np.int32)
         """int32 ``[batch]``: tokens that each row holds after the run, less one."""
         self.logit_rows = np.zeros(len(logits), np.int64)
-        """int64 ``[logit_rows]``: wanted positions in the flattened ``batch * tokens``."""
+        """int64 ``[logit_rows]``: wanted positions in the flattened ``batch * tokens``; see :meth:`want`."""
         self._total_sequence_length = np.zeros((), np.int32)
         self._logits = logits
         self._cache = cache
@@ -120,9 +122,21 @@ class BoundRun:
         self._session.run_with_iobinding(self._binding, options)
         return self._logits
 
+    def want(self, places: Sequence[int], logits: NDArray[np.float32]) -> None:
+        """Wants another number of logits than before.
+
+        Args:
+            places: Positions in the flattened ``batch * tokens``.
+            logits: Where they go, float32 ``[len(places), vocabulary]``.
+        """
+        self.logit_rows, self._logits = np.array(places, np.int64), logits
+        bind_input(self._binding, "logit_rows", self.logit_rows)
+        bind_output(self._binding, "logits", self._logits)
+
     def _bind(self) -> None:
         inputs: dict[str, NDArray[Any]] = {
             "input_ids": self.input_ids,
+            "query_seqlens": self.query_seqlens,
             "seqlens_k": self.seqlens_k,
             "total_sequence_length": self._total_sequence_length,
             "logit_rows": self.logit_rows,

@@ -96,6 +96,7 @@ class StagedRun:
         self._states = np.empty((len(stages), 2, 1, tokens, hidden_size), np.float32)
         self._arrays: dict[str, NDArray[Any]] = {
             "input_ids": np.array([chunk.tokens], np.int64),
+            "query_seqlens": np.array([tokens], np.int32),
             "seqlens_k": np.array([end - 1], np.int32),
             "total_sequence_length": np.array(end, np.int32),
             "logit_rows": np.full(int(chunk.last), tokens - 1, np.int64),

@@ -25,7 +25,7 @@ from typing import Any, Final
 from diplex.errors import UnsupportedModel
 from workers.runtime.vision.description import VisionDescription
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 """Raised whenever an engine written for the version before could no longer use the artefact."""
 
 MODEL_FILE: Final = "model.onnx"

@@ -17,7 +17,7 @@ from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.padding import padded_runs
 from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StagedChunk, StepPlan, Swap
 from workers.torch_worker.device import choose
-from workers.torch_worker.loading import open_runner
+from workers.torch_worker.loading import load
 from workers.torch_worker.span import Span
 
 _MALLOC_TRIM: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -34,7 +34,8 @@ class TorchBackend:
         self._max_length = min(config.max_length or description.context_length, description.context_length)
         self._vocabulary = description.vocab_size
         self._device = choose(config.device)
-        self._runner = open_runner(description, config, self._max_length, self._device)
+        loaded = load(description, config, self._max_length, self._device)
+        self._runner, self._eyes = loaded.runner, loaded.eyes
         self._warm(config.slots)
 
     @property
@@ -48,9 +49,14 @@ class TorchBackend:
         return 1
 
     @property
+    def most_guessing(self) -> int:
+        """One: several rows take in a token each, or begin."""
+        return 1
+
+    @property
     def eyes(self) -> Eyes | None:
         """See :class:`workers.runtime.engine.backend.Backend`."""
-        return None
+        return self._eyes
 
     @torch.inference_mode()
     def forward(self, plan: StepPlan) -> StepResult:
@@ -58,7 +64,7 @@ class TorchBackend:
         for change in plan.changes:
             self._change(change)
         began = time.perf_counter()
-        logits = [self._prefill(chunks) for chunks in padded_runs(plan.chunks)]
+        logits = [self._prefill(chunks) for chunks in padded_runs(plan.chunks, beginnings=True)]
         if plan.staged:
             logits.append(self._staged(plan.staged))
         between = time.perf_counter()

@@ -48,13 +48,23 @@ class Int8Matrix(nn.Module):
         weight: int8 ``[outputs, inputs]``.
         scale: float32 ``[outputs]``.
         bias: float32 ``[outputs]``, if there is one.
+        fine: Whether inputs are held as two integers a value; eyes see well enough with one, and are bound by
+            their products rather than by reading the weights.
     """
 
-    def __init__(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        scale: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        *,
+        fine: bool = True,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.weight_scale = nn.Parameter(scale, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self._fine = fine
         self._finer_scale = scale / _FINER
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -63,16 +73,23 @@ class Int8Matrix(nn.Module):
         scale = torch.linalg.vector_norm(rows, float("inf"), dim=-1, keepdim=True)
         scale.clamp_min_(_TINY).div_(_LARGEST)
         values = torch.div(rows, scale)
-        coarse = values.round()
-        integers = torch.empty((2, *rows.shape), dtype=torch.int8)
-        integers[0] = coarse
-        integers[1] = values.sub_(coarse).mul_(_FINER)
-        products = torch._int_mm(integers.view(-1, rows.shape[1]), self.weight.t())  # noqa: SLF001  # its only name
-        sums = products.view(2, len(rows), len(self.weight))
-        outputs = torch.mul(sums[0], float(_FINER)).add_(sums[1]).mul_(self._finer_scale).mul_(scale)
+        outputs = (self._two(values) if self._fine else self._one(values)).mul_(scale)
         if self.bias is not None:
             outputs.add_(self.bias)
         return outputs.view(*inputs.shape[:-1], len(self.weight))
+
+    def _one(self, values: torch.Tensor) -> torch.Tensor:
+        sums = torch._int_mm(values.round_().to(torch.int8), self.weight.t())  # noqa: SLF001  # its only name
+        return torch.mul(sums, self.weight_scale)
+
+    def _two(self, values: torch.Tensor) -> torch.Tensor:
+        coarse = values.round()
+        integers = torch.empty((2, *values.shape), dtype=torch.int8)
+        integers[0] = coarse
+        integers[1] = values.sub_(coarse).mul_(_FINER)
+        products = torch._int_mm(integers.view(-1, values.shape[1]), self.weight.t())  # noqa: SLF001  # its only name
+        sums = products.view(2, len(values), len(self.weight))
+        return torch.mul(sums[0], float(_FINER)).add_(sums[1]).mul_(self._finer_scale)
 
 
 class Int8Rows(nn.Module):

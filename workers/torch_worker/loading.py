@@ -6,6 +6,7 @@ takes no longer than reading them and no more memory than they have.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +19,9 @@ from transformers.initialization import no_init_weights
 from diplex.errors import UnsupportedModel
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import EngineConfig
-from workers.torch_worker import slot_attention
 from workers.torch_worker.architecture import attention_by_part, model_class
+from workers.torch_worker.eyes import TorchEyes
+from workers.torch_worker.inputs import Inputs
 from workers.torch_worker.int8 import Int8Matrix, Int8Rows, Sibling, Siblings
 from workers.torch_worker.norms import replace_norms
 from workers.torch_worker.precision import activation_dtype
@@ -27,6 +29,7 @@ from workers.torch_worker.row_runner import RowRunner
 from workers.torch_worker.runner import Runner
 from workers.torch_worker.shape import Shape
 from workers.torch_worker.siblings import group_name, linear_groups
+from workers.torch_worker.slot_attention import SlotAttention
 from workers.torch_worker.slot_cache import SlotCache
 from workers.torch_worker.slot_memory import DeviceSlots, MappedSlots, SlotMemory
 from workers.torch_worker.slot_runner import SlotRunner
@@ -35,9 +38,18 @@ from workers.torch_worker.weights import mapped_weights
 _META: Final = torch.device("meta")
 
 
-def open_runner(
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that is ready to run."""
+
+    runner: Runner
+    eyes: TorchEyes | None
+    """``None`` for one that takes text only."""
+
+
+def load(
     description: ModelDescription, config: EngineConfig, max_length: int, device: torch.device
-) -> Runner:
+) -> Loaded:
     """Loads a prepared artefact.
 
     Args:
@@ -50,14 +62,16 @@ def open_runner(
         UnsupportedModel: The artefact doesn't hold this model, or the device can't compute its precision.
     """
     dtype = activation_dtype(description.precision, device)
-    if not description.batched:
-        model = _load(config.folder, dtype, device, "sdpa")
-        return RowRunner(model, _head(model), config.rows, device)
-    memory = _slots(description, config.rows, max_length, dtype, device)
-    cache = SlotCache(memory)
-    slot_attention.SlotAttention(cache).register()
-    model = _load(config.folder, dtype, device, slot_attention.NAME)
-    return SlotRunner(model, _head(model), cache, memory, device)
+    memory = _slots(description, config.rows, max_length, dtype, device) if description.batched else None
+    cache = None if memory is None else SlotCache(memory)
+    attention = "sdpa" if cache is None else SlotAttention(cache).register()
+    model = _model(config.folder, dtype, device, attention)
+    eyes = None if description.vision is None else TorchEyes(model, description, device, dtype)
+    inputs, head = Inputs(model.get_input_embeddings(), eyes), _head(model)
+    if cache is None or memory is None:
+        return Loaded(RowRunner(model, head, inputs, config.rows, device), eyes)
+    runner = SlotRunner(model=model, head=head, inputs=inputs, cache=cache, memory=memory, device=device)
+    return Loaded(runner, eyes)
 
 
 def _slots(
@@ -77,7 +91,7 @@ def _head(model: PreTrainedModel) -> nn.Module:
     return head
 
 
-def _load(folder: Path, dtype: torch.dtype, device: torch.device, attention: str) -> PreTrainedModel:
+def _model(folder: Path, dtype: torch.dtype, device: torch.device, attention: str) -> PreTrainedModel:
     """The model with its weights; those on the CPU are views of the files."""
     config = AutoConfig.from_pretrained(folder)
     with no_init_weights(), init_empty_weights(include_buffers=False):
@@ -100,8 +114,11 @@ def _fill(
     model: PreTrainedModel, tensors: dict[str, torch.Tensor], dtype: torch.dtype, device: torch.device
 ) -> None:
     """Gives a model its tensors: integers in the places of its linear layers, the others as they are."""
+    decoder = _name_of(model, model.get_decoder())
+    head = model.get_output_embeddings()
     for group in list(linear_groups(model)):
-        _fill_linear(model, group, tensors)
+        fine = group[0].startswith(decoder) or model.get_submodule(group[0]) is head
+        _fill_linear(model, group, tensors, fine=fine)
     embedding_name = _name_of(model, model.get_input_embeddings())
     if f"{embedding_name}.weight_scale" in tensors:
         weight, scale = (tensors.pop(f"{embedding_name}.{part}") for part in ("weight", "weight_scale"))
@@ -119,13 +136,15 @@ def _fill(
     model.tie_weights()
 
 
-def _fill_linear(model: PreTrainedModel, group: tuple[str, ...], tensors: dict[str, torch.Tensor]) -> None:
+def _fill_linear(
+    model: PreTrainedModel, group: tuple[str, ...], tensors: dict[str, torch.Tensor], *, fine: bool
+) -> None:
     name = group_name(group)
     scale = tensors.pop(f"{name}.weight_scale", None)
     if scale is None:
         return
     sizes = tuple(_linear(model, member).out_features for member in group)
-    matrix = Int8Matrix(tensors.pop(f"{name}.weight"), scale, tensors.pop(f"{name}.bias", None))
+    matrix = Int8Matrix(tensors.pop(f"{name}.weight"), scale, tensors.pop(f"{name}.bias", None), fine=fine)
     if len(group) == 1:
         model.set_submodule(group[0], matrix)
         return

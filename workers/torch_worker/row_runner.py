@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
+from workers.torch_worker.inputs import Inputs
 from workers.torch_worker.span import Span
 from workers.torch_worker.wanted_rows import WantedRows
 
@@ -21,12 +22,16 @@ class RowRunner:
     Args:
         model: Any causal model.
         head: The part of it that makes logits.
+        inputs: What it is given for token ids.
         slots: How many.
         device: Where the model computes.
     """
 
-    def __init__(self, model: nn.Module, head: nn.Module, slots: int, device: torch.device) -> None:
+    def __init__(
+        self, model: nn.Module, head: nn.Module, inputs: Inputs, slots: int, device: torch.device
+    ) -> None:
         self._model = model
+        self._inputs = inputs
         self._wanted = WantedRows(head)
         self._caches = [DynamicCache() for _ in range(slots)]  # slot -> what it holds
         self._device = device
@@ -65,7 +70,7 @@ class RowRunner:
         width = len(span.tokens)
         self._wanted.choose([span], width, self._device)
         outputs = self._model(
-            input_ids=torch.tensor([span.tokens], device=self._device),
+            **self._inputs.of(torch.tensor([span.tokens], device=self._device)),
             position_ids=torch.arange(span.start, span.end, device=self._device)[None],
             attention_mask=torch.ones((1, span.end), dtype=torch.int64, device=self._device),
             cache=self._caches[span.slot],

@@ -1,11 +1,12 @@
 """Attention over slots: rows of different lengths in one call, each seeing its own tokens only.
 
-Registered with transformers under a name of its own, it stands in the place of the library's attention. Since
-no function that makes masks has that name, models leave the mask to it.
+Registered with transformers under a name of its own, each stands in the place of the library's attention.
+Since no function that makes masks has that name, models leave the mask to it.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
 import torch
@@ -15,13 +16,13 @@ from transformers import AttentionInterface
 from diplex.errors import UnsupportedModel
 from workers.torch_worker.slot_cache import SlotCache
 
-NAME: Final = "diplex_slots"
+_NUMBERS: Final = itertools.count()
 _UNKNOWN: Final = frozenset({"s_aux", "position_bias", "head_mask"})
 """Arguments that change what attention computes, and that this one doesn't know."""
 
 
 class SlotAttention:
-    """See the module. The one of the cache that was registered last is used.
+    """See the module.
 
     Args:
         cache: Knows which slots a run works on.
@@ -30,9 +31,11 @@ class SlotAttention:
     def __init__(self, cache: SlotCache) -> None:
         self._cache = cache
 
-    def register(self) -> None:
-        """Makes it known to transformers."""
-        AttentionInterface.register(NAME, self)
+    def register(self) -> str:
+        """Makes it known to transformers; returns the name that models are to be built with."""
+        name = f"diplex_slots_{next(_NUMBERS)}"
+        AttentionInterface.register(name, self)
+        return name
 
     def __call__(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from workers.torch_worker.inputs import Inputs
 from workers.torch_worker.slot_cache import SlotCache, Step
 from workers.torch_worker.slot_memory import SlotMemory
 from workers.torch_worker.span import Span
@@ -19,6 +20,7 @@ class SlotRunner:
     Args:
         model: Built with the attention of :mod:`~workers.torch_worker.slot_attention`.
         head: The part of it that makes logits.
+        inputs: What it is given for token ids.
         cache: The slots.
         memory: Where the cache lies.
         device: Where the model computes.
@@ -26,14 +28,17 @@ class SlotRunner:
 
     def __init__(
         self,
+        *,
         model: nn.Module,
         head: nn.Module,
+        inputs: Inputs,
         cache: SlotCache,
         memory: SlotMemory,
         device: torch.device,
     ) -> None:
         self._model = model
         self._wanted = WantedRows(head)
+        self._inputs = inputs
         self._cache = cache
         self._device = device
         self.reserve = memory.reserve
@@ -48,8 +53,7 @@ class SlotRunner:
         for row, span in enumerate(spans):
             ids[row, : len(span.tokens)] = torch.tensor(span.tokens, dtype=torch.int64)
         self._wanted.choose(spans, step.width, self._device)
-        outputs = self._model(
-            input_ids=ids.to(self._device), position_ids=step.positions, cache=self._cache, use_cache=True
-        )
+        given = self._inputs.of(ids.to(self._device))
+        outputs = self._model(**given, position_ids=step.positions, cache=self._cache, use_cache=True)
         logits: torch.Tensor = outputs.logits
         return logits.reshape(-1, logits.shape[-1])

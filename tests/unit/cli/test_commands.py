@@ -169,6 +169,13 @@ def test_models_as_a_table_and_as_json(diplex):
     assert document["models"][0]["deployments"][0]["certificate"]["tokens"] == 2048
 
 
+def test_plan_as_a_table_and_as_json(diplex):
+    table = [line.split() for line in diplex("plan").stdout.splitlines()]
+    assert table[1] == ["serves", "Fake-1M", "onnx", "int8", "one", "idle"]
+    assert table[2] == ["can't", "Fake-1M", "torch", "int8", "two", "no", "memory"]
+    assert [each["can_serve"] for each in json.loads(diplex("plan", "--json").stdout)] == [True, False]
+
+
 def test_load_and_unload(diplex):
     done = diplex("load", "Fake-1M")
     assert done.returncode == 0

@@ -10,9 +10,10 @@ from tests.fake_backend import fake_description
 from workers.onnx_worker.footprint import converting, predict
 from workers.onnx_worker.published.backend import RUN_BYTES
 from workers.onnx_worker.published.graphs import Graphs
-from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, WEIGHTS_FILE
+from workers.runtime.artefact import EYES_WEIGHTS_FILE, MODEL_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from workers.runtime.catalogue import DiskSource, SourceArtefact
 from workers.runtime.engine.messages import EngineConfig
+from workers.runtime.vision import VisionDescription
 
 MIB = 2**20
 EMBEDDING = 1000 * 64
@@ -83,3 +84,18 @@ def test_published_graphs_count_with_the_weights_beside_them(tmp_path):
     assert predicted(tmp_path).loaded - alone.loaded == 2 * MIB
     # Keys and values of a run are there more than once, but a run is never larger than a limit.
     assert predicted(tmp_path, slots=100).working == alone.working > 3 * RUN_BYTES
+
+
+def test_eyes_count_with_their_weights_and_a_tile(tmp_path):
+    artefact(tmp_path, graph=b"... lm_head.weight ...")
+    blind = predicted(tmp_path)
+    (tmp_path / EYES_WEIGHTS_FILE).write_bytes(bytes(3 * MIB))
+    vision = VisionDescription(
+        image_token_id=9, tile_size=512, tile_rows=64, longest_edge=2048, mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    description = fake_description(
+        precision="int8", vocab_size=1000, hidden_size=64, head_dim=16, context_length=100, vision=vision
+    )
+    seeing = predict(tmp_path, description, EngineConfig(tmp_path))
+    assert 3 * MIB < seeing.loaded - blind.loaded < 10 * MIB
+    assert seeing.working - blind.working == 420 * 512**2

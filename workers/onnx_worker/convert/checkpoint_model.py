@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from diplex.errors import UnsupportedModel
 from workers.onnx_worker.convert.checkpoint_shape import read_shape
 from workers.onnx_worker.convert.checkpoint_tensors import CheckpointTensors
+from workers.onnx_worker.convert.eyes.converter import SourceEyes
 from workers.onnx_worker.convert.published import kv_bytes
 from workers.runtime.artefact import ModelDescription
-from workers.runtime.checkpoint import CheckpointFolder
+from workers.runtime.checkpoint import CheckpointFolder, language_part
 from workers.runtime.checkpoint.decoder import FAMILIES, SUPPORTED, read_decoder
 
 
@@ -26,11 +28,14 @@ class CheckpointModel:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._folder = folder = CheckpointFolder(path)
+        whole = CheckpointFolder(path)
+        self._folder = folder = language_part(whole)
         if folder.model_type not in FAMILIES:
             folder.refuse_foreign_code(SUPPORTED)
         decoder = read_decoder(folder.config)
-        self.shape = read_shape(decoder, folder)
+        shape = read_shape(decoder, folder)
+        self.eyes = SourceEyes.of(whole, shape.hidden)
+        self.shape = replace(shape, sees=self.eyes is not None)
         self.tensors = CheckpointTensors(folder.tensors, decoder, self.shape)
         self.tokenizer = folder.tokenizer.backend
         self._check_vocabulary()
@@ -61,6 +66,7 @@ class CheckpointModel:
             eos_token=end,
             chat_template=folder.chat_template,
             kv_bytes_per_token=kv_bytes(shape),
+            vision=None if self.eyes is None else self.eyes.description,
         )
 
     def _check_vocabulary(self) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from diplex.errors import UnsupportedModel
 from workers.onnx_worker.convert.calibration import Calibration, calibration_tokens
 from workers.onnx_worker.convert.checkpoint_model import CheckpointModel
+from workers.onnx_worker.convert.eyes.converter import convert_eyes
 from workers.onnx_worker.convert.float16 import Float16
 from workers.onnx_worker.convert.float32 import Float32
 from workers.onnx_worker.convert.four_bits import FourBits, MixedBits
@@ -68,6 +69,9 @@ def _convert(model: Published, target: Path, precision: str, report: Report) -> 
     (target / MODEL_FILE).write_bytes(graph.SerializeToString(deterministic=True))
     for number, stage in enumerate(stages(graph, built) if precision not in _UNSTAGED else ()):
         (target / stage_name(number, stage)).write_bytes(stage.SerializeToString(deterministic=True))
+    if model.eyes is not None:
+        report(Progress(Phase.CONVERT, 1, 1, "the eyes"))
+        convert_eyes(model.eyes, target, precision=precision, turn=matrices.turn)
     description.save(target)
     return description
 

@@ -6,6 +6,7 @@ ONNX Runtime has no products of float16 on the CPU, so weights become float32 wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from workers.onnx_worker.convert.tensors import Tensors
 
 class Float16:
     """See the module; a :class:`~workers.onnx_worker.convert.precision.Precision`."""
+
+    turn: Final = None
+    """Nothing is turned; see :class:`~workers.onnx_worker.convert.precision.Precision`."""
 
     def source(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from workers.onnx_worker.convert.tensors import Tensors
 
 class Float32:
     """See the module; a :class:`~workers.onnx_worker.convert.precision.Precision`."""
+
+    turn: Final = None
+    """Nothing is turned; see :class:`~workers.onnx_worker.convert.precision.Precision`."""
 
     def source(
         self,

@@ -24,6 +24,9 @@ which attention as a whole depends, and those whose inputs have outliers."""
 class FourBits:
     """A :class:`~workers.onnx_worker.convert.precision.Precision`; all products have 4 bits."""
 
+    turn: Final = None
+    """Nothing is turned; see :class:`~workers.onnx_worker.convert.precision.Precision`."""
+
     def source(
         self,
         checkpoint: Tensors,

@@ -36,6 +36,9 @@ class GgufModel:
         OSError: It can't be read.
     """
 
+    eyes: Final = None
+    """Such files hold text models."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = GgufFile(path)

@@ -3,6 +3,7 @@
 Inputs, with L layers and all sizes as in :class:`~workers.runtime.artefact.ModelDescription`::
 
     input_ids                 int64   [batch, sequence]
+    query_seqlens             int32   [batch]      tokens of each row in this run; those behind are padding
     seqlens_k                 int32   [batch]      tokens of each row once this run is done, minus 1
     total_sequence_length     int32   []           the largest of those, plus 1; must lie in CPU memory
     logit_rows                int64   [rows]       positions of batch * sequence that get logits; may be empty
@@ -33,9 +34,13 @@ values behind those that are there and copies nothing. ``max_length`` is whateve
             binding.bind_ortvalue_output(f"present.{name}", value)
         return binding
 
-    def run(binding, input_ids, lengths, logit_rows):     # lengths: with the tokens of this run
+    def run(binding, rows, lengths, logit_rows):          # lengths: with the tokens of this run
         logits = np.empty((len(logit_rows), vocab_size), np.float32)
-        binding.bind_cpu_input("input_ids", np.asarray(input_ids, np.int64))
+        input_ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+        for row, tokens in enumerate(rows):
+            input_ids[row, : len(tokens)] = tokens
+        binding.bind_cpu_input("input_ids", input_ids)
+        binding.bind_cpu_input("query_seqlens", np.array([len(tokens) for tokens in rows], np.int32))
         binding.bind_cpu_input("seqlens_k", np.asarray(lengths, np.int32) - np.int32(1))
         binding.bind_cpu_input("total_sequence_length", np.array(max(lengths), np.int32))
         binding.bind_cpu_input("logit_rows", np.asarray(logit_rows, np.int64))
@@ -46,17 +51,17 @@ values behind those that are there and copies nothing. ``max_length`` is whateve
     run(bind(2, 3), [prompt[:128]], [128], [])           # row 2: first part of a prompt, no logits yet
     run(bind(2, 3), [prompt[128:]], [len(prompt)], [len(prompt) - 128 - 1])
     run(bind(0, 3), [[a], [b], [c]], [9, 71, len(prompt) + 1], [0, 1, 2])       # a token more for three rows
+    run(bind(0, 2), [[d, e, f], [g]], [12, 72], [0, 1, 2, 3])                   # three and one
 
 What holds for it, seen with ONNX Runtime 1.32 on the CPU:
 
 - Nothing keeps the numpy arrays alive but the caller: neither a binding nor the value inside it does.
-- Several tokens a row on top of a past work for batch 1 only; the operator refuses them for more rows. Rows
-  of different lengths decode together, one token each, and a fresh batch of right-padded prompts works (with
-  ``total_sequence_length`` equal to ``sequence``; positions behind a row's own length hold nothing of use).
-- A decoding row's result does not depend on the rows beside it, bit by bit. Cutting a prompt elsewhere does
+- Rows may differ in everything: what they hold, and how many tokens they take in. Padding is computed like
+  tokens but for the attention, and written nowhere.
+- A row's result does not depend on the rows beside it, nor on whether its tokens come one by one or at once,
+  as long as they are few, bit by bit. Cutting a prompt elsewhere does
   change the last bits: by 1e-6 of the largest logit in fp32, by as much as quantisation itself does in int8.
-- A row that has nothing to do can go along with ``seqlens_k`` 0; its position 0 is then overwritten. To keep
-  a row's tokens, give it its length (the position behind the last token is overwritten, and not counted).
+- A row that has nothing to do can go along with ``query_seqlens`` 0 and the ``seqlens_k`` that it has.
 - A length over ``max_length`` is refused by ONNX Runtime, since present would outgrow its buffer.
 
 A layer of a Llama model is eleven nodes, and twice as many where rows are rounded before they are multiplied.
@@ -181,7 +186,7 @@ class DecoderGraph:
         attended = f"{prefix}.attended"
         nodes.add_many(
             "GroupQueryAttention", [attended, *present],
-            [*rows, *past, "seqlens_k", "total_sequence_length", *caches],
+            [*rows, *past, "seqlens_k", "total_sequence_length", *caches, *[""] * 7, "query_seqlens"],
             num_heads=shape.heads, kv_num_heads=shape.kv_heads, do_rotary=1, rotary_interleaved=0, **further,
         )  # fmt: skip
         return attended
@@ -267,6 +272,7 @@ class DecoderGraph:
         halves = [f"{layer}.{half}" for layer in range(shape.layers) for half in ("key", "value")]
         inputs = [
             _value("input_ids", TensorProto.INT64, ("batch", "sequence")),
+            _value("query_seqlens", TensorProto.INT32, ("batch",)),
             _value("seqlens_k", TensorProto.INT32, ("batch",)),
             _value("total_sequence_length", TensorProto.INT32, ()),
             _value("logit_rows", TensorProto.INT64, ("rows",)),

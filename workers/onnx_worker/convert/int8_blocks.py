@@ -8,6 +8,7 @@ scale for each block of 32 weights and of 32 activations. See docs/decisions/001
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from workers.onnx_worker.convert import blocks
 from workers.onnx_worker.convert.calibration import Calibration
@@ -20,6 +21,9 @@ from workers.onnx_worker.convert.tensors import Tensors
 
 class Int8Blocks:
     """See the module; a :class:`~workers.onnx_worker.convert.precision.Precision`."""
+
+    turn: Final = None
+    """Nothing is turned; see :class:`~workers.onnx_worker.convert.precision.Precision`."""
 
     def source(
         self,

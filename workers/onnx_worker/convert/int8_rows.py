@@ -19,9 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from workers.onnx_worker.convert import blocks
 from workers.onnx_worker.convert.calibration import Calibration
@@ -51,6 +52,11 @@ class Int8Rows:
     def __init__(self) -> None:
         self._rows: dict[str, str] = {}  # states behind a norm -> their rounded rows
         self._roundings: dict[str, Rounding] = {}  # latest rows -> how to round what reads them
+
+    @property
+    def turn(self) -> npt.NDArray[Any]:
+        """See :class:`~workers.onnx_worker.convert.precision.Precision`."""
+        return self._model.turn
 
     def source(
         self, checkpoint: Tensors, shape: ModelShape, calibration: Calibration

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+import numpy.typing as npt
 
 from workers.onnx_worker.convert.calibration import Calibration
 from workers.onnx_worker.convert.matrix import Matrix
@@ -21,6 +23,13 @@ class Precision(Protocol):
 
     Every method that adds nodes returns the name of its result.
     """
+
+    @property
+    def turn(self) -> npt.NDArray[Any] | None:
+        """How the residual stream of the built model is turned, float64 ``[hidden, hidden]``, from the right.
+
+        ``None`` if it is that of the file. Known once :meth:`source` has been called.
+        """
 
     def source(
         self, checkpoint: Tensors, shape: ModelShape, calibration: Calibration

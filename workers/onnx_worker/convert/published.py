@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from tokenizers import Tokenizer
 
+from workers.onnx_worker.convert.eyes.converter import SourceEyes
 from workers.onnx_worker.convert.shape import ModelShape
 from workers.onnx_worker.convert.tensors import Tensors
 from workers.runtime.artefact import ModelDescription
@@ -22,6 +23,10 @@ class Published(Protocol):
     shape: ModelShape
     tokenizer: Tokenizer
     """Adds no token by itself."""
+
+    @property
+    def eyes(self) -> SourceEyes | None:
+        """``None`` for a model that takes text only."""
 
     @property
     def tensors(self) -> Tensors:

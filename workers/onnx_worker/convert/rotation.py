@@ -66,7 +66,8 @@ class RotatedModel:
         self._checkpoint = checkpoint
         self._tied = shape.tied
         self._calibration = calibration
-        self._turn = random_rotation(shape.hidden)
+        self.turn = random_rotation(shape.hidden)
+        """What rows of the residual stream are multiplied by from the right."""
         self._head_turn = random_rotation(shape.head_dim)
         self.mixing = random_rotation(math.gcd(shape.feed_forward, _MIXED))
         """What each group of neighbours among the products of gate and up is multiplied by from the right."""
@@ -88,7 +89,7 @@ class RotatedModel:
         inputs = self._calibration.inputs(name)
         if (norm := self._norm_before(name)) is not None:
             safe = np.where(np.abs(norm) < _SMALLEST_NORM, _SMALLEST_NORM, norm)
-            return (inputs / safe) @ self._turn
+            return (inputs / safe) @ self.turn
         match name.split("."):
             case [_, _, "attn_output", _]:
                 return _turn_parts(inputs, self._head_turn)
@@ -99,10 +100,10 @@ class RotatedModel:
     def _turned(self, name: str) -> Doubles:
         values = self._checkpoint.floats(self._stored(name)).astype(np.float64)
         if (norm := self._norm_before(name)) is not None:
-            values = (values * norm) @ self._turn
+            values = (values * norm) @ self.turn
         match name.split("."):
             case ["token_embd", _]:
-                values = values @ self._turn
+                values = values @ self.turn
             case [*_, "attn_norm" | "ffn_norm" | "output_norm", _]:
                 values = np.ones_like(values)
             case [_, _, "attn_v", "weight"]:
@@ -110,11 +111,11 @@ class RotatedModel:
             case [_, _, "attn_v", "bias"]:
                 values = _turn_parts(values[None], self._head_turn)[0]
             case [_, _, "attn_output", _]:
-                values = self._turn.T @ _turn_parts(values, self._head_turn)
+                values = self.turn.T @ _turn_parts(values, self._head_turn)
             case [_, layer, "ffn_up", _]:
                 values = values * self._gain(int(layer))[:, None]
             case [_, layer, "ffn_down", _]:
-                values = _turn_parts(self._turn.T @ values / self._gain(int(layer)), self.mixing)
+                values = _turn_parts(self.turn.T @ values / self._gain(int(layer)), self.mixing)
         return values
 
     def _stored(self, name: str) -> str:

@@ -65,6 +65,11 @@ class PublishedBackend:
         return 1
 
     @property
+    def most_guessing(self) -> int:
+        """One: rows of different lengths take in a token each."""
+        return 1
+
+    @property
     def eyes(self) -> OnnxEyes | None:
         """See :class:`workers.runtime.engine.backend.Backend`."""
         return self._eyes
@@ -87,6 +92,8 @@ class PublishedBackend:
         """See :class:`workers.runtime.engine.backend.Backend`."""
         self._carried = None
         self._decoder.trim()
+        if self._eyes is not None:
+            self._eyes.trim()
 
     def _token_inputs(
         self, graphs: Graphs, description: ModelDescription, config: EngineConfig
@@ -205,7 +212,7 @@ class PublishedBackend:
 def _eyes(graphs: Graphs, description: ModelDescription, config: EngineConfig) -> OnnxEyes | None:
     if graphs.vision is None:
         return None
-    return OnnxEyes(open_session(config.folder / graphs.vision, threads=config.threads), description)
+    return OnnxEyes(config.folder / graphs.vision, description, threads=config.threads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from workers.runtime.checkpoint import CheckpointFolder, Settings
+from workers.runtime.checkpoint import SEEING, CheckpointFolder, Settings
 
 _TEXT_SECTIONS: Final = ("text_config", "llm_config")
 """Where settings of the language model stand in those of a model with eyes."""
 _CONTEXTS: Final = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-_SEEING: Final = frozenset({"idefics3", "smolvlm"})
-"""``model_type`` of models whose preprocessing is known."""
 _DEFAULT_CONTEXT: Final = 2048
 """Of a model that doesn't say how many tokens it takes."""
 
@@ -29,4 +27,4 @@ def context_length(config: Settings) -> int:
 
 def sees(checkpoint: CheckpointFolder) -> bool:
     """Whether it is known how a picture becomes the model's pixels."""
-    return checkpoint.model_type in _SEEING
+    return checkpoint.model_type in SEEING

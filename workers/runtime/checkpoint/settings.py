@@ -47,6 +47,10 @@ class Settings:
         """Keys whose value is not null."""
         return [key for key, value in self._values.items() if value is not None]
 
+    def raw(self, key: str) -> Any:
+        """The value under ``key``, of whatever type; ``None`` if it is absent."""
+        return self._values.get(key)
+
     def get(self, key: str, kind: type[Value]) -> Value | None:
         """The value under ``key``; ``None`` if it is absent or null.
 

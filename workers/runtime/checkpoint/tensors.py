@@ -49,22 +49,29 @@ class TensorFolder:
 
     Args:
         folder: Holds the files.
+        entries: Tensor -> where it lies; ``None`` for all that the files hold.
 
     Raises:
         UnsupportedModel: A file is missing, or is no whole safetensors file.
         OSError: A file can't be opened.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, entries: Mapping[str, _Entry] | None = None) -> None:
         self.path = folder
-        self._entries: dict[str, _Entry] = {}  # tensor -> where it lies
-        for file in _files(folder):
-            self._entries |= _read(file)
+        self._entries = _read_all(folder) if entries is None else entries
 
     @property
     def names(self) -> Sequence[str]:
         """Names of all tensors."""
         return tuple(self._entries)
+
+    def renamed(self, names: Mapping[str, str]) -> TensorFolder:
+        """Some of the tensors under other names.
+
+        Args:
+            names: New name -> name here.
+        """
+        return TensorFolder(self.path, {new: self._find(name) for new, name in names.items()})
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of tensor ``name``: rows (outputs) first."""
@@ -116,6 +123,13 @@ def _files(folder: Path) -> list[Path]:
     if any(Path(name).name != name for name in names):
         raise UnsupportedModel(f"{INDEX} names files outside its folder")
     return [folder / name for name in names]
+
+
+def _read_all(folder: Path) -> dict[str, _Entry]:
+    entries: dict[str, _Entry] = {}
+    for file in _files(folder):
+        entries |= _read(file)
+    return entries
 
 
 def _read(file: Path) -> dict[str, _Entry]:

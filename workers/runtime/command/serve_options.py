@@ -159,7 +159,7 @@ Speculation = Annotated[
     bool,
     typer.Option(
         envvar="DIPLEX_SPECULATION",
-        help="Guess a lone stream's next tokens from its own past where that pays; same tokens, sooner.",
+        help="Guess streams' next tokens from their own pasts where that pays; same tokens, sooner.",
     ),
 ]
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workers.runtime.engine.constraint import Constraint
+from workers.runtime.engine.constraint import CallConstraint, Constraint
 from workers.runtime.engine.intake import Encoded
 from workers.runtime.engine.messages import Logprob, Piece
 from workers.runtime.engine.model_text import ModelText
@@ -81,9 +81,7 @@ class Answer:
             Banned(token for token in ends if token < description.vocab_size)
             if stopping.min_tokens
             else None,
-            Constraint(request.grammar, request.generation.tools, text.tokenizer, request.closing)
-            if request.grammar
-            else None,
+            _constraint(request, text),
             clock,
         )
 
@@ -132,6 +130,8 @@ class Answer:
         self._count(token)
         self.guessed += guessed
         if finish in _ENDED_BY_TOKEN:
+            if finish is FinishReason.END_OF_SEQUENCE and self.constraint and self.constraint.called:
+                return self._piece("", (), FinishReason.TOOL_CALLS, at_end=True)
             return self._piece("", (), finish, match=token, at_end=True)
         text = self.detokenizer.push((token,))
         calls: tuple[ToolCallPiece, ...] = ()
@@ -199,3 +199,12 @@ class Answer:
             self.guessed,
             self.request.image_tokens,
         )
+
+
+def _constraint(request: Encoded, text: ModelText) -> Constraint | None:
+    if request.grammar is None:
+        return None
+    if use := request.generation.tools:
+        form = text.call_form(use)
+        return CallConstraint(request.grammar, use, form, text.tokenizer, request.closing)
+    return Constraint(request.grammar, text.tokenizer, request.closing)

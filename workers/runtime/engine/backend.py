@@ -37,6 +37,10 @@ class Backend(Protocol):
         """Parts of the model that it can compute one by one, for a staged chunk; 1 if it can't."""
 
     @property
+    def most_guessing(self) -> int:
+        """Rows of a step up to which each may have drafts; in steps with more, none has."""
+
+    @property
     def eyes(self) -> Eyes | None:
         """What sees pictures; ``None`` for text only, where token ids are never negative."""
 

@@ -3,8 +3,8 @@
 Costs are counted in *worths*: one is what a token at the beginning of a prompt takes in a large piece. What a
 worth takes in seconds is measured all the time; how many a piece is worth follows from its size and place:
 
-- a run reads all weights, be it for one token: ``_RUN``, shared by pieces at beginnings of prompts, since
-  a backend computes those in one run; and ``_STAGED`` more in stages, whose weights are not laid out for it;
+- a run reads all weights, be it for one token: ``_RUN``, shared by the pieces of a step, since a backend
+  computes those in one run; and ``_STAGED`` more in stages, whose weights are not laid out for it;
 - attention reads all keys and values before the piece, once a run, and costs more once there is more than
   one token to work on: ``_ONE_SPAN`` and ``_SPAN`` tokens before it are worth one;
 - each token attends to each one before it: with ``_REACH`` tokens before it, it is worth two.
@@ -52,7 +52,7 @@ class Allowance:
         self.bounded = worth is not None
         self._worth = worth or 0.0
         self._untouched = True
-        self._joinable = False
+        self._joinable = False  # whether a run is paid for
 
     def take(self, start: int, wanted: int) -> int:
         """Takes a piece of a prompt to be computed at once. Returns its tokens; 0 if there is nothing for it.
@@ -61,14 +61,13 @@ class Allowance:
             start: Tokens before the piece.
             wanted: All that are left of the prompt. It is cut only for an unbounded step's first piece.
         """
-        joins = self._joinable and start == 0
-        worth = _worth(start, wanted, joins=joins)
+        worth = _worth(start, wanted, joins=self._joinable)
         whole = wanted <= self.tokens and (worth <= self._worth or not self.bounded)
         if not whole and (self.bounded or not self._untouched):
             return 0
         size = min(wanted, self.tokens)
         if size:
-            self._joinable |= start == 0
+            self._joinable = True
             self._untouched = False
             self._worth -= worth
             self.tokens -= size
@@ -151,7 +150,8 @@ class PrefillBudget:
             worth += staged.count * _staged_worth(chunk.start, len(chunk.tokens), staged.of)
         if worth:
             self._worth_seconds = _mean(self._worth_seconds, prefill_seconds / worth, _RECENT)
-        if decoded := len(plan.rows):
+        decoded = len(plan.rows)
+        if decoded and not any(row.drafts for row in plan.rows):
             self._decode[decoded] = _mean(self._decode.get(decoded), decode_seconds, _LATELY)
 
     def _decode_seconds(self, rows: int) -> float | None:
@@ -184,11 +184,7 @@ def _affordable(worth: float, start: int) -> int:
 
 
 def _worth_of(chunks: Iterable[Chunk]) -> float:
-    worth, joinable = 0.0, False
-    for chunk in chunks:
-        worth += _worth(chunk.start, len(chunk.tokens), joins=joinable and chunk.start == 0)
-        joinable |= chunk.start == 0
-    return worth
+    return sum(_worth(chunk.start, len(chunk.tokens), joins=i > 0) for i, chunk in enumerate(chunks))
 
 
 def _mean(before: float | None, latest: float, weight: float) -> float:

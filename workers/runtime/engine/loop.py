@@ -84,7 +84,7 @@ class Engine:
         self._budget = PrefillBudget(
             config.max_stall, alone=config.prefill_chunk, shared=config.shared_prefill_chunk
         )
-        self._speculation = Speculation() if config.speculation else None
+        self._speculation = Speculation(backend.most_guessing) if config.speculation else None
         self._sight = Sight(backend.eyes, text.viewer.gallery if text.viewer else None, clock)
         self._sampler = Sampler()
         self._mask = np.empty(mask_words(text.description.vocab_size), np.int32)
@@ -100,10 +100,9 @@ class Engine:
     def run(self) -> None:
         """Steps while there is work, waits for the inbox otherwise; returns when the supervisor is gone."""
         while self._drain_inbox():
-            drafts = self._speculation.drafts() if self._speculation else 0
             allowance = self._budget.allowance(self._scheduler.decoding, self._scheduler.prompts)
             encode = self._sight.allows(self._scheduler.decoding)
-            self._step(self._scheduler.schedule(allowance, drafts, encode=encode))
+            self._step(self._scheduler.schedule(allowance, self._speculation, encode=encode))
 
     def _step(self, plan: StepPlan) -> None:
         for sequence in plan.sequences:
@@ -351,10 +350,10 @@ class Engine:
             self._prefill_rate.add(prefilled, result.prefill_seconds)
         if decoded:
             self._decode_rate.add(len(committed) - sum(c.last for c in plan.complete), result.decode_seconds)
-        if self._speculation and decoded == 1 and not prefilled:
-            (row,) = plan.rows
-            guessed = sum(token.guessed for token in committed)
-            self._speculation.record(row.sequence, len(row.drafts), guessed, result.decode_seconds)
+        if self._speculation and decoded and not prefilled:
+            guessed = Counter(token.sequence for token in committed if token.guessed)
+            tried = {row.sequence: (len(row.drafts), guessed[row.sequence]) for row in plan.rows}
+            self._speculation.record(tried, result.decode_seconds)
 
     def _report(self, pieces: tuple[Piece, ...]) -> None:
         load = Load(

@@ -11,8 +11,8 @@ from workers.runtime.generation import Chat, Generation, ImageTokens, ModelInput
 from workers.runtime.structured import Closing, Grammar, GrammarCompiler, JsonFormat, JsonSchema
 from workers.runtime.text.template import ChatTemplate
 from workers.runtime.text.tokenizer import Tokenizer
-from workers.runtime.tools.definitions import as_functions, call_schema, schema_field
-from workers.runtime.tools.reading import writes_calls
+from workers.runtime.tools.definitions import ToolUse, as_functions, call_schema, schema_field
+from workers.runtime.tools.forms import UNTRAINED, UNTRAINED_LIST, CallForm, form_of
 from workers.runtime.vision import Picture, Viewer
 from workers.runtime.vision.prompt import expanded, image_files, in_parts, placed, without_names
 
@@ -69,11 +69,17 @@ class ModelText:
             is_json = isinstance(form, JsonFormat | JsonSchema)
             return self._compiler.compile(form), self._closing if is_json else None
         assert generation.tools is not None  # noqa: S101  # one of the two
-        tools = generation.tools.tools
+        use, tools = generation.tools, generation.tools.tools
         for index, tool in enumerate(tools):  # each by itself too, so that an error names it
             schema = json.dumps(tool.schema(schema_field(index)))
             self._compiler.compile(JsonSchema(schema), schema_field(index))
-        return self._compiler.compile(JsonSchema(call_schema(tools)), "tools"), self._closing
+        schema = call_schema(tools, self.call_form(use), single=use.single)
+        return self._compiler.compile(JsonSchema(schema), "tools"), self._closing
+
+    def call_form(self, use: ToolUse) -> CallForm:
+        """How calls are written."""
+        own = form_of(self.description.chat_template) if use.own_format else None
+        return own or (UNTRAINED if use.single else UNTRAINED_LIST)
 
     def encode(self, model_input: ModelInput) -> tuple[int, ...]:
         """Token ids of an input, exactly as the model will get them.
@@ -140,7 +146,7 @@ class ModelText:
             UnsupportedFeature: Nobody knows how the model writes calls.
         """
         tools = generation.tools
-        if tools and tools.own_format and not writes_calls(self.description.chat_template):
+        if tools and tools.own_format and form_of(self.description.chat_template) is None:
             raise UnsupportedFeature.of_field(
                 "tools", "the form in which this model calls tools is unknown; set tool_choice.constrained"
             )

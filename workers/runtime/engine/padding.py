@@ -12,14 +12,17 @@ _MOST_PADDED: Final = 1.25
 takes more than a run of its own for what is much shorter or longer."""
 
 
-def padded_runs(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
-    """Chunks that are computed together: those that begin prompts of about the same length, side by side.
+def padded_runs(chunks: Iterable[Chunk], *, beginnings: bool = False) -> Iterator[list[Chunk]]:
+    """Chunks that are computed together: those of about the same length, side by side.
 
-    Behind tokens that a slot holds already, a chunk is computed alone.
+    Args:
+        chunks: Of one step.
+        beginnings: Only those that begin prompts; behind tokens that a slot holds, a chunk is computed alone.
     """
     run: list[Chunk] = []
     for chunk in chunks:
-        if run and not _joins(chunk, run):
+        apart = beginnings and any(each.start for each in (chunk, *run[:1]))
+        if run and (apart or not _joins(chunk, run)):
             yield run
             run = []
         run.append(chunk)
@@ -28,7 +31,7 @@ def padded_runs(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
 
 
 def _joins(chunk: Chunk, run: list[Chunk]) -> bool:
-    if chunk.start or run[0].start or chunk.slot != run[-1].slot + 1:
+    if chunk.slot != run[-1].slot + 1:
         return False
     sizes = [len(each.tokens) for each in (*run, chunk)]
     return len(sizes) * max(sizes) <= _MOST_PADDED * sum(sizes)

@@ -79,7 +79,7 @@ class Row:
     token: int
     """The one to take in."""
     drafts: tuple[int, ...] = ()
-    """Guesses of the tokens behind it, to be taken in too; only when the step has one row and no chunks."""
+    """Guesses of the tokens behind it, to be taken in too; only when the step has no chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,8 @@ class StepPlan:
     A tile to encode comes before all that. The token ids of chunks that show a picture are negative there:
     they name rows of features, which have been encoded in earlier steps.
 
-    Chunks that begin a prompt come first and, if there are several, in slots one behind the other, so that a
-    backend can compute them in one padded run.
+    Several chunks are in slots one behind the other, the shorter ones first, so that a backend can compute
+    those of about the same length in one padded run.
 
     Logits are wanted for the chunks with ``last``, in their order, the complete staged one among them as the
     last of all, then for the rows in theirs, behind every token that the row takes in.

@@ -108,11 +108,10 @@ class Prefill:
         return allowance.stages(flight.sequence.length, flight.size, self._of - flight.done, self._of)
 
     def _placed(self, pieces: list[_Piece], decoding: int) -> tuple[Chunk, ...]:
-        """What begins a prompt comes first, in rows behind those that decode; the flight is in the last."""
-        pieces.sort(key=lambda piece: piece[0].length > 0)
-        beginnings = [sequence for sequence, _ in pieces if not sequence.length]
-        if len(beginnings) > 1:
-            for row, sequence in enumerate(beginnings, start=decoding):
+        """Several stand behind the rows that decode, the shorter first; the flight is in the last row."""
+        pieces.sort(key=lambda piece: piece[1])
+        if len(pieces) > 1:
+            for row, (sequence, _) in enumerate(pieces, start=decoding):
                 self._move(sequence, row)
         if self._flight:
             self._move(self._flight.sequence, len(self._table.slots) - 1)

@@ -9,10 +9,10 @@ in any row behind them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from workers.runtime.engine.budget import Allowance
 from workers.runtime.engine.looking import LookingSequences
@@ -46,6 +46,16 @@ class Limits:
     """Tokens that free slots may hold together; 0 turns the prefix cache off."""
     stages: int = 1
     """Parts of the model that a backend can compute one by one."""
+
+
+class Guessing(Protocol):
+    """How many guesses are tried; see :class:`workers.runtime.engine.speculation.Speculation`."""
+
+    def most(self, rows: int) -> int:
+        """Guesses worth looking for before a step with so many rows."""
+
+    def choose(self, found: Mapping[int, int]) -> int:
+        """Guesses to try in each row, at most, where sequences have found so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +145,14 @@ class Scheduler:
         """Empties the prefix cache; the next plan hands the memory back."""
         self._table.evict(self._table.cached)
 
-    def schedule(self, allowance: Allowance, most_drafts: int = 0, *, encode: bool = True) -> StepPlan:
+    def schedule(
+        self, allowance: Allowance, guessing: Guessing | None = None, *, encode: bool = True
+    ) -> StepPlan:
         """The next step; empty when there is nothing to do.
 
         Args:
             allowance: What may be spent on prompts.
-            most_drafts: Guesses that may be tried if a single sequence is at work.
+            guessing: Decides how many guesses are tried if no prompt is at work; ``None`` for none.
             encode: Whether a tile may be encoded; one is, if nothing else is to be done.
         """
         for sequence in self._looking.take_seen():
@@ -150,10 +162,9 @@ class Scheduler:
         self._copy_prefixes(allowance)
         decoding = self._line_up()
         chunks, staged = self._prefill.choose(self._running.values(), allowance, len(decoding))
-        if len(self._running) > 1:
-            most_drafts = 0
+        drafts = self._drafts(decoding, guessing) if guessing and len(decoding) == self.busy > 0 else {}
         rows = tuple(
-            Row(sequence.id, sequence.length, sequence.tokens[-1], self._drafts(sequence, most_drafts))
+            Row(sequence.id, sequence.length, sequence.tokens[-1], drafts.get(sequence.id, ()))
             for sequence in decoding
         )
         plan = StepPlan(self._table.take_changes(), chunks, rows, staged)
@@ -247,8 +258,17 @@ class Scheduler:
             self._table.swap(row, hole)
         return [decoding[slot.owner] for slot in self._table.slots[: len(decoding)]]
 
-    def _drafts(self, sequence: Sequence, most: int) -> tuple[int, ...]:
-        return sequence.drafts(most, self._limits.max_length) if most else ()
+    def _drafts(self, decoding: list[Sequence], guessing: Guessing) -> dict[int, tuple[int, ...]]:
+        """The guesses to try, by sequence. Cached tokens go for them, running sequences don't."""
+        most = guessing.most(len(decoding))
+        found = {s.id: s.drafts(most, self._limits.max_length) for s in decoding} if most else {}
+        room = self._limits.kv_tokens - self._claimed()
+        if not found or sum(map(len, found.values())) > room:
+            return {}
+        count = guessing.choose({sequence: len(tokens) for sequence, tokens in found.items()})
+        drafts = {sequence: tokens[:count] for sequence, tokens in found.items()}
+        self._table.evict(self._table.cached + sum(map(len, drafts.values())) - room)
+        return drafts
 
     def _decoded(self, row: Row, chosen: list[int]) -> Iterator[Committed]:
         """The tokens that a row got, as far as the guesses were right."""

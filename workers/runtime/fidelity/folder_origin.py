@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from workers.runtime.checkpoint import CheckpointFolder
+from workers.runtime.checkpoint import CheckpointFolder, language_part
 from workers.runtime.checkpoint.decoder import read_decoder
 from workers.runtime.fidelity.traits import Gate, Traits
 
@@ -50,7 +50,7 @@ class FolderOrigin:
     """
 
     def __init__(self, path: Path) -> None:
-        folder = CheckpointFolder(path)
+        folder = language_part(CheckpointFolder(path))
         self._decoder = decoder = read_decoder(folder.config)
         self._tensors = folder.tensors
         present = self._present = set(folder.tensors.names)

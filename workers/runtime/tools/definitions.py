@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from diplex.errors import InvalidRequest
+from workers.runtime.tools.forms import CallForm
+
+MOST_CALLS: Final = 64
+"""Most calls of one answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class ToolUse:
     """Whether one has to be called at once."""
     own_format: bool = True
     """Whether calls are written as the model was trained to; else as bare JSON."""
+    single: bool = False
+    """Whether an answer makes one call at most."""
 
 
 def as_functions(tools: Sequence[Tool]) -> list[Mapping[str, object]]:
@@ -68,25 +74,31 @@ def as_functions(tools: Sequence[Tool]) -> list[Mapping[str, object]]:
     ]
 
 
-def call_schema(tools: Sequence[Tool]) -> str:
-    """JSON text of the schema of a call: the name of a tool, then its arguments.
+def call_schema(tools: Sequence[Tool], form: CallForm, *, single: bool) -> str:
+    """JSON text of the schema of what the form has as JSON: a call, or a list of calls.
+
+    A call is the name of a tool, then its arguments. Models without a form may write either.
 
     Raises:
         InvalidRequest: A schema is no JSON object.
     """
     options = []
     for index, tool in enumerate(tools):
-        arguments = _moved(tool.schema(schema_field(index)), f"#/anyOf/{index}/properties/arguments")
-        properties = {"name": {"const": tool.name}, "arguments": arguments}
+        root = f"#/$defs/call/anyOf/{index}/properties/{form.arguments}"
+        arguments = _moved(tool.schema(schema_field(index)), root)
         options.append(
             {
                 "type": "object",
-                "properties": properties,
-                "required": ["name", "arguments"],
+                "properties": {"name": {"const": tool.name}, form.arguments: arguments},
+                "required": ["name", form.arguments],
                 "additionalProperties": False,
             }
         )
-    return json.dumps({"anyOf": options})
+    call = {"$ref": "#/$defs/call"}
+    most = 1 if single else MOST_CALLS
+    several = {"type": "array", "items": call, "minItems": 1, "maxItems": most}
+    whole: dict[str, Any] = {"anyOf": [call, several]} if form.bare else several
+    return json.dumps({"$defs": {"call": {"anyOf": options}}, **(whole if form.listed else call)})
 
 
 def schema_field(index: int) -> str:

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import json
-import secrets
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-OPENING: Final = "<tool_call>"
-"""What models with the form of Hermes and Qwen write before the JSON of a call."""
-
-
-def writes_calls(chat_template: str | None) -> bool:
-    """Whether a model's template shows that it writes calls in that form."""
-    return chat_template is not None and OPENING in chat_template
+_NAME: Final = '"name"'
 
 
 class ToolCallPiece(NamedTuple):
@@ -25,32 +18,11 @@ class ToolCallPiece(NamedTuple):
     """Likewise."""
     arguments: str
     """The next part of their JSON text."""
+    number: int = 0
+    """Of the call in its answer, from 0."""
 
 
-class Opening:
-    """Finds where text ends and a call begins. Holds back what may be the beginning of that."""
-
-    def __init__(self) -> None:
-        self._held = ""
-
-    def push(self, text: str) -> tuple[str, str | None]:
-        """Takes the next text. Returns text for the reader, and what follows the opening once it is found."""
-        self._held += text
-        before, found, behind = self._held.partition(OPENING)
-        if found:
-            return before, behind
-        keep = next(n for n in range(len(OPENING) - 1, -1, -1) if self._held.endswith(OPENING[:n]))
-        cut = len(self._held) - keep
-        text, self._held = self._held[:cut], self._held[cut:]
-        return text, None
-
-    def flush(self) -> str:
-        """What was held back, at the end."""
-        held, self._held = self._held, ""
-        return held
-
-
-class _Place(Enum):
+class _Part(Enum):
     BEFORE_NAME = auto()
     BEFORE_ARGUMENTS = auto()
     ARGUMENTS = auto()
@@ -58,34 +30,43 @@ class _Place(Enum):
 
 
 class CallReader:
-    """Reads one call: a JSON object with ``name``, then ``arguments``, an object."""
+    """Reads one call: a JSON object with ``name``, then the arguments, an object.
 
-    def __init__(self) -> None:
-        self._place = _Place.BEFORE_NAME
+    Args:
+        number: Of the call in its answer, from 0.
+        call_id: Identifies it.
+    """
+
+    def __init__(self, number: int, call_id: str) -> None:
+        self._part = _Part.BEFORE_NAME
         self._text = ""  # not consumed
         self._depth = 0
         self._in_string = self._escaped = False
-        self._id = f"call_{secrets.token_hex(12)}"
-        self._name = ""
+        self._number, self._id, self._name = number, call_id, ""
 
     @property
     def done(self) -> bool:
         """Whether the arguments are complete."""
-        return self._place is _Place.BEHIND
+        return self._part is _Part.BEHIND
+
+    @property
+    def rest(self) -> str:
+        """What followed the arguments in the last text, once they are complete."""
+        return self._text
 
     def push(self, text: str) -> tuple[ToolCallPiece, ...]:
         """Takes the next text of the call; returns what it adds, at most one piece."""
         self._text += text
         call_id = name = ""
-        if self._place is _Place.BEFORE_NAME and self._read_name():
+        if self._part is _Part.BEFORE_NAME and self._read_name():
             call_id, name = self._id, self._name
-        if self._place is _Place.BEFORE_ARGUMENTS:
+        if self._part is _Part.BEFORE_ARGUMENTS:
             self._find_arguments()
-        arguments = self._take_arguments() if self._place is _Place.ARGUMENTS else ""
-        return (ToolCallPiece(call_id, name, arguments),) if name or arguments else ()
+        arguments = self._take_arguments() if self._part is _Part.ARGUMENTS else ""
+        return (ToolCallPiece(call_id, name, arguments, self._number),) if name or arguments else ()
 
     def _read_name(self) -> bool:
-        key = self._text.find('"name"')
+        key = self._text.find(_NAME)
         colon = self._text.find(":", key) if key >= 0 else -1
         start = self._text.find('"', colon) if colon >= 0 else -1
         if start < 0:
@@ -95,20 +76,20 @@ class CallReader:
         except ValueError:  # not complete yet
             return False
         self._text = self._text[end:]
-        self._place = _Place.BEFORE_ARGUMENTS
+        self._part = _Part.BEFORE_ARGUMENTS
         return True
 
     def _find_arguments(self) -> None:
         start = self._text.find("{")
         if start >= 0:
             self._text = self._text[start:]
-            self._place = _Place.ARGUMENTS
+            self._part = _Part.ARGUMENTS
 
     def _take_arguments(self) -> str:
         for index, character in enumerate(self._text):
             if self._ends_with(character):
-                taken, self._text = self._text[: index + 1], ""
-                self._place = _Place.BEHIND
+                taken, self._text = self._text[: index + 1], self._text[index + 1 :]
+                self._part = _Part.BEHIND
                 return taken
         taken, self._text = self._text, ""
         return taken

@@ -114,7 +114,7 @@ def _delta(piece: Piece, *, tokens: int, with_ids: bool) -> public.Delta:
 
 
 def _tool_call(call: ToolCallPiece) -> public.ToolCallDelta:
-    return public.ToolCallDelta(id=call.id, name=call.name, arguments=call.arguments)
+    return public.ToolCallDelta(index=call.number, id=call.id, name=call.name, arguments=call.arguments)
 
 
 def _logprob(told: Logprob) -> public.TokenLogprob:

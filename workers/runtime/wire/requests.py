@@ -131,7 +131,7 @@ def _chat(
     if tools and isinstance(request, public.CountTokensRequest):
         raise _without_tools(entry)
     written = [written_out(message) for message in messages]
-    return Chat(tuple(introduced(written, use.tools) if use else written), images=images)
+    return Chat(tuple(introduced(written, use) if use else written), images=images)
 
 
 def _message(index: int, message: public.ChatMessage) -> Mapping[str, object]:
@@ -198,11 +198,12 @@ def _tool_use(request: public.GenerateRequest, entry: ModelEntry) -> ToolUse | N
     named = choice.name
     tools = _tools([tool for tool in request.tools if not named or tool.name == named])
     required = bool(named) or choice.mode == public.TOOL_CHOICE_MODE_REQUIRED
+    single = bool(named) or choice.single
     if Capability.TOOLS in entry.capabilities and not (required and choice.constrained):
-        return ToolUse(tools, required)
+        return ToolUse(tools, required, single=single)
     if not (required and choice.constrained):
         raise _without_tools(entry)
-    return ToolUse(tools, required=True, own_format=False)
+    return ToolUse(tools, required=True, own_format=False, single=single)
 
 
 def _without_tools(entry: ModelEntry) -> InvalidRequest:

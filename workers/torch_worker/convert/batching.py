@@ -9,9 +9,9 @@ import torch
 from transformers import PretrainedConfig
 from transformers.initialization import no_init_weights
 
-from workers.torch_worker import slot_attention
 from workers.torch_worker.architecture import attention_by_part, model_class
 from workers.torch_worker.shape import Shape
+from workers.torch_worker.slot_attention import SlotAttention
 from workers.torch_worker.slot_cache import SlotCache, Step
 from workers.torch_worker.slot_memory import DeviceSlots
 from workers.torch_worker.span import Span
@@ -35,10 +35,10 @@ def _tried(config: PretrainedConfig, shape: Shape) -> bool:
     memory.reserve(0, 8)
     cache = SlotCache(memory)
     attention = _Counted(cache)
-    attention.register()
+    name = attention.register()
     with no_init_weights(), _META:
         model = model_class(config).from_config(
-            config, dtype=torch.float32, attn_implementation=attention_by_part(config, slot_attention.NAME)
+            config, dtype=torch.float32, attn_implementation=attention_by_part(config, name)
         )
     decoder = model.get_decoder()
     if "position_ids" not in inspect.signature(decoder.forward).parameters:
@@ -50,7 +50,7 @@ def _tried(config: PretrainedConfig, shape: Shape) -> bool:
     return cache.updates == attention.calls == shape.layers
 
 
-class _Counted(slot_attention.SlotAttention):
+class _Counted(SlotAttention):
     calls = 0
 
     def __call__(self, *arguments: object, **options: object) -> tuple[torch.Tensor, None]:

@@ -14,6 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 from diplex.errors import UnsupportedModel
 from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
 from workers.runtime.progress import Phase, Progress, Report
+from workers.runtime.vision import VisionDescription
 from workers.torch_worker.architecture import model_class
 from workers.torch_worker.convert.batching import can_batch
 from workers.torch_worker.convert.describing import Words, describe
@@ -23,6 +24,8 @@ from workers.torch_worker.precision import PROFILES, stored_dtype
 from workers.torch_worker.siblings import group_name, linear_groups
 from workers.torch_worker.weights import WeightWriter
 
+_SEEING: Final = ("idefics3", "smolvlm")
+"""Families whose pictures :mod:`workers.runtime.vision` prepares."""
 _PREQUANTISED: Final = ("awq", "gptq")
 
 
@@ -53,13 +56,18 @@ def convert_checkpoint(source: Path, target: Path, *, profile: str, report: Repo
     config = _config(source)
     words = Words.of_gguf(source) if source.is_file() else Words.of_folder(source)
     words.tokenizer.save(str(target / TOKENIZER_FILE), pretty=False)
-    description = describe(config, words, profile, batched=can_batch(config))
+    description = describe(config, words, profile, batched=can_batch(config), vision=_vision(source, config))
     quantised = Quantised()
     model = _loaded(source, config, profile, quantised)
     _write(model, target, profile, quantised, report)
     config.save_pretrained(target)
     description.save(target)
     return description
+
+
+def _vision(source: Path, config: PretrainedConfig) -> VisionDescription | None:
+    """The eyes, of families whose pictures can be prepared; the others are served as text models."""
+    return VisionDescription.of_checkpoint(source) if config.model_type in _SEEING else None
 
 
 def _config(source: Path) -> PretrainedConfig:

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFas
 from diplex.errors import UnsupportedModel
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.checkpoint import CheckpointFolder
+from workers.runtime.vision import VisionDescription
 from workers.torch_worker.precision import stored_dtype
 from workers.torch_worker.shape import Shape
 
@@ -75,7 +76,9 @@ class Words:
         )
 
 
-def describe(config: PretrainedConfig, words: Words, profile: str, *, batched: bool) -> ModelDescription:
+def describe(
+    config: PretrainedConfig, words: Words, profile: str, *, batched: bool, vision: VisionDescription | None
+) -> ModelDescription:
     """The description of a prepared artefact.
 
     Raises:
@@ -105,4 +108,5 @@ def describe(config: PretrainedConfig, words: Words, profile: str, *, batched: b
         chat_template=words.template,
         kv_bytes_per_token=2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize,
         batched=batched,
+        vision=vision,
     )

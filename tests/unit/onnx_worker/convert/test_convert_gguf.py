@@ -79,7 +79,7 @@ def test_every_tensor_is_reported(tmp_path, tiny_gguf):
 def test_the_graph_has_the_agreed_inputs_and_outputs(prepared):
     graph = onnx.load(prepared / "model.onnx", load_external_data=False).graph
     halves = [f"{layer}.{half}" for layer in range(LAYERS) for half in ("key", "value")]
-    inputs = ["input_ids", "seqlens_k", "total_sequence_length", "logit_rows"]
+    inputs = ["input_ids", "query_seqlens", "seqlens_k", "total_sequence_length", "logit_rows"]
     assert [value.name for value in graph.input] == inputs + [f"past_key_values.{half}" for half in halves]
     assert [value.name for value in graph.output] == ["logits", *(f"present.{half}" for half in halves)]
     nodes_a_layer = 25 if ModelDescription.load(prepared).precision == "int8" else 12

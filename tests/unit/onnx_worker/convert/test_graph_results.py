@@ -6,6 +6,7 @@ import pytest
 from tests.fixtures.prepared_rows import PreparedRows
 from tests.fixtures.tiny_llama import HEAD_DIM, write_tiny_llama
 from workers.onnx_worker.convert import convert_gguf
+from workers.runtime.artefact import ModelDescription
 from workers.runtime.fidelity.reference import Reference
 from workers.runtime.progress import silent
 
@@ -121,8 +122,35 @@ def test_only_the_wanted_rows_get_logits(prepared, wanted):
 
 def test_padded_prompts_run_as_one_batch(prepared_fp32):
     rows = PreparedRows(prepared_fp32, rows=2)
-    ids = [TOKENS[0][:50], TOKENS[1][:20] + [0] * 30]
+    ids = [TOKENS[0][:50], TOKENS[1][:20]]
     found = rows.run(ids, [50, 20], [49, 50 + 19])
     prompts = (TOKENS[0][:50], TOKENS[1][:20])
     expected = [PreparedRows(prepared_fp32).prefill(prompt)[-1] for prompt in prompts]
     assert largest_difference(found, expected) < TOLERANCE
+
+
+def test_rows_take_in_what_they_have_behind_what_they_hold(prepared):
+    """Some tokens for one row, one for another and none for a third: bit by bit what each gives alone."""
+    held, taken = [70, 12, 33], [5, 1, 0]
+    together, alone = PreparedRows(prepared, rows=3), [PreparedRows(prepared) for _ in held]
+    for row, length in enumerate(held):
+        together.prefill(TOKENS[row][:length], row=row)
+        alone[row].prefill(TOKENS[row][:length])
+    ids = [
+        TOKENS[row][length : length + more]
+        for row, (length, more) in enumerate(zip(held, taken, strict=True))
+    ]
+    places = [row * max(taken) + i for row, more in enumerate(taken) for i in range(more)]
+    found = together.run(ids, [length + more for length, more in zip(held, taken, strict=True)], places)
+    expected = [
+        alone[row].run([ids[row]], [held[row] + taken[row]], range(taken[row]))
+        for row in range(2)
+        if taken[row]
+    ]
+    if ModelDescription.load(prepared).precision == "int8":
+        np.testing.assert_array_equal(found, np.concatenate(expected))
+    assert largest_difference(found, np.concatenate(expected)) < TOLERANCE
+    behind = [[TOKENS[row][held[row] + taken[row]]] for row in range(3)]
+    lengths = [length + more + 1 for length, more in zip(held, taken, strict=True)]
+    one_by_one = [alone[row].run([behind[row]], [lengths[row]], [0]) for row in range(3)]
+    assert largest_difference(together.run(behind, lengths, range(3)), np.concatenate(one_by_one)) < TOLERANCE

@@ -116,12 +116,12 @@ def test_few_streams_wait_longer_for_many_prompts():
     assert fitting[0] == fitting[1] < fitting[2] < fitting[3] < fitting[4] == 256
 
 
-def test_pieces_that_begin_together_share_a_run():
+def test_pieces_of_a_step_share_a_run():
     budget = measured(1.5)
     allowance = budget.allowance(8)
     assert [allowance.take(0, 8) for _ in range(6)] == [8, 8, 8, 8, 8, 0]
-    apart = budget.allowance(8)
-    assert [apart.take(100, 8) for _ in range(3)] == [8, 8, 0]
+    behind = budget.allowance(8)
+    assert [behind.take(100, 8) for _ in range(6)] == [8, 8, 8, 8, 0, 0]
 
 
 def test_pieces_follow_what_the_latest_took():

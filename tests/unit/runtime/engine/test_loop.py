@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from diplex.errors import InternalError, InvalidRequest, QueueFull
 from tests.engine_run import GREEDY, TOKENIZER, Run, ids_of, request
-from tests.fake_backend import VOCABULARY, FakeBackend
+from tests.fake_backend import VOCABULARY, FakeBackend, fake_description
 from workers.runtime.engine import loop
 from workers.runtime.engine.intake import Arrived, Closed, Unencodable
 from workers.runtime.engine.messages import Admitted, Cancel, EngineConfig, Stepped
+from workers.runtime.engine.model_text import ModelText
 from workers.runtime.generation import FinishReason, Priority
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.structured import GrammarCompiler, JsonSchema, Regex
@@ -550,26 +551,139 @@ ADD = Tool(
 CLOCK = Tool("clock", "", '{"type": "object", "additionalProperties": false}')
 
 
-def calling(number, use, prompt="Hi", **more):
+TEMPLATES = {
+    "hermes": "<tool_call>",
+    "llama": '{{ "<|python_tag|>" }} "parameters": ',
+    "mistral": "[TOOL_CALLS]",
+    "none": "",
+}
+TEXTS = {
+    name: ModelText(TOKENIZER, fake_description(chat_template=template))
+    for name, template in TEMPLATES.items()
+}
+
+
+@dataclasses.dataclass
+class Writer(FakeBackend):
+    """Writes a text, as far as what is chosen stays with it, and ends."""
+
+    script: str = ""
+
+    def _logits(self, slot: int, length: int) -> np.ndarray:
+        logits, held = super()._logits(slot, length), self._memory[slot, :length].tolist()
+        written = TOKENIZER.decode(held[len(ids_of("Hi")) :], skip_special_tokens=False)
+        if self.script.startswith(written):
+            rest = self.script[len(written) :]
+            logits[ids_of(rest)[0] if rest else END] = 100.0
+        return logits
+
+
+def calling(number, use, prompt="Hi", text=TEXTS["hermes"], **more):
     """A request that may call tools."""
     item = request(number, prompt, sampling=more.pop("sampling", HOT), **more)
     generation = dataclasses.replace(item.generation, tools=use)
-    grammar = COMPILER.compile(JsonSchema(call_schema(use.tools)), "tools")
+    schema = call_schema(use.tools, text.call_form(use), single=use.single)
+    grammar = COMPILER.compile(JsonSchema(schema), "tools")
     return dataclasses.replace(item, generation=generation, grammar=grammar)
 
 
+def calls_of(run, number, choice=0):
+    """The calls that a choice made: name, arguments, and identifier. The first piece of each has the name."""
+    calls = []
+    for piece in (call for told in run.pieces(number, choice) for call in told.calls):
+        assert bool(piece.name) == bool(piece.id) == (piece.number == len(calls))
+        if piece.name:
+            calls.append([piece.name, "", piece.id])
+        calls[-1][1] += piece.arguments
+    return [(name, json.loads(arguments), identifier) for name, arguments, identifier in calls]
+
+
 def call_of(run, number, choice=0):
-    """The call that a choice made: name, arguments; and its identifier."""
-    pieces = [call for piece in run.pieces(number, choice) for call in piece.calls]
-    (named,) = [piece for piece in pieces if piece.name]
-    assert named is pieces[0]
-    return named.name, json.loads("".join(piece.arguments for piece in pieces)), named.id
+    """The only call that a choice made."""
+    (call,) = calls_of(run, number, choice)
+    return call
+
+
+ADD_1, ADD_2, NOW = ("add", {"a": 1}), ("add", {"a": 2}), ("clock", {})
+SCRIPTS = {
+    "hermes": (
+        "Let me see. <tool_call>\n{}\n</tool_call>\n<tool_call>\n{}\n</tool_call>",
+        "Let me see. ",
+        "arguments",
+    ),
+    "hermes, followed by text": (
+        "<tool_call>\n{}\n</tool_call>\n\n<tool_call>\n{}\n</tool_call> There.",
+        "There.",
+        "arguments",
+    ),
+    "mistral": ("So: [TOOL_CALLS][{}, {}]", "So: ", "arguments"),
+    "llama": ("{}", "", "parameters"),
+    "llama, tagged": ("Well. <|python_tag|>{}", "Well. ", "parameters"),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("single", [False, True])
+def test_calls_in_all_forms_are_read_and_held(name, single):
+    script, told, key = SCRIPTS[name]
+    made = [ADD_1, NOW] if script.count("{}") == 2 else [ADD_2]
+    written = [json.dumps({"name": tool, key: arguments}) for tool, arguments in made]
+    text = TEXTS[name.partition(",")[0]]
+    backend = Writer(slots=16, max_length=300, script=script.format(*written))
+    use = ToolUse((ADD, CLOCK), single=single)
+    run = Run(backend, text=text)(calling(1, use, text=text, sampling=GREEDY, max_tokens=250))
+    made = made[:1] if single else made
+    calls = calls_of(run, 1)
+    assert [call[:2] for call in calls] == made
+    assert len({call[2] for call in calls}) == len(made)
+    assert run.text_of(1) == ("" if single and told == "There." else told)
+    assert run.finish(1).reason is FinishReason.TOOL_CALLS
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("single", [False, True])
+def test_what_must_be_called_is_called_in_all_forms(name, single):
+    text = TEXTS[name]
+    use = ToolUse((ADD, CLOCK), required=True, own_format=name != "none", single=single)
+    run = Run(FakeBackend(slots=16, max_length=400), text=text)(
+        *(calling(n, use, "Hi" * n, text=text, choices=2, max_tokens=100) for n in (1, 2))
+    )
+    for number, choice in ((n, c) for n in (1, 2) for c in (0, 1)):
+        reason = run.pieces(number, choice)[-1].finish.reason
+        if reason is FinishReason.MAX_TOKENS and not single:
+            continue  # It went on and on.
+        calls = calls_of(run, number, choice)
+        made = {(tool, *arguments.values()) for tool, arguments, _ in calls}
+        assert made <= {("clock",), ("add", 1), ("add", 2)}
+        if single or name == "llama":
+            assert len(calls) == 1
+            assert reason is FinishReason.TOOL_CALLS
+
+
+@pytest.mark.parametrize(
+    ("name", "script"),
+    [
+        ("llama", '{"names": ["Eve"]}'),
+        ("llama", '{"name'),
+        ("llama", "{ }"),
+        ("hermes", '{"name": "clock", "arguments": {}}'),
+        ("mistral", "[TOOL_CALL"),
+    ],
+)
+def test_what_only_looks_like_a_call_is_text(name, script):
+    text = TEXTS[name]
+    backend = Writer(slots=16, max_length=300, script=script)
+    run = Run(backend, text=text)(calling(1, ToolUse((ADD, CLOCK)), text=text, sampling=GREEDY))
+    assert run.text_of(1) == script
+    assert run.finish(1).reason is FinishReason.END_OF_SEQUENCE
 
 
 @pytest.mark.parametrize("own_format", [True, False])
 def test_a_required_call_is_made_at_once(own_format):
-    use = ToolUse((ADD, CLOCK), required=True, own_format=own_format)
-    run = Run(FakeBackend(slots=16, max_length=160))(*(calling(n, use, "Hi" * n, choices=2) for n in (1, 2)))
+    use = ToolUse((ADD, CLOCK), required=True, own_format=own_format, single=True)
+    run = Run(FakeBackend(slots=16, max_length=160), text=TEXTS["hermes"])(
+        *(calling(n, use, "Hi" * n, choices=2) for n in (1, 2))
+    )
     calls = [call_of(run, number, choice) for number in (1, 2) for choice in (0, 1)]
     assert all(
         (name == "clock" and not arguments) or arguments["a"] in (1, 2) for name, arguments, _ in calls
@@ -583,13 +697,16 @@ def test_a_call_may_follow_text_and_is_held_to_its_form_from_there():
     backend = rote("Hi", "Let me see. <tool_call>\n", "nonsense that the grammar forbids")
     backend.max_length = 160
     backend.__post_init__()
-    run = Run(backend)(calling(1, ToolUse((ADD,)), sampling=GREEDY))
+    use = ToolUse((ADD,), single=True)
+    run = Run(backend, text=TEXTS["hermes"])(calling(1, use, sampling=GREEDY))
     assert run.text_of(1) == "Let me see. "
     assert call_of(run, 1)[0] == "add"
     assert run.finish(1).reason is FinishReason.TOOL_CALLS
 
 
 def test_no_call_is_made_where_none_begins():
-    run = Run(rote("Hi", "No <tool_cal", END))(calling(1, ToolUse((ADD,)), sampling=GREEDY))
+    run = Run(rote("Hi", "No <tool_cal", END), text=TEXTS["hermes"])(
+        calling(1, ToolUse((ADD,)), sampling=GREEDY)
+    )
     assert run.text_of(1) == "No <tool_cal"
     assert run.finish(1).reason is FinishReason.END_OF_SEQUENCE

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.engine_run import Tries
 from workers.runtime.engine.budget import Allowance
 from workers.runtime.engine.plan import Chunk, Copy, Release, Row, StepPlan, Swap
 from workers.runtime.engine.prompt_lookup import PromptLookup
@@ -567,7 +568,7 @@ def test_a_lone_sequence_may_fill_everything():
 def speculating(prompt=(20, 21, 22, 23, 20, 21), **more):
     under_test = scheduler()
     under_test.add(sequence(1, prompt, lookup=PromptLookup(), **more))
-    plan = under_test.schedule(Allowance(BUDGET), 4)
+    plan = under_test.schedule(Allowance(BUDGET), Tries(4))
     assert plan.rows == ()
     under_test.commit(plan, [22])
     return under_test
@@ -575,35 +576,35 @@ def speculating(prompt=(20, 21, 22, 23, 20, 21), **more):
 
 def test_guesses_are_taken_as_long_as_they_are_right():
     under_test = speculating()
-    plan = under_test.schedule(Allowance(BUDGET), 4)
+    plan = under_test.schedule(Allowance(BUDGET), Tries(4))
     assert plan.rows == (Row(1, 6, 22, (23, 20, 21, 22)),)
     assert plan.sampled == (1,) * 5
     committed = under_test.commit(plan, [23, 20, 99, 22, 23])
     assert [(one.token, one.guessed) for one in committed] == [(23, True), (20, True), (99, False)]
-    plan = under_test.schedule(Allowance(BUDGET), 4)
+    plan = under_test.schedule(Allowance(BUDGET), Tries(4))
     # Behind what was right, the slot holds what was taken in for a wrong guess: it is written over.
     assert plan.rows == (Row(1, 9, 99),)
 
 
 def test_all_guesses_right_give_one_token_more():
     under_test = speculating()
-    plan = under_test.schedule(Allowance(BUDGET), 2)
+    plan = under_test.schedule(Allowance(BUDGET), Tries(2))
     committed = under_test.commit(plan, [23, 20, 55])
     assert [one.token for one in committed] == [23, 20, 55]
-    assert under_test.schedule(Allowance(BUDGET), 2).rows == (Row(1, 9, 55),)
+    assert under_test.schedule(Allowance(BUDGET), Tries(2)).rows == (Row(1, 9, 55),)
 
 
 @pytest.mark.parametrize(("most", "drafts"), [(2, 0), (3, 1), (5, 3), (9, 4)])
 def test_no_more_is_guessed_than_may_be_said(most, drafts):
     under_test = speculating(max_tokens=most)
-    assert len(under_test.schedule(Allowance(BUDGET), 4).rows[0].drafts) == drafts
+    assert len(under_test.schedule(Allowance(BUDGET), Tries(4)).rows[0].drafts) == drafts
 
 
 def test_no_more_is_guessed_than_the_context_holds():
     under_test = scheduler(max_length=10)
     under_test.add(sequence(1, (20, 21, 22, 23, 20, 21), lookup=PromptLookup()))
-    under_test.commit(under_test.schedule(Allowance(BUDGET), 4), [22])
-    plan = under_test.schedule(Allowance(BUDGET), 4)
+    under_test.commit(under_test.schedule(Allowance(BUDGET), Tries(4)), [22])
+    plan = under_test.schedule(Allowance(BUDGET), Tries(4))
     assert len(plan.rows[0].drafts) == 2
     committed = under_test.commit(plan, [23, 20, 21])
     assert [one.finish for one in committed] == [None, None, FinishReason.CONTEXT_LENGTH]
@@ -612,19 +613,49 @@ def test_no_more_is_guessed_than_the_context_holds():
 @pytest.mark.parametrize(("end", "reason"), [(END, FinishReason.END_OF_SEQUENCE), (STOP, FinishReason.STOP)])
 def test_what_ends_a_sequence_ends_it_in_the_middle_of_guesses(end, reason):
     under_test = speculating((20, 21, 22, 23, end, 25, 20, 21))
-    plan = under_test.schedule(Allowance(BUDGET), 4)
+    plan = under_test.schedule(Allowance(BUDGET), Tries(4))
     assert plan.rows[0].drafts == (23, end, 25, 20)
     committed = under_test.commit(plan, [23, end, 25, 20, 21])
     assert [(one.token, one.finish) for one in committed] == [(23, None), (end, reason)]
     assert committed[-1].guessed
 
 
-def test_guesses_are_for_a_sequence_that_is_alone():
+def test_there_are_no_guesses_beside_a_prompt():
     under_test = speculating()
     under_test.add(sequence(2, range(30, 60)))
-    plan, _ = step(under_test)
+    plan = under_test.schedule(Allowance(BUDGET), Tries(4))
     assert plan.chunks
     assert plan.rows[0].drafts == ()
+
+
+def test_every_row_has_guesses_of_its_own():
+    under_test = speculating()
+    under_test.add(sequence(2, (30, 31, 30, 31, 30), lookup=PromptLookup()))
+    under_test.add(sequence(3, (40, 41, 42), lookup=PromptLookup()))
+    under_test.add(sequence(4, (50, 51, 50, 51, 50)))
+    plan = under_test.schedule(Allowance(100))
+    under_test.commit(plan, [{2: 31, 3: 43, 4: 51}.get(one, 23) for one in plan.sampled])
+    plan = under_test.schedule(Allowance(100), Tries(2))
+    assert {row.sequence: row.drafts for row in plan.rows} == {1: (20, 21), 2: (30, 31), 3: (), 4: ()}
+    assert sorted(plan.sampled) == [1, 1, 1, 2, 2, 2, 3, 4]
+    right = {1: iter((20, 21, 22)), 2: iter((30, 99, 99)), 3: iter((44,)), 4: iter((50,))}
+    committed = under_test.commit(plan, [next(right[one]) for one in plan.sampled])
+    assert sorted((one.sequence, one.token) for one in committed) == [
+        (1, 20), (1, 21), (1, 22), (2, 30), (2, 99), (3, 44), (4, 50),
+    ]  # fmt: skip
+
+
+def test_cached_tokens_go_for_guesses():
+    under_test = scheduler(max_length=64, kv_tokens=64, cached_tokens=64)
+    under_test.add(sequence(1, range(30, 60), max_tokens=1))
+    while under_test.busy or under_test.queued:
+        step(under_test)
+    assert under_test.cached == 30
+    under_test.add(sequence(2, (20, 21) * 15, lookup=PromptLookup()))
+    while not (plan := under_test.schedule(Allowance(BUDGET), Tries(4))).rows:
+        under_test.commit(plan, [20 for _ in plan.sampled])
+    assert len(plan.rows[0].drafts) == 4
+    assert under_test.cached <= 64 - 31 - 4
 
 
 PROMPTS = st.lists(st.integers(10, 99), min_size=1, max_size=23).map(tuple)

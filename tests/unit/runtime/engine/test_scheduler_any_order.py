@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.engine_run import Tries
 from workers.runtime.engine.budget import Allowance
 from workers.runtime.engine.plan import Copy, Release, Swap
 from workers.runtime.engine.prompt_lookup import PromptLookup
@@ -140,7 +141,7 @@ class AnyOrder(RuleBasedStateMachine):
         encode=st.booleans(),
     )
     def step(self, data, budget, *, worth, drafts, encode):
-        plan = self.scheduler.schedule(Allowance(budget, worth), drafts, encode=encode)
+        plan = self.scheduler.schedule(Allowance(budget, worth), Tries(drafts), encode=encode)
         assert encode or not (plan.encode and plan.rows)
         tokens = self.carry_out(plan, budget, drafts)
         if plan.sampled and data.draw(st.integers(0, 4), label="remove one before the commit") == 4:

@@ -79,6 +79,60 @@ def schema_of(value: object) -> JsonSchema:
             ["{}"],
         ),
         (
+            schema_of({"items": {"enum": [*range(9)]}, "uniqueItems": True, "minItems": 2, "type": "array"}),
+            ["[7,1]", "[0,8,2]"],
+            ["[0,0]", "[0]", "[0,1,0]"],
+        ),
+        (
+            schema_of({"items": {"type": "null"}, "uniqueItems": True, "type": "array"}),
+            ["[]", "[null]"],
+            ["[null,null]"],
+        ),
+        (
+            schema_of({"type": "object", "minProperties": 2, "additionalProperties": {"type": "null"}}),
+            ['{"key1":null,"b":null}'],
+            ['{"key1":null}', '{"b":null,"b":null}', '{"key1":1,"b":null}'],
+        ),
+        (
+            schema_of({"type": "object", "minProperties": 3, "propertyNames": {"enum": ["x", "y", "z"]}}),
+            ['{"x":1,"y":2,"z":3}'],
+            ['{"x":1,"y":2}', '{"key1":1,"key2":2,"z":3}'],
+        ),
+        (
+            schema_of(
+                {
+                    "type": "object",
+                    "minProperties": 2,
+                    "patternProperties": {"^key": {"type": "null"}, "^x-": {"type": "boolean"}},
+                    "additionalProperties": False,
+                }
+            ),
+            ['{"key1":null,"x-a":true}'],
+            ['{"key1":1,"x-a":true}', '{"x-a":true,"x-a":true}'],
+        ),
+        (
+            schema_of({"type": "number", "multipleOf": 0.01, "minimum": 0}),
+            ["3", "0.25", "7.50"],
+            ["0.07", "0.1", "0.125"],
+        ),
+        (
+            schema_of({"pattern": "^(?!no|any)[a-z]+$", "type": "string"}),
+            ['"yes"', '"an"'],
+            ['"now"', '"any"'],
+        ),
+        (schema_of({"pattern": "^(?!no$).*", "type": "string"}), ['"yes"', '"now"'], ['"no"']),
+        (
+            schema_of({"pattern": "^(?=.*[0-9])(?=.*[A-Z]).{3,}$", "type": "string"}),
+            ['"aB1"', '"1xxxB"'],
+            ['"abc"', '"AB"', '"ab1"'],
+        ),
+        (schema_of({"not": {"oneOf": [{"type": "string"}, {"minimum": 3}]}}), ["2"], ['"a"', "4"]),
+        (
+            schema_of({"type": "string", "format": "regex"}),
+            [r'"^a+\\d{2}[^x_]$"', '"(?:a|b)?c"'],
+            ['"("', '"*"', '"[z-a]"', r'"\\1"'],
+        ),
+        (
             schema_of(
                 {"$defs": {"t": {"type": "array", "items": {"$ref": "#/$defs/t"}}}, "$ref": "#/$defs/t"}
             ),
@@ -105,15 +159,21 @@ def test_what_may_be_written(compiler, form, good, bad):
         ),
         ({"type": "string", "pattern": "("}, InvalidRequest, "$.pattern"),
         ({"uniqueItems": True}, UnsupportedFeature, "$.uniqueItems"),
-        ({"minProperties": 2}, UnsupportedFeature, "$.minProperties"),
+        (
+            {"minProperties": 2, "propertyNames": {"pattern": "^[!?]{3}$"}},
+            UnsupportedFeature,
+            "$.minProperties: keys that aren't named",
+        ),
         ({"format": "unknown"}, UnsupportedFeature, "$.format: the format 'unknown'"),
-        ({"format": "regex"}, UnsupportedFeature, "$.format"),
+        ({"format": "idn-hostname"}, UnsupportedFeature, "$.format"),
         ({"not": {"pattern": "a"}}, UnsupportedFeature, "$.not.pattern"),
         ({"items": {"pattern": "(?=a)b"}}, UnsupportedFeature, "$.items.pattern"),
         ({"pattern": "\\bfoo"}, UnsupportedFeature, "word boundaries"),
         ({"pattern": "(a)\\1"}, UnsupportedFeature, "back-references"),
         ({"pattern": "a{5000}"}, UnsupportedFeature, "repeats more than"),
-        ({"multipleOf": 0.01}, UnsupportedFeature, "$.multipleOf"),
+        ({"multipleOf": 0.7}, UnsupportedFeature, "$.multipleOf"),
+        ({"pattern": "^(?!a+)b"}, UnsupportedFeature, "look-around"),
+        ({"pattern": "^(?=a)b|c"}, UnsupportedFeature, "look-around"),
         ({"const": 2**60}, UnsupportedFeature, "$.const"),
         ({"enum": ["a\u0001"]}, UnsupportedFeature, "U+0001"),
         ({"$ref": "http://example.com/s"}, UnsupportedFeature, "$.$ref"),

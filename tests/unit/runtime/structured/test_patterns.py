@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diplex.errors import InvalidRequest
 from tests.fake_backend import VOCABULARY, byte_tokenizer
 from workers.runtime.structured import GrammarCompiler, JsonSchema, Regex
+from workers.runtime.structured.schema import look_ahead
 from workers.runtime.structured.schema.patterns import anything_but, translate
 from workers.runtime.structured.schema.string_formats import STRING_FORMATS
 
@@ -94,6 +96,33 @@ def test_what_cant_be_translated(pattern):
 @given(st.lists(st.text("ab", max_size=3), min_size=1, max_size=4), st.text("abc", max_size=4))
 def test_anything_but(excluded, text):
     assert matches(anything_but(excluded), text) is (text not in excluded)
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(
+    st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=3),
+    st.sampled_from(["!", "="]),
+    st.booleans(),
+    st.text("abc\n", max_size=4),
+)
+def test_look_ahead_as_python_has_it(texts, sign, whole, text):
+    pattern = f"^(?{sign}{'|'.join(texts)}{'$' if whole else ''})[a-c\n]*$"
+    parts, _ = look_ahead.split(pattern)
+    if not parts:
+        assert whole
+        assert len(texts) > 1
+        return
+    form = JsonSchema(json.dumps({"type": "string", "pattern": pattern}))
+    try:
+        matcher = COMPILER.compile(form).matcher()
+    except InvalidRequest as refusal:
+        assert "nothing satisfies" in refusal.message  # noqa: PT017  as of "a" behind which there is an end
+        return
+    tokens = TOKENIZER.encode(json.dumps(text))
+    written = matcher.allowed([*tokens, 2]) == len(tokens) + 1
+    assert written <= (re.search(pattern, text) is not None)
+    if "\n" not in text:
+        assert written == (re.search(pattern, text) is not None)
 
 
 @pytest.mark.parametrize(

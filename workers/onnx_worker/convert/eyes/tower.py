@@ -88,12 +88,26 @@ def position_ids(side: int) -> npt.NDArray[np.intp]:
     return ids
 
 
-def tensor_names(shape: EyesShape) -> set[str]:
-    """Every tensor of a checkpoint that the eyes consist of, but for biases that may be absent."""
-    layers = (f"layers.{layer}.{part}" for layer in range(shape.layers) for part in _LAYER_TENSORS)
-    both = ("patch", "norm", *layers)
-    names = {f"{_stored(name)}.{half}" for name in both for half in ("weight", "bias")}
-    return names | {f"{_TENSORS[name]}.weight" for name in ("positions", "connector")}
+def tensor_shapes(shape: EyesShape) -> dict[str, tuple[int, ...]]:
+    """Name in a checkpoint -> shape, of every tensor that the eyes consist of."""
+    hidden, inner = shape.hidden, shape.feed_forward
+    kernel = (hidden, shape.channels, shape.patch, shape.patch)
+    shapes: dict[str, tuple[int, ...]] = {
+        **_both("patch", kernel),
+        f"{_TENSORS['positions']}.weight": (shape.patches, hidden),
+        **_both("norm", (hidden,)),
+        f"{_TENSORS['connector']}.weight": (shape.features, hidden * shape.scale**2),
+    }
+    for layer in range(shape.layers):
+        sizes = dict.fromkeys(("q", "k", "v", "out"), (hidden, hidden))
+        sizes |= {"up": (inner, hidden), "down": (hidden, inner)}
+        for part in _LAYER_TENSORS:
+            shapes |= _both(f"layers.{layer}.{part}", sizes.get(part, (hidden,)))
+    return shapes
+
+
+def _both(name: str, weight: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    return {f"{_stored(name)}.weight": weight, f"{_stored(name)}.bias": weight[:1]}
 
 
 def _stored(name: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_ITEMS: Final = 1000
 """Most items that a schema may ask for or bound."""
 MAX_DISTINCT: Final = 7
-"""Most values that the items of a ``uniqueItems`` may choose from, since their sets are written out."""
+"""Most values of which the items of a ``uniqueItems`` may be any set, since their sets are written out."""
 MAX_CONTAINED: Final = 16
 """Most that ``minContains`` may be."""
 
@@ -95,17 +95,20 @@ _NO_ARRAY: Final = {"type": ["null", "boolean", "number", "string", "object"]}
 
 
 def _unique(said: dict[str, Any], own: dict[str, Any], path: Path) -> list[Schema]:
-    """Items that differ: at most one, or values of a short list in its order."""
+    """Items that differ: at most one, values of a short list in its order, or of parts of a longer one."""
     least, most = own.get("minItems", 0), own.get("maxItems")
     if most is not None and most <= 1:
         return []
     values = None if own.get("prefixItems") else _values(said.get("items"))
-    if values is None or len(values) > MAX_DISTINCT:
+    if values is None:
         raise SchemaUnsupported(
             (*path, "uniqueItems"),
-            f"uniqueItems can be enforced only where items are of an enum of at most {MAX_DISTINCT} values",
+            f"uniqueItems can be enforced only where the items are of at most {MAX_ITEMS} known values",
         )
-    sizes = range(least, min(len(values), len(values) if most is None else most) + 1)
+    most = len(values) if most is None else min(most, len(values))
+    if len(values) > MAX_DISTINCT:
+        return [{"anyOf": [_NO_ARRAY, _dealt(values, least, min(max(least, MAX_DISTINCT), most))]}]
+    sizes = range(least, most + 1)
     options: list[Schema] = [
         {"prefixItems": [{"const": value} for value in chosen], "items": False, "minItems": size}
         for size in sizes
@@ -114,14 +117,31 @@ def _unique(said: dict[str, Any], own: dict[str, Any], path: Path) -> list[Schem
     return [{"anyOf": [_NO_ARRAY, *options]}]
 
 
+def _dealt(values: list[Any], least: int, most: int) -> Schema:
+    """Arrays of different values, which are dealt out to the places beforehand."""
+    places = [{"enum": values[place::most]} for place in range(most)]
+    return {"type": "array", "prefixItems": places, "items": False, "minItems": least, "maxItems": most}
+
+
 def _values(node: object) -> list[Any] | None:
     """The values that a schema lists, each once; ``None`` if it doesn't list them."""
-    if not isinstance(node, dict):
-        return None
-    if node.get("type") == "boolean":
-        return [False, True]
-    values = node.get("enum", [node["const"]] if "const" in node else None)
-    if values is None or "$ref" in node:
+    values: list[Any] | None
+    match node:
+        case {"$ref": _}:
+            values = None
+        case {"enum": list(values)}:
+            pass
+        case {"const": value}:
+            values = [value]
+        case {"type": "null"}:
+            values = [None]
+        case {"type": "boolean"}:
+            values = [False, True]
+        case {"type": "integer", "minimum": int(low), "maximum": int(high)} if high - low < MAX_ITEMS:
+            values = [*range(low, high + 1)]
+        case _:
+            values = None
+    if values is None or len(values) > MAX_ITEMS:
         return None
     return list({json.dumps(_comparable(value), sort_keys=True): value for value in values}.values())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Final
 
 from workers.runtime.structured.schema import arrays, objects, strings
@@ -18,6 +19,9 @@ MAX_NUMBER: Final = 2**53
 """Numbers beyond this are not exact in the arithmetic of the library, nor in that of most readers of JSON."""
 _MARGIN: Final = 1e-9
 """How far inside an exclusive bound numbers stay, so that rounding to a double doesn't put them onto it."""
+
+_FINEST: Final = 1024
+"""Parts of 1 in which multiples are counted."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Lowering:
 
     def __init__(self, document: Document) -> None:
         self.document = document
+        self.partial = False
+        """See :class:`Lowered`."""
         self.parts: list[tuple[Path, Schema]] = []
         self.definitions: dict[str, Schema] = {}
         self._names: dict[Path, str] = {}  # path of a reference's target -> name of its definition
@@ -70,11 +76,6 @@ class Lowering:
         while self._waiting:
             path, node = self._waiting.pop()
             self.definitions[self._names[path]] = self.lower(node, path)
-
-    @property
-    def partial(self) -> bool:
-        """See :class:`Lowered`."""
-        return self._negation.incomplete
 
     def count(self, path: Path) -> None:
         """Count a schema.
@@ -195,12 +196,27 @@ def numbers(said: dict[str, Any], path: Path) -> dict[str, Any]:
         inside = value + toward * max(_MARGIN, 4 * math.ulp(value))
         own[bound] = inside if bound not in own else (max if toward > 0 else min)(own[bound], inside)
     if "multipleOf" in said:
-        divisor = said["multipleOf"]
-        if divisor * 1024 != int(divisor * 1024):
-            reason = "can't be told in binary floating point, so validators would disagree"
-            raise SchemaUnsupported((*path, "multipleOf"), f"multiples of {divisor} {reason}")
-        own["multipleOf"] = divisor
+        own["multipleOf"] = _divisor(said["multipleOf"], (*path, "multipleOf"))
     return own
+
+
+def _divisor(divisor: float, path: Path) -> float:
+    """A number that has the same multiples; or only some of them, about which doubles agree.
+
+    Validators divide doubles. Of 0.01, which is none, the multiples that are a sum of powers of two remain:
+    those of 0.25. Their quotients are whole if the double next to the divisor is near enough to it.
+
+    Raises:
+        SchemaUnsupported: It isn't.
+    """
+    if divisor * _FINEST == int(divisor * _FINEST):
+        return divisor
+    exact = Fraction(repr(divisor))
+    coarser = Fraction(exact.numerator, math.gcd(exact.denominator, _FINEST))
+    if abs(Fraction(divisor) / exact - 1) > Fraction(1, 2**54) or coarser >= MAX_NUMBER:
+        reason = "can't be told in binary floating point, so validators would disagree"
+        raise SchemaUnsupported(path, f"multiples of {divisor} {reason}")
+    return float(coarser)
 
 
 def _constant(value: Any, path: Path) -> Schema:

@@ -38,8 +38,6 @@ class Negation:
     def __init__(self, lowering: Lowering) -> None:
         self._lowering = lowering
         self._within: list[Path] = []  # targets of the references that are being followed
-        self.incomplete = False
-        """Whether a complement is described in part only."""
 
     def negate(self, node: Schema, path: Path) -> Schema:
         """A lowered schema of values that ``node`` doesn't describe.
@@ -62,7 +60,7 @@ class Negation:
         options = [option for option in options if option is not False]
         if not options and missing:
             raise missing
-        self.incomplete |= missing is not None or _mentions_integer(said)
+        self._lowering.partial |= missing is not None or _mentions_integer(said)
         if True in options:
             return True
         return {"anyOf": options} if len(options) > 1 else options[0] if options else False
@@ -100,6 +98,11 @@ class Negation:
                 return [self.negate(node, (*path, i)) for i, node in enumerate(value)]
             case "anyOf":
                 others = [self.negate(node, (*path, i)) for i, node in enumerate(value)]
+                return [False if False in others else {"allOf": others}]
+            case "oneOf":
+                # More than one may be satisfied too, which is left out.
+                others = [self.negate(node, (*path, i)) for i, node in enumerate(value)]
+                self._lowering.partial |= len(value) > 1
                 return [False if False in others else {"allOf": others}]
             case "$ref":
                 return [self._reference(value, path)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,7 +40,7 @@ def lower(lowering: Lowering, said: dict[str, Any], path: Path) -> tuple[dict[st
     further = _dependencies(lowering, said, path)
     counted = [name for name in ("minProperties", "maxProperties") if name in said]
     if counted:
-        options = _by_count(closed, said, (*path, counted[0]))
+        options = _by_count(lowering, closed, said, (*path, counted[0]))
         if len(options) != 1:
             return {}, [{"anyOf": options} if options else NO_OBJECT, *further]
         closed = options[0]
@@ -148,10 +149,13 @@ def _dependencies(lowering: Lowering, said: dict[str, Any], path: Path) -> list[
     return parts
 
 
-def _by_count(closed: dict[str, Any], said: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+def _by_count(
+    lowering: Lowering, closed: dict[str, Any], said: dict[str, Any], path: Path
+) -> list[dict[str, Any]]:
     """The alternatives that ``minProperties`` and ``maxProperties`` leave, a set of optional properties each.
 
-    A key that isn't named may come twice and count as one, so only one such key can be asked for.
+    A key that isn't named may come twice and count as one, so only one such key can be asked for. Where more
+    are, the others are given names.
     """
     least, most = int(said.get("minProperties", 0)), said.get("maxProperties")
     if max(least, most or 0) > MAX_PROPERTIES:
@@ -182,6 +186,77 @@ def _by_count(closed: dict[str, Any], said: dict[str, Any], path: Path) -> list[
             option |= {"minProperties": least} if more > 0 else {}
             options.append(option | ({"maxProperties": int(most)} if most is not None else {}))
     if missed and not options:
-        reason = "keys that aren't named in properties can't be counted, so at most one more can be asked for"
-        raise SchemaUnsupported(path, reason)
+        most_named = least - len(required) - 1
+        for count in sorted({most_named - len(optional), most_named}):
+            options += _by_count(lowering, _with_names(lowering, closed, said, count, path), said, path)
     return options
+
+
+def _with_names(
+    lowering: Lowering, closed: dict[str, Any], said: dict[str, Any], count: int, path: Path
+) -> dict[str, Any]:
+    """The same with so many more properties that are required, with names that were none's.
+
+    Raises:
+        SchemaUnsupported: No names are found that all rules allow.
+    """
+    properties = dict(closed.get("properties", {}))
+    added: list[str] = []
+    for name in _spare_names(said.get("propertyNames", True)):
+        if len(added) == count:
+            break
+        node = _schema_of(lowering, said, name, path[:-1])
+        if name not in properties and node is not False:
+            properties[name] = node
+            added.append(name)
+    if len(added) < count:
+        reason = "keys that aren't named in properties can't be counted, and no names were found for them"
+        raise SchemaUnsupported(path, reason)
+    lowering.partial = True
+    return {**closed, "properties": properties, "required": [*closed.get("required", ()), *added]}
+
+
+def _schema_of(lowering: Lowering, said: dict[str, Any], name: str, path: Path) -> Schema:
+    """What a property must be that ``properties`` doesn't name; ``False`` if that can't be told."""
+    rules = said.get("patternProperties", {})
+    found = {pattern: _occurs(pattern, name) for pattern in rules}
+    if None in found.values():
+        return False
+    nodes = [
+        lowering.lower(rules[pattern], (*path, "patternProperties", pattern))
+        for pattern, occurs in found.items()
+        if occurs
+    ]
+    if nodes:
+        return False if False in nodes else {"allOf": nodes}
+    others = "additionalProperties" if "additionalProperties" in said else "unevaluatedProperties"
+    return lowering.lower(said.get(others, True), (*path, others))
+
+
+def _occurs(pattern: str, name: str) -> bool | None:
+    """Whether a pattern matches a name; ``None`` if Python can't tell."""
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:
+        return None
+
+
+def _spare_names(rule: Schema) -> Iterator[str]:
+    """Plain names that a ``propertyNames`` allows, as far as that can be told."""
+    if not isinstance(rule, dict):
+        yield from _SPARE if rule else ()
+    elif rule.keys() <= {"type", "enum", "pattern", "minLength", "maxLength"}:
+        for name in rule.get("enum", _SPARE):
+            if (
+                isinstance(name, str)
+                and rule.get("type", "string") == "string"
+                and rule.get("minLength", 0) <= len(name) <= rule.get("maxLength", len(name))
+                and _occurs(rule.get("pattern", ""), name)
+            ):
+                yield name
+
+
+_SPARE: Final = tuple(
+    f"{stem}{number}" for stem in ("key", "item-", "", "x-", "KEY", "k", "a") for number in range(1, 10)
+)
+"""Names for keys that have to be there and whose names nothing says."""

@@ -34,6 +34,13 @@ _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,20}"
 _DURATION_TIME = r"T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S)"
 _DURATION_DATE = r"(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)"
 _AUTHORITY = rf"//(?:{_HOST}|{_IPV4})(?::[0-9]{{1,5}})?"
+_ATOM_OF_REGEX = (
+    r"(?:[A-Za-z0-9 _,:;@#%&=/<>-]|\\[dwsDWS.*+?()\[\]{}|^$/]|\."
+    r"|\[\^?(?:[A-Za-z0-9_ ]|a-z|A-Z|0-9|\\[dws])+\])"
+)
+_TIMES = r"(?:[*+?]|\{[1-9][0-9]?\})?"
+_ATOMS = rf"(?:{_ATOM_OF_REGEX}{_TIMES})+"
+_REGEX = rf"\^?(?:{_ATOM_OF_REGEX}{_TIMES}|\((?:\?:)?{_ATOMS}(?:\|{_ATOMS})*\)[*+?]?)+\$?"
 _POINTER = r"(?:/(?:[^~/]|~[01])*)*"
 
 
@@ -61,6 +68,7 @@ STRING_FORMATS: Final = {
     "iri-reference": _locator(r"\p{L}", relative=True),
     "uri-reference": _locator("A-Za-z", relative=True),
     "json-pointer": _POINTER,
+    "regex": _REGEX,
     "relative-json-pointer": rf"(?:0|[1-9][0-9]{{0,5}})(?:#|{_POINTER})",
 }
 """Name of a format -> pattern in the library's dialect, without anchors."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from workers.runtime.structured.schema import patterns
+from workers.runtime.structured.schema import look_ahead, patterns
 from workers.runtime.structured.schema.keywords import Schema
 from workers.runtime.structured.schema.refusals import Path, SchemaInvalid, SchemaUnsupported
 from workers.runtime.structured.schema.string_formats import STRING_FORMATS
@@ -35,7 +35,9 @@ def lower(_: Lowering, said: dict[str, Any], path: Path) -> tuple[dict[str, Any]
                 raise SchemaUnsupported((*path, name), f"strings of more than {MAX_LENGTH} characters")
             own[name] = length
     if "pattern" in said:
-        own["pattern"] = translated(said["pattern"], (*path, "pattern"))
+        ahead, pattern = _split(said["pattern"], (*path, "pattern"))
+        own["pattern"] = translated(pattern, (*path, "pattern"))
+        further += [{"pattern": part} for part in ahead]
     if "format" in said:
         name = said["format"]
         if name not in STRING_FORMATS:
@@ -45,6 +47,15 @@ def lower(_: Lowering, said: dict[str, Any], path: Path) -> tuple[dict[str, Any]
             )
         further.append({"pattern": f"^(?:{STRING_FORMATS[name]})$"})
     return own, further
+
+
+def _split(pattern: str, path: Path) -> tuple[list[str], str]:
+    try:
+        return look_ahead.split(pattern)
+    except patterns.Unenforceable as error:
+        raise SchemaUnsupported(path, f"the pattern {pattern!r}: {error}") from error
+    except ValueError as error:
+        raise SchemaInvalid(path, f"the pattern {pattern!r}: {error}") from error
 
 
 def translated(pattern: str, path: Path) -> str:

@@ -11,7 +11,7 @@ from workers.onnx_worker.convert.eyes.graph import FEATURES, PIXELS, EyesGraph
 from workers.onnx_worker.convert.eyes.precision import EyesFloat32, EyesInt8
 from workers.onnx_worker.convert.eyes.rotation import RotatedTower
 from workers.onnx_worker.convert.eyes.shape import EyesShape
-from workers.onnx_worker.convert.eyes.tower import CheckpointTower, position_ids, tensor_names
+from workers.onnx_worker.convert.eyes.tower import CheckpointTower, position_ids, tensor_shapes
 from workers.onnx_worker.convert.rotation import random_rotation
 from workers.onnx_worker.convert.weights import WeightFile
 from workers.runtime.checkpoint import CheckpointFolder
@@ -80,8 +80,10 @@ def test_int8_is_close(checkpoint, tile, expected, tmp_path):
 
 def test_every_tensor_of_the_eyes_is_known(checkpoint):
     source = CheckpointFolder(checkpoint)
-    of_eyes = {name for name in source.tensors.names if "text_model" not in name and "lm_head" not in name}
-    assert tensor_names(EyesShape.of(source.config, TEXT_HIDDEN)) == of_eyes
+    tensors = source.tensors
+    of_eyes = [name for name in tensors.names if "text_model" not in name and "lm_head" not in name]
+    expected = tensor_shapes(EyesShape.of(source.config, TEXT_HIDDEN))
+    assert expected == {name: tensors.shape(name) for name in of_eyes}
 
 
 @pytest.mark.parametrize("side", [4, 8, 16, 32])
