@@ -145,6 +145,7 @@ class TestDisk:
         assert models.prepare(match.entry, match.profile, silent).manifest.profile == "fp32"
 
     def test_a_folder_that_sees(self, models, tmp_path):
+        (tmp_path / "seeing").mkdir()
         folder = write_tiny_eyes(tmp_path / "seeing")
         entry = models.find(str(folder)).entry
         assert (entry.architecture, Capability.IMAGES in entry.capabilities) == ("idefics3", True)
