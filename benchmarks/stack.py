@@ -30,6 +30,7 @@ class Stack:
         models: What the worker loads.
         worker_options: Further options of ``serve``.
         worker: The worker's module.
+        python: What runs the worker; ``None`` for what runs this.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class Stack:
         models: Sequence[str],
         worker_options: Sequence[str] = (),
         worker: str = "workers.onnx_worker",
+        python: Path | None = None,
     ) -> None:
+        self._python = str(python or sys.executable)
         self._worker = worker
         self._models = models
         self._worker_options = worker_options
@@ -50,8 +53,9 @@ class Stack:
         folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="diplex-")))
         worker, gateway = (f"unix:{folder / name}.sock" for name in ("worker", "gateway"))
         named = [part for model in self._models for part in ("--model", model)]
-        self._start(self._worker, "serve", "--listen", worker, *named, *self._worker_options)
-        self._start("gateway", "--listen", gateway, "--workers", worker)
+        options = ("--listen", worker, *named, *self._worker_options)
+        self._start(self._python, self._worker, "serve", *options)
+        self._start(sys.executable, "gateway", "--listen", gateway, "--workers", worker)
         self.address = gateway
         channel = self._exit.enter_context(grpc.insecure_channel(gateway))
         self.stub = generation_pb2_grpc.GenerationServiceStub(channel)
@@ -63,9 +67,9 @@ class Stack:
     ) -> None:
         self._exit.close()
 
-    def _start(self, module: str, *arguments: str) -> None:
+    def _start(self, python: str, module: str, *arguments: str) -> None:
         process = subprocess.Popen(  # noqa: S603  # our own modules
-            tied([sys.executable, "-m", module, *arguments]), stderr=subprocess.DEVNULL
+            tied([python, "-m", module, *arguments]), stderr=subprocess.DEVNULL
         )
         self.pids.append(process.pid)
         self._exit.callback(process.wait)

@@ -79,7 +79,6 @@ _SAMPLING_RANGES: Final = {
 _BIAS_RANGE: Final = _Range(-100, 100)
 
 _NOT_SERVED_YET: Final[Mapping[str, Callable[[pb.GenerateRequest], bool]]] = {
-    "time_limit": lambda request: request.HasField("time_limit"),
     "idempotency_key": lambda request: bool(request.idempotency_key),
     "resume": lambda request: request.HasField("resume"),
 }

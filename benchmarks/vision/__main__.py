@@ -1,6 +1,6 @@
 """A seeing model of full size: Diplex against plain transformers, and text beside pictures.
 
-    python -m benchmarks.vision [--rounds N] [--tokens N] [--peer PYTHON] [--torch PYTHON] [--json FILE]
+    python -m benchmarks.vision [--rounds N] [--tokens N] [--python PYTHON] [--no-torch-worker] [--json FILE]
 
 The weights are random and of SmolVLM-256M's shape (:mod:`benchmarks.vision.weights`). Each round asks every
 engine about one new picture of 512 pixels, in turns, and then a second question about the same picture. Time
@@ -18,6 +18,7 @@ import io
 import json
 import os
 import statistics
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,8 +54,18 @@ sources = [{{ folder = "{folder}" }}]
 [model.onnx.profiles.int8]
 
 [model.onnx.profiles.fp32]
+
+[model.torch]
+default_profile = "int8"
+
+[model.torch.artefact]
+format = "safetensors"
+sources = [{{ folder = "{folder}" }}]
+
+[model.torch.profiles.int8]
 """
-PEERS = Path(__file__).parents[2]
+TORCH = Path(__file__).parents[2] / ".venv-torch" / "bin" / "python"
+BASELINE = "transformers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +122,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument(
-        "--peer", type=Path, default=PEERS / ".venv-torch/bin/python", help="python with transformers"
+        "--python", type=Path, default=TORCH, help="with torch and transformers: .venv-torch has them"
     )
+    parser.add_argument("--no-torch-worker", action="store_true", help="leave the torch worker out")
     parser.add_argument("--seconds", type=float, default=20.0, help="of text beside pictures")
     parser.add_argument("--json", type=Path, help="write all measurements to this file")
     options = parser.parse_args()
@@ -121,20 +133,30 @@ def main() -> None:
     catalogue = home / "seeing.toml"
     catalogue.write_text(_CATALOGUE.format(model=MODEL, folder=folder))
     worker_options = ["--catalogue", str(catalogue), "--max-length", "2048"]
-    with (
-        Stack(models=[MODEL], worker_options=worker_options) as stack,
-        Client(stack.address) as client,
-        Transformers(options.peer, folder, threads()) as peer,
-    ):
-        engines: dict[str, Engine] = {"transformers": peer, "onnx int8": Served(client, MODEL)}
-        Round.run(engines, 0, 8)  # warms up
-        rounds = []
-        for number in range(1, options.rounds + 1):
-            rounds.append(Round.run(engines, number, options.tokens))
-            print(report(rounds[-1:], "transformers"), flush=True)
-        print(f"\nmedians\n{report(rounds, 'transformers')}\n", flush=True)
+    with ExitStack() as running:
+        onnx = running.enter_context(Stack(models=[MODEL], worker_options=worker_options))
+        peer = running.enter_context(Transformers(options.python, folder, threads()))
+        client = running.enter_context(Client(onnx.address))
+        engines: dict[str, Engine] = {BASELINE: peer, "onnx int8": Served(client, MODEL)}
+        with ExitStack() as beside:
+            if not options.no_torch_worker:
+                torch = beside.enter_context(
+                    Stack(
+                        models=[f"{MODEL}/int8"],
+                        worker_options=worker_options,
+                        worker="workers.torch_worker",
+                        python=options.python,
+                    )
+                )
+                engines["torch int8"] = Served(beside.enter_context(Client(torch.address)), MODEL)
+            Round.run(engines, 0, 8)  # warms up
+            rounds = []
+            for number in range(1, options.rounds + 1):
+                rounds.append(Round.run(engines, number, options.tokens))
+                print(report(rounds[-1:], BASELINE), flush=True)
+        print(f"\nmedians\n{report(rounds, BASELINE)}\n", flush=True)
         peer.stop()
-        company = beside_pictures(stack.address, MODEL, options.seconds, picture)
+        company = beside_pictures(onnx.address, MODEL, options.seconds, picture)
     print(company.report())
     if options.json:
         found: dict[str, list[Round] | Company] = {"rounds": rounds, "company": company}

@@ -63,6 +63,8 @@ def generate_request(source: inputs.Input, options: GenerateOptions) -> pb.Gener
     _put_tools(request, given)
     if given.get("truncate"):
         request.truncation = pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS
+    if "time_limit" in given:
+        request.time_limit.FromNanoseconds(round(given["time_limit"] * 1e9))
     for path in ("sampling", "stopping", "output"):  # their fields are our options, under the same names
         part = getattr(request, path)
         _put(part, f"{path}.", given, part.DESCRIPTOR.fields_by_name)

@@ -175,6 +175,8 @@ class GenerateOptions(TypedDict, total=False):
 
     max_tokens: int | None
     """Generated tokens at most. Default: as many as the context holds."""
+    time_limit: float | None
+    """Seconds in the worker after which a choice ends with what it has."""
     min_tokens: int | None
     """No end and no stop before so many tokens."""
     stop: Sequence[str] | None

@@ -292,7 +292,9 @@ class GenerateRequest(google.protobuf.message.Message):
     def tool_choice(self) -> Global___ToolChoice: ...
     @property
     def time_limit(self) -> google.protobuf.duration_pb2.Duration:
-        """Ends the generation cleanly, with what it has, after this time in the worker."""
+        """Ends the generation cleanly, with what it has, after this time in the model's engine, waiting included; the
+        reason is FINISH_REASON_TIME_LIMIT. A deadline of the call ends it with an error instead.
+        """
 
     @property
     def resume(self) -> Global___Resume:

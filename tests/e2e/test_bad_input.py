@@ -130,7 +130,6 @@ UNSUPPORTED = {
     "image": (chat(TEXT, PICTURE), "chat.messages[0].parts[1].image"),
     "torch": ({"backend": pb.BACKEND_TORCH}, "backend"),
     "bf16": ({"precision": pb.PRECISION_BF16}, "precision"),
-    "time limit": ({"time_limit": {"seconds": 1}}, "time_limit"),
     "idempotency key": ({"idempotency_key": "once"}, "idempotency_key"),
     "resume": ({"resume": pb.Resume(resumption_token="there")}, "resume"),  # noqa: S106  # no password
 }

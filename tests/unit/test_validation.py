@@ -197,7 +197,6 @@ def test_a_fault_goes_before_what_is_not_served():
 
 
 UNSERVED = [
-    (prompt(time_limit=duration_pb2.Duration(seconds=1)), "time_limit"),
     (prompt(idempotency_key="k"), "idempotency_key"),
     (prompt(resume=pb.Resume(resumption_token="t")), "resume"),  # noqa: S106  # names a point of a stream
 ]

@@ -46,7 +46,7 @@ class OnnxFormats:
             return _published(checkpoint, files)
         language = language_part(checkpoint)
         if language.model_type not in FAMILIES:
-            language.refuse_foreign_code(SUPPORTED)
+            checkpoint.refuse_foreign_code(SUPPORTED)
         return Facts(
             architecture=checkpoint.model_type,
             context_length=read_decoder(language.config).context,

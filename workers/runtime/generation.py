@@ -27,6 +27,7 @@ class FinishReason(Enum):
     STOP = "stop"
     MAX_TOKENS = "max_tokens"
     CONTEXT_LENGTH = "context_length"
+    TIME_LIMIT = "time_limit"
     TOOL_CALLS = "tool_calls"
 
 
@@ -76,6 +77,8 @@ class Stopping:
     """Strings that end the text; not part of it."""
     stop_token_ids: tuple[int, ...] = ()
     """Tokens that end the text; not part of it."""
+    seconds: float | None = None
+    """After which the text ends with what it has, from when the engine got the request."""
 
 
 @dataclass(frozen=True, slots=True)

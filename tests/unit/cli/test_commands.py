@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from diplex.cli.app import DEFAULT_SYSTEM
+from diplex.cli.options import DEFAULT_SYSTEM
 from diplex.cli.terminal import ExitCode
 from diplex.errors import ContextLengthExceeded, FieldViolation, NoWorker
 from tests.fake_gateway import FakeGateway

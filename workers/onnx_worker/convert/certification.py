@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from diplex.errors import UnsupportedModel
+from workers.onnx_worker.published.graphs import GRAPHS_FILE
 from workers.onnx_worker.seen import Seen
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, ModelDescription
@@ -40,6 +42,11 @@ def certify(folder: Path, source: Path, report: Report) -> Certificate:
         UnsupportedModel: The artefact or the source can't be read.
     """
     description = ModelDescription.load(folder)
+    if (folder / GRAPHS_FILE).is_file():
+        raise UnsupportedModel(
+            "the files are whole; graphs that run as they were published come without the float weights that "
+            "their fidelity could be measured against"
+        )
     text = fixed_text()
     encoding = Tokenizer.from_file(str(folder / TOKENIZER_FILE)).encode(
         text.content, add_special_tokens=False

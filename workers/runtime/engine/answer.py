@@ -146,6 +146,16 @@ class Answer:
         logprobs = (self._told(logprob),) if logprob else ()
         return piece._replace(logprobs=logprobs, calls=calls) if logprobs or calls else piece
 
+    @property
+    def over_at(self) -> float | None:
+        """When its time is over, on the clock; ``None`` if it has all the time in the world."""
+        seconds = self.request.generation.stopping.seconds
+        return None if seconds is None else self.request.arrived_at + seconds
+
+    def end(self, reason: FinishReason) -> Piece:
+        """Ends with what there is, and gives what was still held back of it."""
+        return self._piece("", (), reason, at_end=True)
+
     def _stopped(self, text: str) -> tuple[str, str | None]:
         """What may go out of new text, and the stop string that it completes."""
         if self.generated < self.request.generation.stopping.min_tokens:

@@ -9,13 +9,11 @@ from itertools import count, islice
 from queue import Empty, SimpleQueue
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from diplex.errors import DiplexError, InternalError, QueueFull
+from diplex.errors import DiplexError, QueueFull
 from workers.runtime.engine.answer import Answer
 from workers.runtime.engine.backend import Backend, StepResult
 from workers.runtime.engine.budget import Allowance, PrefillBudget
+from workers.runtime.engine.chooser import Chooser, Chosen, Logprobs
 from workers.runtime.engine.intake import Arrived, Closed, Encoded, InboxItem, Unencodable
 from workers.runtime.engine.messages import (
     Admitted,
@@ -37,12 +35,8 @@ from workers.runtime.engine.sequence import Sequence
 from workers.runtime.engine.sight import Sight
 from workers.runtime.engine.slots import NOBODY
 from workers.runtime.engine.speculation import Speculation
-from workers.runtime.generation import Prompt
-from workers.runtime.sampling import Distribution, Sampler, SamplingRow, TokenLogprob, distributions
-from workers.runtime.structured.masks import apply_mask, mask_words
-
-Logprobs = dict[int, list[TokenLogprob]]
-"""Sequence -> log probabilities of the tokens that a step chose for it, if it wants them."""
+from workers.runtime.generation import FinishReason, Prompt
+from workers.runtime.sampling import TokenLogprob
 
 _PATIENCE: Final = 60.0
 """Seconds after its arrival in which a request without a deadline, or with a later one, is due."""
@@ -86,9 +80,9 @@ class Engine:
         )
         self._speculation = Speculation(backend.most_guessing) if config.speculation else None
         self._sight = Sight(backend.eyes, text.viewer.gallery if text.viewer else None, clock)
-        self._sampler = Sampler()
-        self._mask = np.empty(mask_words(text.description.vocab_size), np.int32)
+        self._chooser = Chooser(text.description.vocab_size, self._scheduler.max_length)
         self._answers: dict[int, Answer] = {}  # sequence -> its answer, while it waits or runs
+        self._timed: dict[int, Answer] = {}  # those of them that have a time limit
         self._choices: dict[int, set[int]] = {}  # request -> its sequences among those
         self._further = count(NOBODY - 1, -1)  # of further choices; the first has the request's id
         self._encoding: dict[int, bool] = {}  # id of a request being encoded -> whether it was cancelled
@@ -100,84 +94,44 @@ class Engine:
     def run(self) -> None:
         """Steps while there is work, waits for the inbox otherwise; returns when the supervisor is gone."""
         while self._drain_inbox():
-            allowance = self._budget.allowance(self._scheduler.decoding, self._scheduler.prompts)
-            encode = self._sight.allows(self._scheduler.decoding)
-            self._step(self._scheduler.schedule(allowance, self._speculation, encode=encode))
+            self._end_late()
+            if self._answers:
+                self._step(self._planned())
+
+    def _planned(self) -> StepPlan:
+        allowance = self._budget.allowance(self._scheduler.decoding, self._scheduler.prompts)
+        encode = self._sight.allows(self._scheduler.decoding)
+        return self._scheduler.schedule(allowance, self._speculation, encode=encode)
+
+    def _end_late(self) -> None:
+        """Ends what has had all its time, with what it has."""
+        now = self._clock()
+        late = [each for each, answer in self._timed.items() if answer.over_at and answer.over_at <= now]
+        pieces = []
+        for sequence in late:
+            pieces.append(self._timed[sequence].end(FinishReason.TIME_LIMIT))
+            self._scheduler.remove(sequence)
+            self._forget(sequence)
+        if pieces:
+            self._report(tuple(pieces))
 
     def _step(self, plan: StepPlan) -> None:
         for sequence in plan.sequences:
             self._answers[sequence].start()
         self._sight.look(plan.encode)
         result = self._backend.forward(plan)
-        tokens, logprobs = self._sample(plan, result.logits)
-        committed = self._scheduler.commit(plan, tokens)
+        chosen = self._chooser.choose(plan, result.logits, self._answers)
+        self._refuse_stuck(chosen)
+        committed = self._scheduler.commit(plan, chosen.tokens)
         self._measure(plan, result, committed)
-        self._push(committed, logprobs)
+        self._push(committed, chosen.logprobs)
 
-    def _sample(self, plan: StepPlan, logits: NDArray[np.float32]) -> tuple[list[int], Logprobs]:
-        """The next token for every row of logits, and the log probabilities that are wanted."""
-        ahead: Counter[int] = Counter()  # sequence -> rows before
-        rows = []
-        for sequence in plan.sampled:
-            rows.append(self._answers[sequence].row(ahead[sequence]))
-            ahead[sequence] += 1
-        constrained = self._constrained(plan)
-        told = self._told(
-            plan, logits, {row for row, each in enumerate(rows) if each.adjusted} | constrained.keys()
-        )
-        for row, answer in constrained.items():
-            self._hold(plan.sampled[row], answer, logits[row])
-        tokens = self._chosen(plan, logits, rows)
-        for row, answer in constrained.items():
-            if answer.forced:
-                tokens[row] = answer.forced[0]
-        logprobs: Logprobs = {}
-        for row, distribution in told.items():
-            logprobs.setdefault(plan.sampled[row], []).append(distribution.of(tokens[row]))
-        return tokens, logprobs
-
-    def _told(
-        self, plan: StepPlan, logits: NDArray[np.float32], changing: set[int]
-    ) -> dict[int, Distribution]:
-        """The distributions of the rows whose log probabilities are wanted, before anything changes them."""
-        wanted = {
-            row: most
-            for row, sequence in enumerate(plan.sampled)
-            if (most := self._answers[sequence].request.generation.output.logprobs) is not None
-        }
-        return distributions(logits, wanted, changing)
-
-    def _chosen(self, plan: StepPlan, logits: NDArray[np.float32], rows: list[SamplingRow]) -> list[int]:
-        """What the sampler chooses; a request with broken logits is refused."""
-        try:
-            return _listed(self._sampler.sample(logits, rows))
-        except InternalError as error:
-            broken = [int(row) for row in error.metadata["rows"].split(",")]
-            sequences = {plan.sampled[row] for row in broken} & self._answers.keys()
-            for sequence in sequences:
-                self._scheduler.discard(sequence)
-            for sequence in sequences:
-                self._refuse(sequence, error)
-            logits[broken] = 0.0
-            return _listed(self._sampler.sample(logits, rows))
-
-    def _constrained(self, plan: StepPlan) -> dict[int, Answer]:
-        """The answers that are held to a grammar, by row. They are never speculated on: one row each."""
-        answers = {row: self._answers[sequence] for row, sequence in enumerate(plan.sampled)}
-        return {row: answer for row, answer in answers.items() if answer.constraint}
-
-    def _hold(self, sequence: int, answer: Answer, logits: NDArray[np.float32]) -> None:
-        """Leaves the tokens that the grammar allows; a request that can't go on is refused."""
-        constraint = answer.constraint
-        if answer.forced or constraint is None:
-            return
-        try:
-            held = constraint.fill(self._mask, little_room=answer.little_room(self._scheduler.max_length))
-        except DiplexError as error:
+    def _refuse_stuck(self, chosen: Chosen) -> None:
+        """Refuses the requests that can't go on, before anything builds on what they hold."""
+        for sequence in chosen.broken:
+            self._scheduler.discard(sequence)
+        for sequence, error in chosen.stuck.items():
             self._refuse(sequence, error)
-            return
-        if held:
-            apply_mask(logits, self._mask)
 
     def _refuse(self, sequence: int, error: DiplexError) -> None:
         """Ends a request, one of whose choices can't go on."""
@@ -224,6 +178,7 @@ class Engine:
     def _forget(self, sequence: int) -> None:
         """Lets go of the answer of a sequence that is gone."""
         request = self._answers.pop(sequence).request
+        self._timed.pop(sequence, None)
         self._choices[request.id].discard(sequence)
         if not self._choices[request.id]:
             del self._choices[request.id]
@@ -286,7 +241,9 @@ class Engine:
         numbers = [request.id, *islice(self._further, choices - 1)]
         self._choices[request.id] = set(numbers)
         for choice, number in enumerate(numbers):
-            self._answers[number] = Answer.begin(request, choice, self._text, self._clock)
+            answer = self._answers[number] = Answer.begin(request, choice, self._text, self._clock)
+            if answer.over_at is not None:
+                self._timed[number] = answer
             self._scheduler.add(self._sequence(number, request))
         if request.grammar is not None and request.generation.output.logprobs is None:
             jumped = [pieces for number in numbers if (pieces := tuple(self._jumped(number)))]
@@ -365,8 +322,3 @@ class Engine:
         if pieces or load != self._reported:
             self._reported = load
             self._send(Stepped(pieces, load))
-
-
-def _listed(tokens: NDArray[np.int64]) -> list[int]:
-    listed: list[int] = tokens.tolist()
-    return listed

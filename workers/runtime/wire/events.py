@@ -22,6 +22,7 @@ _FINISH_REASONS: Final = {
     FinishReason.STOP: public.FINISH_REASON_STOP,
     FinishReason.MAX_TOKENS: public.FINISH_REASON_MAX_TOKENS,
     FinishReason.CONTEXT_LENGTH: public.FINISH_REASON_CONTEXT_LENGTH,
+    FinishReason.TIME_LIMIT: public.FINISH_REASON_TIME_LIMIT,
     FinishReason.TOOL_CALLS: public.FINISH_REASON_TOOL_CALLS,
 }
 _PHASES: Final = {

@@ -81,7 +81,7 @@ def generation(message: worker_pb2.GenerateRequest, entry: ModelEntry, timeout: 
     return Generation(
         model_input(request, entry, tools),
         _sampling(request.sampling, entry.sampling),
-        _stopping(request.stopping),
+        _stopping(request),
         _PRIORITIES[request.priority],
         client=message.client,
         deadline=None if timeout is None else time.monotonic() + timeout,
@@ -245,9 +245,11 @@ def _sampling(options: public.SamplingOptions, defaults: SamplingDefaults) -> Sa
     )
 
 
-def _stopping(options: public.StoppingOptions) -> Stopping:
+def _stopping(request: public.GenerateRequest) -> Stopping:
+    options = request.stopping
     most = options.max_tokens if options.HasField("max_tokens") else None
-    return Stopping(most, options.min_tokens, tuple(options.stop), tuple(options.stop_token_ids))
+    seconds = request.time_limit.ToNanoseconds() / 1e9 if request.HasField("time_limit") else None
+    return Stopping(most, options.min_tokens, tuple(options.stop), tuple(options.stop_token_ids), seconds)
 
 
 def _output(options: public.OutputOptions) -> Output:

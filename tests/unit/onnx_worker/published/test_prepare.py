@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from diplex.errors import UnsupportedModel
 from tests.fixtures.published_graphs import write_published
 from tests.fixtures.tiny_llama import CONTEXT, HEAD_DIM, KV_HEADS, LAYERS, write_tiny_llama
+from workers.onnx_worker.convert.certification import certify
 from workers.onnx_worker.published.graphs import Graphs
 from workers.onnx_worker.published.prepare import prepare_published
 from workers.onnx_worker.published.selection import PROFILES, data_files, select
@@ -176,3 +177,9 @@ def test_a_file_that_is_no_graph_is_refused(hub, target):
     (hub / "onnx" / "decoder_model_merged.onnx").write_bytes(b"not a graph")
     with pytest.raises(UnsupportedModel, match="can't open"):
         prepare_published(hub, target, precision="fp32", report=silent)
+
+
+def test_there_is_nothing_to_certify_them_against(hub, target):
+    prepare_published(hub, target, precision="fp32", report=silent)
+    with pytest.raises(UnsupportedModel, match="the files are whole"):
+        certify(target, hub, silent)

@@ -246,6 +246,22 @@ def test_a_full_context():
     assert run.finish(1).completion_tokens == 4
 
 
+def test_a_time_limit_ends_with_what_there_is():
+    run = Run(rote("Hi", "One STOp"))(request(1, stop=("STOP",), seconds=7.0), request(2, max_tokens=12))
+    assert run.text_of(1) == "One STO"
+    assert (run.finish(1).reason, run.finish(1).completion_tokens) == (FinishReason.TIME_LIMIT, 7)
+    assert run.finish(2).reason is FinishReason.MAX_TOKENS
+    assert run.loads()[-1] == (0, 0)
+
+
+def test_a_time_limit_holds_for_all_choices_and_while_waiting():
+    run = Run(FakeBackend(), config=EngineConfig(Path(), slots=2, prefill_chunk=8, shared_prefill_chunk=4))
+    run(request(1, choices=2, seconds=5.0), request(2, seconds=3.0), request(3, max_tokens=2))
+    assert {run.pieces(1, choice)[-1].finish.reason for choice in range(2)} == {FinishReason.TIME_LIMIT}
+    assert (run.finish(2).reason, run.tokens(2)) == (FinishReason.TIME_LIMIT, [])
+    assert len(run.tokens(3)) == 2
+
+
 def test_a_stop_string_over_several_tokens():
     run = Run(rote("Hi", "One. Two. STOP three"))(request(1, stop=("STOP",)))
     assert run.text_of(1) == "One. Two. "
