@@ -218,7 +218,7 @@ def generate(
 
     Example: diplex generate "Is the sky blue?" --regex "(yes|no)"
 
-    Example: diplex generate "What is in this image?" --image lunch.jpg --model SmolVLM-256M-Instruct
+    Example: diplex generate "What is in this image?" --image lunch.jpg --model seeing
     """
     from diplex.cli import generate as command
     from diplex.cli.terminal import reported
