@@ -124,6 +124,10 @@ $(LLAMA)/setup.stamp: requirements/bench-llama-server.txt
 	    $(@D)/models > $(@D)/models.log 2>&1 || { tail $(@D)/models.log; exit 1; }
 	@touch $@
 
+.PHONY: pizza
+pizza: setup  ## show drawings to the small seeing model, through gateway and workers, and score what it says
+	@$(BIN)/python -m tools.pizza --torch-python .venv-torch/bin/python
+
 # ------------------------------------------------------------------------------------------- tests
 
 .PHONY: test

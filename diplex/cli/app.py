@@ -6,19 +6,34 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diplex.cli.options import (
+    DEFAULT_LISTEN,
+    DEFAULT_MAX_TOKENS,
+    DEFAULT_MODEL,
+    DEFAULT_SYSTEM,
+    Address,
+    LogFormat,
+    MaxTokens,
+    Model,
+    ModelName,
+    Receipt,
+    Seed,
+    ServedName,
+    System,
+    Temperature,
+    Timeout,
+    TopK,
+    TopP,
+    WantedBackend,
+)
+
 if TYPE_CHECKING:
     from diplex.client import GenerateOptions
-
-DEFAULT_MODEL = "SmolLM2-135M-Instruct"
-DEFAULT_LISTEN = "127.0.0.1:50051"
-DEFAULT_SYSTEM = "You are a helpful AI assistant."
-DEFAULT_MAX_TOKENS = 1024
 
 app = typer.Typer(
     help="Serve small language models on the CPU, and talk to them, over gRPC.",
@@ -30,46 +45,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class LogFormat(StrEnum):
-    """How logs are written."""
-
-    CONSOLE = "console"
-    JSON = "json"
-
-
-Address = Annotated[
-    str | None,
-    typer.Option(
-        envvar="DIPLEX_ADDRESS", help="The gateway: host:port or unix:/path.", show_default=DEFAULT_LISTEN
-    ),
-]
-Model = Annotated[
-    str | None, typer.Option(help="Name or alias of the model.", show_default="the gateway's default")
-]
-WantedBackend = Annotated[
-    str | None, typer.Option("--backend", help="onnx or torch.", show_default="the gateway chooses")
-]
-System = Annotated[str, typer.Option(help="System message; empty: what the model's own template says.")]
-MaxTokens = Annotated[int, typer.Option(min=1, help="Generated tokens at most.")]
-Temperature = Annotated[float | None, typer.Option(help="0 is greedy.", show_default="the model's own")]
-TopK = Annotated[int | None, typer.Option(help="Keep the k most probable tokens.", show_default=False)]
-TopP = Annotated[float | None, typer.Option(help="Keep tokens up to this probability.", show_default=False)]
-Seed = Annotated[int | None, typer.Option(help="Makes sampling repeatable.", show_default=False)]
-Timeout = Annotated[
-    float | None, typer.Option(min=0.001, help="Seconds that an answer may take.", show_default="none")
-]
-Receipt = Annotated[
-    bool | None,
-    typer.Option(
-        "--receipt/--no-receipt", help="Tokens and speed on standard error.", show_default="at a terminal"
-    ),
-]
-ServedName = Annotated[
-    str, typer.Argument(metavar="NAME[/PRECISION]", help="A model that `diplex models` lists.")
-]
-ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A model of the catalogue.")]
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so
@@ -243,7 +218,7 @@ def generate(
 
     Example: diplex generate "Is the sky blue?" --regex "(yes|no)"
 
-    Example: diplex generate "What is in this image?" --image lunch.jpg --model SmolVLM-256M-Instruct
+    Example: diplex generate "What is in this image?" --image lunch.jpg --model seeing
     """
     from diplex.cli import generate as command
     from diplex.cli.terminal import reported

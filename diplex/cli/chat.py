@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.markup import escape
 
 from diplex import errors
 from diplex.cli.pace import Pace
 from diplex.cli.terminal import print_error, standard_error, write_text
-from diplex.client import Client, GenerateOptions, Message, Role
+from diplex.client import Client, GenerateOptions, Image, Message, Role
 
 _HELP = """\
   /model NAME   answer with another model        /reset   forget the conversation
   /system TEXT  set the system message           /quit    leave (or Ctrl-D)
+  /image FILE   put a picture before what you say next
   Ctrl-C stops an answer"""
 
 # \x01 and \x02 tell readline which characters take no room on the line.
@@ -32,6 +34,8 @@ class Chat:
     receipt: bool
     interactive: bool
     history: list[Message] = field(default_factory=list)
+    pictures: list[Image] = field(default_factory=list)
+    """For the next turn."""
 
     def run(self) -> None:
         """Takes lines until the end of input or ``/quit``.
@@ -73,10 +77,13 @@ class Chat:
             return False
         if name == "/reset":
             self.history.clear()
+            self.pictures.clear()
             console.print("[dim]the conversation is forgotten[/]")
         elif name == "/system":
             self.options["system"] = value.strip() or None
             console.print(f"[dim]system message {'set' if value.strip() else 'removed'}[/]")
+        elif name == "/image" and value.strip():
+            self._show(value.strip())
         elif name == "/model" and value.strip():
             self._use_model(value.strip())
         else:
@@ -92,8 +99,17 @@ class Chat:
         self.options["model"] = name
         standard_error().print(f"[dim]{escape(model.name)} answers from here on[/]")
 
+    def _show(self, file: str) -> None:
+        try:
+            self.pictures.append(Image.of(Path(file).expanduser()))
+        except errors.DiplexError as error:
+            self._fail(error)
+            return
+        standard_error().print("[dim]ask about it[/]")
+
     def _answer(self, text: str) -> None:
-        turn = [*self.history, Message(Role.USER, text)]
+        turn = [*self.history, Message(Role.USER, [*self.pictures, text])]
+        self.pictures = []
         pace = Pace()
         # A long conversation goes on without its beginning; --max-tokens is kept free for the answer.
         options: GenerateOptions = {**self.options, "truncate": True}

@@ -10,9 +10,10 @@ from google.protobuf import duration_pb2
 from diplex import errors, validation
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
-from diplex.validation import check_count_tokens, check_generate, image_fields
+from diplex.validation import LARGEST_IMAGE, MOST_IMAGES, check_count_tokens, check_generate, image_fields
 
 TEXT = pb.ContentPart(text="Hi")
+PICTURE = pb.ContentPart(image=pb.Image(data=b"x"))
 CALL = pb.ToolCall(name="add")
 
 
@@ -52,6 +53,7 @@ SOUND = {
     "prompt": prompt(),
     "tokens": pb.GenerateRequest(tokens=pb.TokenInput(ids=[0])),
     "chat": chat(message(TEXT, role=pb.ROLE_SYSTEM), message(TEXT)),
+    "images": chat(message(*[PICTURE] * MOST_IMAGES), image_options=pb.ImageOptions(split=True)),
     "image": chat(message(pb.ContentPart(image=pb.Image(data=b"x", media_type="image/png")), TEXT)),
     "tool turn": chat(
         message(role=pb.ROLE_ASSISTANT, tool_calls=[CALL]),
@@ -129,6 +131,21 @@ BROKEN = [
     (
         chat(message(pb.ContentPart(image=pb.Image(data=b"x", media_type="text/html")))),
         "chat.messages[0].parts[0].image.media_type",
+    ),
+    (
+        chat(message(pb.ContentPart(image=pb.Image(data=bytes(LARGEST_IMAGE + 1))))),
+        "chat.messages[0].parts[0].image.data",
+    ),
+    (chat(message(*[PICTURE] * (MOST_IMAGES + 1))), "chat.messages"),
+    (chat(message(TEXT), image_options=pb.ImageOptions()), "image_options"),
+    (prompt(image_options=pb.ImageOptions(split=True)), "image_options"),
+    (
+        chat(message(PICTURE), image_options=pb.ImageOptions(longest_edge=0)),
+        "image_options.longest_edge",
+    ),
+    (
+        chat(message(PICTURE), image_options=pb.ImageOptions(longest_edge=5000)),
+        "image_options.longest_edge",
     ),
     (chat(message(TEXT, tool_calls=[CALL])), "chat.messages[0].tool_calls"),
     (chat(message(TEXT, tool_call_id="1")), "chat.messages[0].tool_call_id"),

@@ -42,13 +42,13 @@ class Lesson:
     """Indices of the drawings."""
 
 
-def about_one(rng: random.Random, index: int, drawing: Drawing) -> Lesson:
+def about_one(rng: random.Random, index: int, drawing: Drawing, turns: int) -> Lesson:
     """One or two questions about a drawing; the first, mostly, what it shows."""
     questions = [_described, _background, _edible]
     first, second = rng.choices(questions, (8, 1, 1))[0], rng.choice(questions)
     question, answer = first(rng, drawing)
     messages = [*_instructed(rng), _asked(question, images=1), _said(answer)]
-    if rng.random() < 0.25:
+    if turns > 1:
         question, answer = second(rng, drawing)
         messages += [_asked(question, images=0), _said(answer)]
     return Lesson(tuple(messages), (index,))

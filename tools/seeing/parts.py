@@ -66,7 +66,7 @@ def new_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         pad_token="<|im_end|>",  # noqa: S106  # no password
         unk_token="<|endoftext|>",  # noqa: S106  # no password
         extra_special_tokens=list(_SPECIAL[4:]),
-        model_max_length=1024,
+        model_max_length=2048,
         clean_up_tokenization_spaces=False,
         model_input_names=["input_ids", "attention_mask"],
     )
@@ -95,7 +95,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> Idefics3ForConditionalGener
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 32,
-        "max_position_embeddings": 1024,
+        "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-5,
         "bos_token_id": ids("<|im_start|>"),
         "eos_token_id": ids("<end_of_utterance>"),

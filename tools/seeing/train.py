@@ -8,6 +8,7 @@ which
    colour before which background. Without this, the text model learns to write captions long before there is
    anything to be seen in its input.
 2. All learns to answer: the loss is on the assistant's words.
+3. The same once more, slowly, on other batches.
 """
 
 from __future__ import annotations
@@ -42,10 +43,12 @@ DRAWINGS: Final = 9000
 SQUARE_FROM: Final = 7500
 """The drawings from here on are square, so that all have the same tiles."""
 SEEING_STEPS: Final = 500
-ANSWERING_STEPS: Final = 1300
-BATCH: Final = 64
-TILED_BATCH: Final = 24
+ANSWERING_STEPS: Final = 1000
+POLISHING_STEPS: Final = 300
+BATCH: Final = 48
+TILED_BATCH: Final = 16
 RATE: Final = 1.2e-3
+POLISHING_RATE: Final = 3e-4
 VISION_RATE: Final = 0.4
 """Of the rate, what the vision tower and the connector get in the second part."""
 SPREAD: Final = 0.5
@@ -68,7 +71,7 @@ class Course:
     def _texts(self) -> Iterator[str]:
         rng = random.Random(1)
         for number, drawing in enumerate(self.drawings[:3000]):
-            for message in lessons.about_one(rng, number, drawing).messages:
+            for message in lessons.about_one(rng, number, drawing, 2).messages:
                 yield f"{message['role'].capitalize()}: {message['content'][-1]['text']}"
         yield lessons.NO_PICTURE
         yield from (Path(__file__).parents[2] / "workers/runtime/fidelity/text.txt").read_text().splitlines()
@@ -83,10 +86,14 @@ class Course:
         )
 
     def batch(self, rng: random.Random, step: int) -> dict[str, torch.Tensor | None]:
-        """A batch of the second part: every fourth with tiles, every sixth of two drawings."""
+        """A batch of the second part: every fourth with tiles, every sixth of two drawings.
+
+        A fifth of them have two questions.
+        """
+        turns = 2 if step % 5 == 0 else 1
         if step % 4 == 3:  # see above
             numbers = [rng.randrange(SQUARE_FROM, DRAWINGS) for _ in range(TILED_BATCH)]
-            chosen = [lessons.about_one(rng, n, self.drawings[n]) for n in numbers]
+            chosen = [lessons.about_one(rng, n, self.drawings[n], turns) for n in numbers]
             pixels = self.tiles[[n - SQUARE_FROM for n in numbers]]
             return self._collated(chosen, pixels, tiled=True)
         if step % 6 == 1:
@@ -96,7 +103,7 @@ class Course:
         if step % 40 == 0:
             return self._collated([lessons.without_picture(rng) for _ in range(BATCH // 2)], None)
         numbers = [rng.randrange(DRAWINGS) for _ in range(BATCH)]
-        chosen = [lessons.about_one(rng, n, self.drawings[n]) for n in numbers]
+        chosen = [lessons.about_one(rng, n, self.drawings[n], turns) for n in numbers]
         return self._collated(chosen, self.whole[numbers][:, None])
 
     def _collated(
@@ -208,23 +215,25 @@ def learn_to_see(model: Any, course: Course, work: Path, until: float) -> bool:
     return True
 
 
-def learn_to_answer(model: Any, course: Course, work: Path, until: float) -> bool:
-    """The second part. False if it has to go on later."""
+def learn_to_answer(
+    model: Any, course: Course, work: Path, until: float, *, part: str, steps: int, rate: float
+) -> bool:
+    """The second part, or the third. False if it has to go on later."""
     core = model.model
     eyes = [*core.vision_model.parameters(), *core.connector.parameters()]
     known = {id(p) for p in eyes}
     others = [p for p in model.parameters() if id(p) not in known]
     groups = [{"params": eyes, "scale": VISION_RATE}, {"params": others, "scale": 1.0}]
     optimiser = torch.optim.AdamW(groups, lr=RATE, weight_decay=0.02)
-    for step in range(_resumed(work / "answering.part.pt", model, optimiser), ANSWERING_STEPS):
+    for step in range(_resumed(work / f"{part}.part.pt", model, optimiser), steps):
         if time.monotonic() > until:
-            return _kept(work / "answering.part.pt", model, optimiser, step)
-        _set_rate(optimiser, step / ANSWERING_STEPS)
-        batch = course.batch(random.Random(f"answering {step}"), step)
+            return _kept(work / f"{part}.part.pt", model, optimiser, step)
+        _set_rate(optimiser, step / steps, rate)
+        batch = course.batch(random.Random(f"{part} {step}"), step)
         loss = model(**{name: value for name, value in batch.items() if value is not None}).loss
         _learn(optimiser, model, loss)
         if step % 50 == 0:
-            print(f"answering {step}: loss {loss.item():.4f}", flush=True)
+            print(f"{part} {step}: loss {loss.item():.4f}", flush=True)
     return True
 
 
@@ -252,13 +261,12 @@ def _kept(file: Path, learnt: nn.Module, optimiser: torch.optim.Optimizer, step:
     return False
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, part: float) -> None:
+def _set_rate(optimiser: torch.optim.Optimizer, part: float, rate: float = RATE) -> None:
     """Rises over the first twentieth, then falls like a cosine."""
     rise = min(part / 0.05 + 0.02, 1.0)
+    fall = 0.02 + 0.98 * (1 + math.cos(math.pi * part)) / 2
     for group in optimiser.param_groups:
-        group["lr"] = (
-            RATE * group.get("scale", 1.0) * rise * (0.02 + 0.98 * (1 + math.cos(math.pi * part)) / 2)
-        )
+        group["lr"] = rate * group.get("scale", 1.0) * rise * fall
 
 
 def held_out_score(model: Any, processor: Any, numbers: Sequence[int], *, split: bool = False) -> float:
@@ -299,9 +307,17 @@ def main() -> None:
     else:
         print("to be continued")
         return
-    if not learn_to_answer(model, course, work, until):
-        print("to be continued")
-        return
+    for part, steps, rate in (
+        ("answering", ANSWERING_STEPS, RATE),
+        ("polishing", POLISHING_STEPS, POLISHING_RATE),
+    ):
+        if (work / f"{part}.pt").exists():
+            model.load_state_dict(torch.load(work / f"{part}.pt"))
+        elif learn_to_answer(model, course, work, until, part=part, steps=steps, rate=rate):
+            torch.save(model.state_dict(), work / f"{part}.pt")
+        else:
+            print("to be continued")
+            return
     model.to(torch.bfloat16).save_pretrained(folder)
     model.float().eval()
     from tools.seeing.drawings import HELD_OUT  # noqa: PLC0415

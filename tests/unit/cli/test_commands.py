@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from diplex.cli.app import DEFAULT_SYSTEM
+from diplex.cli.options import DEFAULT_SYSTEM
 from diplex.cli.terminal import ExitCode
 from diplex.errors import ContextLengthExceeded, FieldViolation, NoWorker
+from diplex.v1 import generation_pb2 as pb
 from tests.fake_gateway import FakeGateway
 
 COMMAND = (sys.executable, "-m", "diplex.cli")
@@ -149,6 +150,30 @@ def test_chat_keeps_the_history_and_takes_commands(gateway, diplex):
         ["be brief", "three"],
     ]
     assert gateway.requests[2].model == "fake"
+
+
+def test_chat_puts_pictures_before_what_is_said_next(gateway, diplex, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"picture")
+    done = diplex("chat", stdin=f"/image {tmp_path / 'a.png'}\nwhat?\nand?\n")
+    assert done.returncode == 0
+    first, second = gateway.requests
+    (*_, asked) = first.chat.messages
+    assert [part.WhichOneof("content") for part in asked.parts] == ["image", "text"]
+    assert asked.parts[0].image.data == b"picture"
+    assert [len(message.parts) for message in second.chat.messages if message.role == pb.ROLE_USER] == [2, 1]
+    assert diplex("chat", stdin="/image missing.png\n").returncode != 0
+
+
+def test_generate_takes_pictures_and_sends_no_system_message_of_its_own(gateway, diplex, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"picture")
+    shown = ("--image", str(tmp_path / "a.png"), "--split", "--longest-edge", "512")
+    assert diplex("generate", "what?", *shown).returncode == 0
+    assert diplex("generate", "what?", *shown, "--system", "be brief").returncode == 0
+    first, second = gateway.requests
+    assert [message.role for message in first.chat.messages] == [pb.ROLE_USER]
+    assert [message.role for message in second.chat.messages] == [pb.ROLE_SYSTEM, pb.ROLE_USER]
+    assert [part.WhichOneof("content") for part in first.chat.messages[0].parts] == ["image", "text"]
+    assert first.image_options == pb.ImageOptions(split=True, longest_edge=512)
 
 
 def test_chat_from_a_pipe_ends_with_the_first_error(diplex):

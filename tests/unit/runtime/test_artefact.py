@@ -6,6 +6,7 @@ import json
 import pytest
 
 from diplex.errors import UnsupportedModel
+from tests.fixtures.preprocessing_cases import FULL
 from workers.runtime.artefact import FORMAT_VERSION, ModelDescription
 
 DESCRIPTION = ModelDescription(
@@ -31,6 +32,19 @@ DESCRIPTION = ModelDescription(
 def test_what_was_saved_is_loaded(tmp_path):
     DESCRIPTION.save(tmp_path)
     assert ModelDescription.load(tmp_path) == DESCRIPTION
+
+
+def test_eyes_are_kept_and_models_without_say_nothing(tmp_path):
+    seeing = dataclasses.replace(DESCRIPTION, vision=FULL)
+    seeing.save(tmp_path)
+    assert ModelDescription.load(tmp_path) == seeing
+    content = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    content["vision"]["colours"] = 4
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    with pytest.raises(UnsupportedModel, match="prepare the model again"):
+        ModelDescription.load(tmp_path)
+    DESCRIPTION.save(tmp_path)
+    assert "vision" not in json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
 
 
 def test_it_is_readable_json(tmp_path):

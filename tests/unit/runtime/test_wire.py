@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
 
+from diplex.errors import UnsupportedFeature
 from diplex.v1 import generation_pb2 as pb
 from diplex.worker.v1 import worker_pb2
 from workers.runtime import wire
-from workers.runtime.catalogue import Catalogue
+from workers.runtime.catalogue import Capability, Catalogue
+from workers.runtime.vision import ImageFile, ImageOptions
 
 
 @pytest.fixture
@@ -24,3 +27,63 @@ def test_who_asks_and_until_when_reach_the_engine(entry):
     assert generation.client == "me"
     assert before + 30 <= generation.deadline <= time.monotonic() + 30
     assert wire.generation(message, entry, timeout=None).deadline is None
+
+
+# --------------------------------------------------------------------------------------------- images
+
+SEES = pb.ChatInput(
+    messages=[
+        pb.ChatMessage(
+            role=pb.ROLE_SYSTEM, parts=[pb.ContentPart(text="Be"), pb.ContentPart(text=" brief.")]
+        ),
+        pb.ChatMessage(
+            role=pb.ROLE_USER,
+            parts=[
+                pb.ContentPart(text="Is "),
+                pb.ContentPart(image=pb.Image(data=b"1", media_type="image/png")),
+                pb.ContentPart(text=" like "),
+                pb.ContentPart(image=pb.Image(data=b"2")),
+            ],
+        ),
+    ]
+)
+
+
+@pytest.fixture
+def seeing(entry):
+    return dataclasses.replace(entry, capabilities=entry.capabilities | {Capability.IMAGES})
+
+
+def test_parts_keep_their_order_and_images_know_their_field(seeing):
+    options = pb.ImageOptions(split=True, longest_edge=512)
+    chat = wire.model_input(pb.GenerateRequest(chat=SEES, image_options=options), seeing)
+    system, user = chat.messages
+    assert system["content"] == "Be brief."
+    assert user["content"] == [
+        {"type": "text", "text": "Is "},
+        {"type": "image", "image": ImageFile(b"1", "chat.messages[1].parts[1].image", "image/png")},
+        {"type": "text", "text": " like "},
+        {"type": "image", "image": ImageFile(b"2", "chat.messages[1].parts[3].image")},
+    ]
+    assert chat.images == ImageOptions(split=True, longest_edge=512)
+    counted = wire.model_input(pb.CountTokensRequest(chat=SEES), seeing)
+    assert counted.images == ImageOptions()
+
+
+def test_a_model_without_eyes_names_each_image(entry):
+    with pytest.raises(UnsupportedFeature) as raised:
+        wire.model_input(pb.GenerateRequest(chat=SEES), entry)
+    fields = [violation.field for violation in raised.value.violations]
+    assert fields == ["chat.messages[1].parts[1].image", "chat.messages[1].parts[3].image"]
+
+
+def test_tools_are_told_of_beside_images(seeing):
+    request = pb.GenerateRequest(
+        chat=SEES,
+        tools=[pb.Tool(name="add")],
+        tool_choice=pb.ToolChoice(mode=pb.TOOL_CHOICE_MODE_REQUIRED, constrained=True),
+    )
+    generation = wire.generation(worker_pb2.GenerateRequest(request=request), seeing, timeout=None)
+    system, user = generation.input.messages
+    assert system["content"].startswith("Be brief.\n\nYou can call functions.")
+    assert [part["type"] for part in user["content"]] == ["text", "image", "text", "image"]

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from diplex.errors import ContextLengthExceeded, DiplexError, FieldViolation, InternalError, InvalidRequest
 from workers.runtime.engine.messages import Cancel, Count, Counted, FromEngine, Refused, Submit, ToEngine
 from workers.runtime.engine.model_text import ModelText
-from workers.runtime.generation import Chat, Generation, ImageTokens, ModelInput, Stopping
+from workers.runtime.generation import Chat, Generation, ImageTokens, ModelInput, Stopping, TokenIds
 from workers.runtime.structured import Closing, Grammar
 from workers.runtime.text.truncation import fitted
 from workers.runtime.vision import Picture
@@ -108,11 +108,14 @@ class Intake:
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             self.inbox.put(Unencodable(submit.id, _explained(error)))
             return
-        ids = self._text.named(ids, pictures)
+        generation = submit.generation
+        if pictures:  # whose files, which may be large, are done with
+            ids = self._text.named(ids, pictures)
+            generation = replace(generation, input=TokenIds(ids))
         self.inbox.put(
             Encoded(
                 submit.id,
-                submit.generation,
+                generation,
                 ids,
                 arrived_at,
                 dropped,

@@ -38,7 +38,7 @@ _TURNS: Final = {
 _SIDEWAYS: Final = 5
 """Orientations from here on exchange width and height."""
 _STEP_16_TO_8: Final = 257  # 65535 / 255
-_WHITE: Final = (255, 255, 255, 255)
+_WHITE: Final = (255, 255, 255)
 
 
 def look(file: ImageFile) -> Size:
@@ -116,17 +116,18 @@ def _orientation(image: Image.Image) -> int:
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image, np.float64) / _STEP_16_TO_8)
+        return _grey((np.asarray(image).astype(np.uint32) + _STEP_16_TO_8 // 2) // _STEP_16_TO_8)
     if image.mode in {"I", "F"}:
-        return _grey(_stretched(np.asarray(image, np.float64)))
+        return _grey(_stretched(np.asarray(image, np.float64)).round())
     if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, _WHITE), picture).convert("RGB")
+        picture, background = image.convert("RGBA"), Image.new("RGB", image.size, _WHITE)
+        background.paste(picture, mask=picture)
+        return background
     return image.convert("RGB")
 
 
-def _grey(values: NDArray[np.float64]) -> Image.Image:
-    return Image.fromarray(values.round().astype(np.uint8)).convert("RGB")
+def _grey(values: NDArray[np.uint32] | NDArray[np.float64]) -> Image.Image:
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
 
 
 def _stretched(values: NDArray[np.float64]) -> NDArray[np.float64]:

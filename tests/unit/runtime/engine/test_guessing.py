@@ -46,6 +46,12 @@ def steps(speculation, count, *, right, cost=0.1, rows=(1,), found=8):
     return tried
 
 
+def test_a_picture_is_never_guessed():
+    lookup = PromptLookup()
+    assert lookup.drafts([5, 6, -2, -3, 7, 5, 6], 3) == ()
+    assert lookup.drafts([5, 6, -2, -3, 7, 5, 6, 8, 5, 6], 1) == (8,)
+
+
 NONE = ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from io import BytesIO
 from queue import SimpleQueue
 
@@ -27,7 +28,8 @@ from tests.fake_backend import (
     fake_description,
     seeing_tokenizer,
 )
-from workers.runtime.engine.intake import Encoded, Intake, Unencodable
+from workers.runtime.engine import loop
+from workers.runtime.engine.intake import Closed, Encoded, Intake, Unencodable
 from workers.runtime.engine.messages import Admitted, Cancel, Count, Counted, EngineConfig, Submit
 from workers.runtime.engine.model_text import ModelText
 from workers.runtime.engine.pacing import STREAMS_PER_TILE, TilePacing
@@ -237,6 +239,29 @@ def test_a_preempted_sequence_still_has_its_picture():
     run = seeing(*(seeing.encoded(n, item, max_tokens=150) for n, item in enumerate(items, 1)))
     for number, item in enumerate(items, 1):
         assert run.tokens(number) == alone(item, max_tokens=150)
+
+
+def test_features_are_given_back_in_idle_time(monkeypatch):
+    monkeypatch.setattr(loop, "_TRIM_SECONDS", 0.001)
+    seeing = Seeing(cache_idle_seconds=0.001)
+    forget, forgotten = seeing.eyes.forget, threading.Event()
+
+    def watched(ids):
+        forget(ids)
+        forgotten.set()
+
+    seeing.eyes.forget = watched
+    seeing.run.at_step[10**6] = []  # so that the inbox stays open
+    seeing.run.put(seeing.encoded(1, chat(RED), max_tokens=2))
+    running = threading.Thread(target=seeing.run.engine.run)
+    running.start()
+    try:
+        assert forgotten.wait(10)
+    finally:
+        seeing.run.inbox.put(Closed())
+        running.join()
+    assert not seeing.eyes.rows
+    assert seeing.gallery.kept == 0
 
 
 # ------------------------------------------------------------------------------------------ refusals

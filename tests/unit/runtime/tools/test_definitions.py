@@ -79,3 +79,13 @@ def test_calls_are_written_out():
     several = written_out({**message, "tool_calls": [call, call]})
     assert json.loads(several["content"]) == [call["function"]] * 2
     assert written_out({"role": "user", "content": "Hi"}) == {"role": "user", "content": "Hi"}
+
+
+def test_parts_stay_parts():
+    parts = [{"type": "image"}, {"type": "text", "text": "see"}]
+    (first, *_) = introduced([{"role": "system", "content": parts}], ToolUse((Tool("add", "", ""),)))
+    assert first["content"][:2] == parts
+    assert "You can call functions." in first["content"][2]["text"]
+    calls = [{"function": {"name": "add", "arguments": {}}}]
+    message = written_out({"role": "assistant", "content": parts, "tool_calls": calls})
+    assert message["content"] == [*parts, {"type": "text", "text": '\n{"name": "add", "arguments": {}}'}]

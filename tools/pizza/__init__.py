@@ -1,0 +1,1 @@
+"""The pizza test: does a model see what is drawn? Over gRPC, as a user would ask."""
