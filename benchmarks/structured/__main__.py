@@ -15,14 +15,10 @@ from typing import Any
 
 import jsonschema
 import numpy as np
-from hypothesis import find, settings
-from hypothesis import strategies as st
-from hypothesis.errors import HypothesisException
-from hypothesis_jsonschema import from_schema
 
 from benchmarks import weights
 from benchmarks.structured import public_suite
-from benchmarks.structured.generated import draw
+from benchmarks.structured.generated import draw, satisfiable
 from benchmarks.structured.walk import Wanderer, walk
 from diplex.errors import InvalidRequest
 from workers.runtime.artefact import ModelDescription
@@ -89,17 +85,6 @@ def validates(schema: Schema, text: str) -> bool:
     """Whether ``jsonschema`` finds a text valid, formats included."""
     validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     return bool(validator(schema, format_checker=validator.FORMAT_CHECKER).is_valid(json.loads(text)))
-
-
-def satisfiable(schema: Schema) -> bool:
-    """Whether ``hypothesis-jsonschema`` finds an instance."""
-    validator = jsonschema.Draft202012Validator(schema)
-    try:
-        instances = from_schema(schema) | st.none() | st.booleans() | st.integers() | st.text(max_size=8)
-        find(instances, validator.is_valid, settings=settings(max_examples=200, database=None))
-    except (HypothesisException, RecursionError):
-        return False
-    return True
 
 
 def mask_cost(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+import jsonschema
+from hypothesis import HealthCheck, Phase, find, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
 from hypothesis_jsonschema import from_schema
 
+Schema = dict[str, Any] | bool
 _NAMES: Final = ["id", "name", "email", "tags", "price", "unit", "created at", "größe"]
 _PATTERNS: Final = [
     "^[a-z]+$",
@@ -76,6 +79,21 @@ def draw(count: int, start: int) -> list[dict[str, Any]]:
 
     collect()
     return list(drawn.values())
+
+
+def satisfiable(schema: Schema) -> bool:
+    """Whether ``hypothesis-jsonschema`` finds an instance, or a few simple values hold one, in 200 tries.
+
+    What it says no to may still be satisfied by something. It is asked about refused schemas only: those that
+    are accepted count as satisfiable.
+    """
+    validator = jsonschema.Draft202012Validator(schema)
+    try:
+        instances = from_schema(schema) | st.none() | st.booleans() | st.integers() | st.text(max_size=8)
+        find(instances, validator.is_valid, settings=settings(max_examples=200, database=None))
+    except (HypothesisException, RecursionError):
+        return False
+    return True
 
 
 def _filled(draw: st.DrawFn, shape: Any, depth: int) -> Any:

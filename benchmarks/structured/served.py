@@ -22,7 +22,7 @@ import jsonschema
 
 from benchmarks import weights
 from benchmarks.stack import Stack
-from benchmarks.structured.generated import draw
+from benchmarks.structured.generated import draw, satisfiable
 from diplex.client import Client, FinishReason, GenerateOptions, Tool, ToolCall
 from diplex.errors import InvalidRequest
 
@@ -53,14 +53,27 @@ class Tally:
     valid: int = 0
     beyond: int = 0
     """With a number so large that the validator fails."""
+    unsatisfiable: int = 0
+    """Refused, and nothing was found that satisfies them."""
     refused: Counter[str] = field(default_factory=Counter)
+    """The others that were refused, by reason."""
     wrong: list[str] = field(default_factory=list)
+
+    def refuse(self, schema: Schema, error: InvalidRequest) -> None:
+        """Counts a refusal."""
+        if satisfiable(schema):
+            self.refused[_reason(error)] += 1
+        else:
+            self.unsatisfiable += 1
 
     def show(self) -> None:
         """Prints it."""
-        accepted = self.asked - self.refused.total()
+        asked = self.asked - self.unsatisfiable
+        accepted = asked - self.refused.total()
         print(
-            f"{self.title}: {self.asked} asked, {accepted} accepted ({accepted / self.asked:.1%}), ", end=""
+            f"{self.title}: {self.asked} asked, {self.unsatisfiable} that nothing satisfies refused, of the "
+            f"others {accepted} accepted ({accepted / max(asked, 1):.1%}), ",
+            end="",
         )
         print(f"{self.ended} ended ({self.ended / max(accepted, 1):.1%}), {self.valid} of them valid", end="")
         print(f", {self.beyond} beyond the validator" if self.beyond else "")
@@ -87,7 +100,7 @@ def formats(client: Client, schemas: Sequence[Schema], max_tokens: int) -> Tally
                 timeout=_SECONDS,
             )
         except InvalidRequest as error:
-            tally.refused[_reason(error)] += 1
+            tally.refuse(schema, error)
             return
         if answer.finish_reason is FinishReason.END_OF_SEQUENCE:
             tally.ended += 1
@@ -115,7 +128,7 @@ def calls(client: Client, schemas: Sequence[Schema], max_tokens: int) -> Tally:
         try:
             answer = client.generate("Store an example.", timeout=_SECONDS, **options)
         except InvalidRequest as error:
-            tally.refused[_reason(error)] += 1
+            tally.refuse(schema, error)
             return
         if answer.finish_reason is not FinishReason.TOOL_CALLS:
             return

@@ -132,7 +132,8 @@ def main() -> None:
     folder = weights.write(home / MODEL)
     catalogue = home / "seeing.toml"
     catalogue.write_text(_CATALOGUE.format(model=MODEL, folder=folder))
-    worker_options = ["--catalogue", str(catalogue), "--max-length", "2048"]
+    # What random weights say repeats itself, so guesses of the next tokens would be right too often.
+    worker_options = ["--catalogue", str(catalogue), "--max-length", "2048", "--no-speculation"]
     with ExitStack() as running:
         onnx = running.enter_context(Stack(models=[MODEL], worker_options=worker_options))
         peer = running.enter_context(Transformers(options.python, folder, threads()))

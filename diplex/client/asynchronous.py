@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.message import Message as Protobuf
 
 from diplex import errors
-from diplex.client import conversion, inputs, wire
+from diplex.client import conversion, inputs, requests, wire
 from diplex.client.failures import Failures
 from diplex.client.images import ImageLike
 from diplex.client.replies import (
@@ -92,7 +92,7 @@ class AsyncClient:
         Raises:
             DiplexError: See the class.
         """
-        request = conversion.generate_request(source, options)
+        request = requests.generate_request(source, options)
         return conversion.generation(await self._unary(wire.GENERATE, request, timeout, request_id))
 
     def stream(
@@ -109,7 +109,7 @@ class AsyncClient:
         Raises:
             DiplexError: The request can't be sent. What the gateway raises comes where the stream is read.
         """
-        request = conversion.generate_request(source, options)
+        request = requests.generate_request(source, options)
         data = wire.serialized(request, limit=self._max_message_bytes)
         call = self._channel.unary_stream(wire.STREAM.path, wire.as_it_is, wire.STREAM.parse)(
             data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
@@ -138,7 +138,7 @@ class AsyncClient:
         Raises:
             DiplexError: The call as a whole failed; see the class.
         """
-        request = conversion.batch_request(sources, options)
+        request = requests.batch_request(sources, options)
         data = wire.serialized(request, limit=self._max_message_bytes)
         call = self._channel.unary_stream(wire.BATCH.path, wire.as_it_is, wire.BATCH.parse)(
             data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
@@ -166,7 +166,7 @@ class AsyncClient:
         Raises:
             DiplexError: See the class.
         """
-        request = conversion.generate_request(source, options)
+        request = requests.generate_request(source, options)
         return conversion.plan(await self._unary(wire.PLAN, request, timeout, request_id))
 
     async def count_tokens(
@@ -190,7 +190,7 @@ class AsyncClient:
         Raises:
             DiplexError: See the class.
         """
-        request = conversion.count_request(
+        request = requests.count_request(
             source,
             model=model,
             system=system,

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message as Protobuf
 
 from diplex import errors
-from diplex.client import conversion, inputs, wire
+from diplex.client import conversion, inputs, requests, wire
 from diplex.client.failures import Failures
 from diplex.client.images import ImageLike
 from diplex.client.replies import (
@@ -90,7 +90,7 @@ class Client:
         Raises:
             DiplexError: See the class.
         """
-        request = conversion.generate_request(source, options)
+        request = requests.generate_request(source, options)
         return conversion.generation(self._unary(wire.GENERATE, request, timeout, request_id))
 
     def stream(
@@ -107,7 +107,7 @@ class Client:
         Raises:
             DiplexError: The request can't be sent. What the gateway raises comes where the stream is read.
         """
-        request = conversion.generate_request(source, options)
+        request = requests.generate_request(source, options)
         data = wire.serialized(request, limit=self._max_message_bytes)
         call = self._channel.unary_stream(wire.STREAM.path, wire.as_it_is, wire.STREAM.parse)(
             data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
@@ -136,7 +136,7 @@ class Client:
         Raises:
             DiplexError: The call as a whole failed; see the class.
         """
-        request = conversion.batch_request(sources, options)
+        request = requests.batch_request(sources, options)
         data = wire.serialized(request, limit=self._max_message_bytes)
         call = self._channel.unary_stream(wire.BATCH.path, wire.as_it_is, wire.BATCH.parse)(
             data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
@@ -164,7 +164,7 @@ class Client:
         Raises:
             DiplexError: See the class.
         """
-        request = conversion.generate_request(source, options)
+        request = requests.generate_request(source, options)
         return conversion.plan(self._unary(wire.PLAN, request, timeout, request_id))
 
     def count_tokens(
@@ -188,7 +188,7 @@ class Client:
         Raises:
             DiplexError: See the class.
         """
-        request = conversion.count_request(
+        request = requests.count_request(
             source,
             model=model,
             system=system,

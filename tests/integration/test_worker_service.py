@@ -21,6 +21,7 @@ from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
 from gateway.assembly import Assembly
+from tests.fake_backend import byte_tokenizer
 from tests.integration.conftest import SLOTS
 from workers.runtime.servicer import WorkerServicer
 
@@ -156,6 +157,8 @@ CLOCK = pb.Tool(
     '"required": ["zone"], "additionalProperties": false}',
 )
 
+NOW = pb.Tool(name="now", parameters_schema='{"type": "object", "additionalProperties": false}')
+
 
 async def test_any_model_can_be_held_to_a_call(stub):
     chat = user(pb.ContentPart(text="What time is it?"))
@@ -182,6 +185,29 @@ async def test_any_model_can_be_held_to_a_call(stub):
         pb.ChatMessage(role=pb.ROLE_TOOL, tool_call_id=call.id, parts=[pb.ContentPart(text="12:00")]),
     ]
     assert (await whole(generate(stub, chat=pb.ChatInput(messages=turns)))).choices[0].text
+
+
+@pytest.mark.parametrize("single", [False, True])
+async def test_several_calls_are_told_apart_by_their_index(stub, single):
+    likely = {byte_tokenizer().id_of(spelling): 100 for spelling in "[,"}
+    events = generate(
+        stub,
+        chat=user(pb.ContentPart(text="What time is it?")),
+        tools=[NOW],
+        tool_choice=pb.ToolChoice(mode=pb.TOOL_CHOICE_MODE_REQUIRED, constrained=True, single=single),
+        stopping=pb.StoppingOptions(max_tokens=150),
+        sampling=pb.SamplingOptions(temperature=0, logit_bias=likely),
+    )
+    assembly, begun = Assembly(), []
+    async for event in events:
+        assembly.add(event)
+        begun += [call.index for call in event.delta.tool_calls if call.name]
+    (answer,) = assembly.response().choices
+    assert begun == list(range(len(answer.tool_calls)))
+    assert all((call.name, json.loads(call.arguments)) == ("now", {}) for call in answer.tool_calls)
+    assert len({call.id for call in answer.tool_calls}) == len(answer.tool_calls)
+    assert (len(answer.tool_calls) == 1) == single
+    assert answer.finish_reason == pb.FINISH_REASON_TOOL_CALLS
 
 
 async def test_an_output_is_held_to_its_format(stub):

@@ -6,12 +6,12 @@ import pytest
 from PIL import Image as PillowImage
 
 from diplex import Backend, Image, Message, RawPrompt, Role, TokenIds, errors
-from diplex.client import FinishReason, conversion
+from diplex.client import FinishReason, conversion, requests
 from diplex.v1 import generation_pb2 as pb
 
 
 def request(source, **options):
-    return conversion.generate_request(source, options)
+    return requests.generate_request(source, options)
 
 
 def test_text_is_one_user_message_behind_the_system_message():
@@ -75,7 +75,7 @@ def test_how_pictures_are_seen():
     made = request("what?", images=[b"x"], split_images=True, longest_edge=512)
     assert made.image_options == pb.ImageOptions(split=True, longest_edge=512)
     assert not request("what?", images=[b"x"]).HasField("image_options")
-    counted = conversion.count_request(
+    counted = requests.count_request(
         "what?",
         model=None,
         system=None,
@@ -228,7 +228,7 @@ def test_an_answer_without_a_choice_is_a_defect():
     ],
 )
 def test_formats(options, form):
-    output = conversion.generate_request("hi", options).output
+    output = requests.generate_request("hi", options).output
     assert output.HasField("response_format") == (form is not None)
     if form is not None:
         assert output.response_format == form
@@ -236,11 +236,11 @@ def test_formats(options, form):
 
 def test_two_formats_are_refused():
     with pytest.raises(errors.InvalidRequest) as raised:
-        conversion.generate_request("hi", {"regex": "a", "json": True})
+        requests.generate_request("hi", {"regex": "a", "json": True})
     assert [violation.field for violation in raised.value.violations] == ["regex"]
 
 
 def test_truncate():
-    assert conversion.generate_request("hi", {"truncate": True}).truncation == (
+    assert requests.generate_request("hi", {"truncate": True}).truncation == (
         pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS
     )

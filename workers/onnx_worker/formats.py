@@ -15,7 +15,7 @@ from workers.runtime.catalogue import SamplingDefaults
 from workers.runtime.checkpoint import SEEING, CheckpointFolder, language_part
 from workers.runtime.checkpoint.decoder import FAMILIES, SUPPORTED, read_decoder
 
-PROFILES: Final = ("int8", "fp32")
+PROFILES: Final = ("int8", "fp32", "fp16", "q4", "q4_mixed")
 """Of what is converted, the default first."""
 
 
@@ -58,13 +58,13 @@ class OnnxFormats:
 
 
 def _published(checkpoint: CheckpointFolder, files: Sequence[str]) -> Facts:
-    profiles = []
+    profiles, seeing = [], sees(checkpoint)
     for profile in selection.PROFILES:
         with suppress(UnsupportedModel):
-            selection.select(files, profile)
+            selection.select(files, profile, sees=seeing)
             profiles.append(profile)
     if not profiles:
-        selection.select(files, selection.PROFILES[0])  # which says what is missing
+        selection.select(files, selection.PROFILES[0], sees=seeing)  # which says what is missing
     default = "int8" if "int8" in profiles else profiles[0]
     return Facts(
         architecture=checkpoint.model_type,
@@ -72,5 +72,5 @@ def _published(checkpoint: CheckpointFolder, files: Sequence[str]) -> Facts:
         chat_template=checkpoint.chat_template,
         sampling=checkpoint.generation.sampling,
         profiles=(default, *(profile for profile in profiles if profile != default)),
-        images=sees(checkpoint) and selection.select(files, default).vision is not None,
+        images=seeing and selection.select(files, default).vision is not None,
     )

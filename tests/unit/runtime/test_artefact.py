@@ -61,7 +61,14 @@ def test_another_format_version_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"format_version": 1}', '{"format_version": 1, "eos_token_ids": []}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        f'{{"format_version": {FORMAT_VERSION}}}',
+        f'{{"format_version": {FORMAT_VERSION}, "eos_token_ids": []}}',
+    ],
 )
 def test_damaged_files_are_refused(tmp_path, content):
     (tmp_path / "model.json").write_text(content)

@@ -34,13 +34,13 @@ def prepare_published(source: Path, target: Path, *, precision: str, report: Rep
         OSError: A file can't be read or written.
     """
     files = sorted(path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
-    chosen = selection.select(files, precision)
+    checkpoint = CheckpointFolder(source)
+    chosen = selection.select(files, precision, sees=sees(checkpoint))
     needed = [*chosen, *(data for graph in chosen for data in selection.data_files(files, graph))]
     for done, name in enumerate(needed):
         report(Progress(Phase.CONVERT, done, len(needed), name))
         _place(source / name, target / name)
     decoder = Decoder(open_session(target / chosen.decoder, threads=0, packed=False))
-    checkpoint = CheckpointFolder(source)
     checkpoint.tokenizer.backend.save(str(target / TOKENIZER_FILE), pretty=False)
     vision = _eyes(checkpoint, chosen.vision)
     description = _describe(checkpoint, decoder, precision, vision)

@@ -33,9 +33,6 @@ for the eyes.
 """
 PROFILES: Final = tuple(_PROFILES)
 
-_OTHERS: Final = ("audio_encoder",)
-"""Components that are there and not used."""
-
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -51,12 +48,13 @@ class Selection:
         return (path for path in (self.decoder, self.embedding, self.vision) if path is not None)
 
 
-def select(files: Iterable[str], profile: str) -> Selection:
+def select(files: Iterable[str], profile: str, *, sees: bool = True) -> Selection:
     """The graphs for a profile.
 
     Args:
         files: Paths of all files below the folder, with forward slashes.
         profile: One of ``PROFILES``.
+        sees: Whether the eyes are used; if not, it doesn't matter which there are.
 
     Raises:
         UnsupportedModel: There is no such profile, or the folder lacks a graph for it.
@@ -71,8 +69,9 @@ def select(files: Iterable[str], profile: str) -> Selection:
     if decoder is None:
         raise UnsupportedModel(_lacking(graphs, _DECODERS[0], profile))
     embedding = _find(graphs, (EMBEDDING,), ends[EMBEDDING])
-    vision = _find(graphs, (VISION,), ends[VISION])
-    for component, found in ((EMBEDDING, embedding), (VISION, vision)):
+    vision = _find(graphs, (VISION,), ends[VISION]) if sees else None
+    wanted = ((EMBEDDING, embedding), (VISION, vision)) if sees else ((EMBEDDING, embedding),)
+    for component, found in wanted:
         if found is None and any(name.startswith(component) for name in graphs):
             raise UnsupportedModel(_lacking(graphs, component, profile))
     return Selection(decoder, embedding, vision)

@@ -89,6 +89,13 @@ def test_the_weights_beside_a_graph_are_its_own():
     assert data_files(HUB, "onnx/decoder_model_merged.onnx") == []
 
 
+def test_eyes_that_are_not_used_need_not_be_there():
+    files = [name for name in HUB if not name.startswith("onnx/vision_encoder_q4")]
+    with pytest.raises(UnsupportedModel, match="no vision_encoder for precision 'q4'"):
+        select(files, "q4")
+    assert select(files, "q4", sees=False).vision is None
+
+
 def test_graphs_at_the_top_of_a_folder_are_found():
     assert list(select(["model.onnx", "model_quantized.onnx", "config.json"], "int8")) == [
         "model_quantized.onnx"

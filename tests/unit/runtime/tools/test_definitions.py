@@ -83,7 +83,7 @@ def test_calls_are_written_out():
 
 def test_parts_stay_parts():
     parts = [{"type": "image"}, {"type": "text", "text": "see"}]
-    (first, *_) = introduced([{"role": "system", "content": parts}], [Tool("add", "", "")])
+    (first, *_) = introduced([{"role": "system", "content": parts}], ToolUse((Tool("add", "", ""),)))
     assert first["content"][:2] == parts
     assert "You can call functions." in first["content"][2]["text"]
     calls = [{"function": {"name": "add", "arguments": {}}}]
