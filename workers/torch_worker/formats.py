@@ -11,6 +11,7 @@ from diplex.errors import UnsupportedModel
 from workers.runtime.adoption import Facts
 from workers.runtime.catalogue import SamplingDefaults
 from workers.runtime.checkpoint import CheckpointFolder
+from workers.runtime.vision import describe_eyes
 
 PROFILES: Final = ("int8", "bf16", "fp32", "fp16", "int4")
 """The default first."""
@@ -61,6 +62,7 @@ class TorchFormats:
             chat_template=checkpoint.chat_template,
             sampling=checkpoint.generation.sampling,
             profiles=PROFILES,
+            images=describe_eyes(folder, checkpoint.model_type) is not None,
         )
 
 
