@@ -21,6 +21,9 @@ class Precision(StrEnum):
     FP16 = "fp16"
     INT8 = "int8"
     INT4 = "int4"
+    Q4 = "q4"
+    Q4_MIXED = "q4_mixed"
+    Q4F16 = "q4f16"
 
 
 class State(StrEnum):

@@ -143,7 +143,10 @@ class FakeGateway:
             raise errors.InsufficientMemory("there is no room", metadata={"needed_bytes": "7"})
         progress = pb.LoadProgress(phase=pb.LOAD_PHASE_CONVERT, done=1, total=4, detail="a tensor")
         yield models_pb.LoadModelResponse(progress=progress)
-        progress = pb.LoadProgress(phase=pb.LOAD_PHASE_LOAD, detail="an artefact")
+        progress = pb.LoadProgress(
+            phase=pb.LOAD_PHASE_LOAD, done=50_000_000, total=200_000_000, detail="an artefact"
+        )
+        progress.eta.FromSeconds(3)
         yield models_pb.LoadModelResponse(progress=progress)
         yield models_pb.LoadModelResponse(model=self._model())
 

@@ -12,11 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from diplex.cli.terminal import PIPED_WIDTH, standard_error
-from diplex.client import Client, Deployment, LoadProgress, Model, ModelList, ModelState
+from diplex.client import Client, Deployment, LoadPhase, LoadProgress, Model, ModelList, ModelState
 
 _COLOURS = {ModelState.READY: "green", ModelState.FAILED: "red", ModelState.UNLOADED: "dim"}
 _DIGEST_LENGTH = 12
 _MEBIBYTE = 2**20
+_IN_BYTES = (LoadPhase.DOWNLOAD, LoadPhase.VERIFY, LoadPhase.LOAD)
 
 
 def run(*, address: str | None, as_json: bool) -> None:
@@ -98,10 +99,9 @@ def load(name: str, *, address: str | None, timeout: float | None) -> None:
 
         def show(progress: LoadProgress) -> None:
             nonlocal last
-            share = f" {100 * progress.done // progress.total}%" if progress.total else ""
-            status.update(f"[dim]{progress.phase}{share} {escape(progress.detail)}[/]")
+            status.update(f"[dim]{escape(_progress(progress))}[/]")
             if not console.is_terminal and progress.phase != last:
-                console.print(f"{progress.phase} {escape(progress.detail)}")
+                console.print(escape(_progress(progress)))
             last = progress.phase
 
         model = client.load_model(name, progress=show, timeout=timeout)
@@ -110,6 +110,18 @@ def load(name: str, *, address: str | None, timeout: float | None) -> None:
         console.print(
             f"{escape(model.name)}/{deployment.precision} is ready on {escape(deployment.worker)}: {memory}"
         )
+
+
+def _progress(progress: LoadProgress) -> str:
+    """As ``download 45%, 41.9 of 93.0 MB, 12 s left, a.gguf``."""
+    parts = [str(progress.phase)]
+    if progress.total:
+        parts[0] += f" {100 * progress.done // progress.total}%"
+    if progress.total and progress.phase in _IN_BYTES:
+        parts.append(f"{progress.done / 1e6:.1f} of {progress.total / 1e6:.1f} MB")
+    if progress.eta is not None:
+        parts.append(f"{progress.eta:.0f} s left")
+    return ", ".join([*parts, progress.detail] if progress.detail else parts)
 
 
 def unload(name: str, *, address: str | None, timeout: float | None) -> None:

@@ -185,6 +185,7 @@ def load_progress(message: pb.LoadProgress) -> replies.LoadProgress:
         message.done,
         message.total if message.HasField("total") else None,
         message.detail,
+        message.eta.ToTimedelta().total_seconds() if message.HasField("eta") else None,
     )
 
 

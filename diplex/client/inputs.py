@@ -39,6 +39,9 @@ class Precision(StrEnum):
     FP16 = "fp16"
     INT8 = "int8"
     INT4 = "int4"
+    Q4 = "q4"
+    Q4_MIXED = "q4_mixed"
+    Q4F16 = "q4f16"
 
 
 Content: TypeAlias = str | ImageLike | Sequence[str | ImageLike]
@@ -138,7 +141,7 @@ class GenerateOptions(TypedDict, total=False):
     backend: Backend | str | None
     """``"onnx"`` or ``"torch"``. Default: the gateway chooses."""
     precision: Precision | str | None
-    """``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"`` or ``"int4"``. Default: the model's default profile."""
+    """One of :class:`Precision`, as ``"int8"``. Default: the model's default profile."""
 
     temperature: float | None
     """0 is greedy. Range [0, 100]."""

@@ -255,11 +255,13 @@ class LoadProgress:
 
     phase: LoadPhase
     done: int
-    """Bytes in DOWNLOAD and VERIFY, tensors in CONVERT, steps elsewhere."""
+    """Bytes in DOWNLOAD, VERIFY and LOAD, tensors in CONVERT, steps elsewhere."""
     total: int | None
     """``None`` when it isn't known."""
     detail: str
     """What is being worked on or waited for, for a person."""
+    eta: float | None = None
+    """Seconds that the phase will still take, by its pace of late; ``None`` when it isn't known."""
 
 
 @dataclass(frozen=True, slots=True)

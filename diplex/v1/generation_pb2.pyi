@@ -58,6 +58,12 @@ class _PrecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     PRECISION_FP16: _Precision.ValueType  # 3
     PRECISION_INT8: _Precision.ValueType  # 4
     PRECISION_INT4: _Precision.ValueType  # 5
+    PRECISION_Q4: _Precision.ValueType  # 6
+    """Four bits a weight."""
+    PRECISION_Q4_MIXED: _Precision.ValueType  # 7
+    """Four bits, and more for the components that suffer most from them."""
+    PRECISION_Q4F16: _Precision.ValueType  # 8
+    """Four bits, computed with in halves of floats."""
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper): ...
 
@@ -67,6 +73,12 @@ PRECISION_BF16: Precision.ValueType  # 2
 PRECISION_FP16: Precision.ValueType  # 3
 PRECISION_INT8: Precision.ValueType  # 4
 PRECISION_INT4: Precision.ValueType  # 5
+PRECISION_Q4: Precision.ValueType  # 6
+"""Four bits a weight."""
+PRECISION_Q4_MIXED: Precision.ValueType  # 7
+"""Four bits, and more for the components that suffer most from them."""
+PRECISION_Q4F16: Precision.ValueType  # 8
+"""Four bits, computed with in halves of floats."""
 Global___Precision: typing_extensions.TypeAlias = Precision
 
 class _Priority:
@@ -1203,13 +1215,13 @@ class LoadProgress(google.protobuf.message.Message):
     ETA_FIELD_NUMBER: builtins.int
     phase: Global___LoadPhase.ValueType
     done: builtins.int
-    """Bytes in DOWNLOAD and VERIFY, tensors in CONVERT, steps elsewhere."""
+    """Bytes in DOWNLOAD, VERIFY and LOAD, tensors in CONVERT, steps elsewhere."""
     total: builtins.int
     """Unset when it is not known."""
     detail: builtins.str
     @property
     def eta(self) -> google.protobuf.duration_pb2.Duration:
-        """Unset when it is not known."""
+        """What is left of the phase, by the rate of its last seconds. Unset when it is not known."""
 
     def __init__(
         self,

@@ -103,11 +103,11 @@ def test_the_rest(client):
 def test_load_and_unload(client):
     seen = []
     model = client.load_model(MODEL, progress=seen.append)
-    assert model.deployments[0].loaded_bytes == 232 << 20
-    assert [(each.phase, each.done, each.total) for each in seen] == [
-        (LoadPhase.CONVERT, 1, 4),
-        (LoadPhase.LOAD, 0, None),
+    assert [(each.phase, each.done, each.total, each.eta) for each in seen] == [
+        (LoadPhase.CONVERT, 1, 4, None),
+        (LoadPhase.LOAD, 50_000_000, 200_000_000, 3),
     ]
+    assert model.deployments[0].loaded_bytes == 232 << 20
     client.unload_model(MODEL)
     with pytest.raises(errors.InsufficientMemory, match="there is no room"):
         client.load_model("Big-70B")

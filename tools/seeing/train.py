@@ -1,4 +1,4 @@
-"""Trains the small seeing model: `python -m tools.seeing.train FOLDER`; about ten minutes on two cores.
+"""Trains the small seeing model: `python -m tools.seeing.train FOLDER`; about twenty minutes on one core.
 
 It goes on where it was stopped: what is done is kept in FOLDER.work. At its end FOLDER is a checkpoint as
 hubs publish them. How it learns:

@@ -32,6 +32,8 @@ _TOKENIZER: Final = 23
 _SESSION: Final = 5 * MEBIBYTE
 """Sessions, arenas and bindings, whatever the weights."""
 _FLOAT: Final = 4
+_ELEMENTS: Final = {"fp32": (4.0, 4.0), "fp16": (2.0, 4.0), "q4": (1.0, 0.66)}
+"""Bytes for each weight of the table in which tokens are looked up, and of the head, where not one each."""
 _HEAD: Final = b"lm_head"
 """In the graph if the head has a matrix of its own."""
 
@@ -43,10 +45,10 @@ _EYES: Final = 420
 
 _CONVERTER: Final = 110 * MEBIBYTE
 """A converting process with its libraries and no model."""
-_CONVERTING: Final = {"int8": 13, "fp32": 5}
+_CONVERTING: Final = {"int8": 13, "fp32": 5, "fp16": 5, "q4": 5, "q4_mixed": 5}
 """Bytes for each byte of a GGUF file while it is converted: the whole model in float32 and what the rotation
 needs beside, or a few matrices of it."""
-_CONVERTING_FOLDER: Final = {"int8": 5, "fp32": 2}
+_CONVERTING_FOLDER: Final = {"int8": 5, "fp32": 2, "fp16": 2, "q4": 2, "q4_mixed": 2}
 """The same for folders, whose weights have two bytes and not two thirds of one."""
 
 
@@ -66,12 +68,14 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
         return _predict_published(folder, description, config)
     weights = _size(folder / WEIGHTS_FILE)
     embedding = description.vocab_size * description.hidden_size
-    element = _FLOAT if description.precision == "fp32" else 1
+    table, head = _ELEMENTS.get(description.precision, (1.0, 1.0))
+    copies = len(list(folder.glob(f"*{PACKED_STAGE}")))
     if _HEAD in (folder / MODEL_FILE).read_bytes():
-        mapped = -element * embedding
+        mapped = int(embedding * (copies * head - table))
     else:
-        copies = len(list(folder.glob(f"*{PACKED_STAGE}")))
-        mapped = element * embedding * (1 + copies)
+        mapped = int(embedding * table * (1 + copies))
+    if description.precision == "fp16":
+        mapped += weights  # all of it becomes float32
     logits = config.slots * description.vocab_size * _FLOAT
     loaded = _PROCESS + _TOKENIZER * _size(folder / TOKENIZER_FILE) + _SESSION + logits
     eyes = _size(folder / EYES_WEIGHTS_FILE) + _SESSION if description.vision is not None else 0

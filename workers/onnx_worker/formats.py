@@ -15,7 +15,7 @@ from workers.runtime.catalogue import SamplingDefaults
 from workers.runtime.checkpoint import SEEING, CheckpointFolder, language_part
 from workers.runtime.checkpoint.decoder import FAMILIES, SUPPORTED, read_decoder
 
-PROFILES: Final = ("int8", "fp32")
+PROFILES: Final = ("int8", "fp32", "fp16", "q4", "q4_mixed")
 """Of what is converted, the default first."""
 
 

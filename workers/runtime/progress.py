@@ -23,11 +23,13 @@ class Progress:
 
     phase: Phase
     done: int
-    """Units finished: bytes in DOWNLOAD and VERIFY, tensors in CONVERT, steps elsewhere."""
+    """Units finished: bytes in DOWNLOAD, VERIFY and LOAD, tensors in CONVERT, steps elsewhere."""
     total: int | None = None
     """Units in all; ``None`` when it isn't known."""
     detail: str = ""
     """What is being worked on, for a person: a file or tensor name."""
+    eta: float | None = None
+    """Seconds that the phase will still take; ``None`` when nobody knows (:mod:`workers.runtime.pace`)."""
 
 
 Report = Callable[[Progress], None]

@@ -21,9 +21,10 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from workers.runtime.pace import Pace
 from workers.runtime.progress import Phase, Progress, Report
 
-_IN_BYTES: Final = frozenset({Phase.DOWNLOAD, Phase.VERIFY})
+_IN_BYTES: Final = frozenset({Phase.DOWNLOAD, Phase.VERIFY, Phase.LOAD})
 _LOG_SECONDS: Final = 5.0
 """Between two lines of one phase when nobody sits at a terminal."""
 
@@ -80,11 +81,14 @@ class _Lines:
         self._console = console
         self._phase: Phase | None = None
         self._printed_at = 0.0
+        self._pace = Pace()
 
     def report(self, progress: Progress) -> None:
+        progress = self._pace.timed(progress)
         due = time.monotonic() - self._printed_at > _LOG_SECONDS
         if progress.phase is self._phase and not due:
             return
         self._phase, self._printed_at = progress.phase, time.monotonic()
         share = f" {100 * progress.done // progress.total}%" if progress.total else ""
-        self._console.print(f"{progress.phase.value}{share} {progress.detail}", highlight=False)
+        left = f", {progress.eta:.0f} s left" if progress.eta is not None else ""
+        self._console.print(f"{progress.phase.value}{share} {progress.detail}{left}", highlight=False)

@@ -9,3 +9,5 @@ take the cores from whoever else needs them, which costs a busy machine more tha
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Bars that libraries draw by themselves would stand between the lines of a log.
+os.environ.setdefault("TQDM_DISABLE", "1")

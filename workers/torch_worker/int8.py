@@ -18,6 +18,9 @@ _FINER = 254
 """Steps of the second integer in one of the first, which leaves half a step to either side."""
 _TINY = 1e-12
 """A scale for tokens that are all zeros."""
+_MIXED_BLOCK = 32
+"""Both sides of a matrix must be multiples of it for torch's mixed product, wrong or crashing on others
+(seen with 294 rows and with 40 columns, torch 2.13)."""
 _BLOCK = 1024
 """Rows that are quantised at a time."""
 
@@ -66,21 +69,31 @@ class Int8Matrix(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self._fine = fine
         self._finer_scale = scale / _FINER
+        self._mixed = all(side % _MIXED_BLOCK == 0 for side in weight.shape)
+        self._ones = torch.ones(len(weight), dtype=torch.bfloat16)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Float32 ``[…, inputs]`` to ``[…, outputs]``."""
         rows = inputs.reshape(-1, inputs.shape[-1])
-        scale = torch.linalg.vector_norm(rows, float("inf"), dim=-1, keepdim=True)
-        scale.clamp_min_(_TINY).div_(_LARGEST)
-        values = torch.div(rows, scale)
-        outputs = (self._two(values) if self._fine else self._one(values)).mul_(scale)
+        outputs = self._alone(rows) if self._mixed and len(rows) == 1 else self._together(rows)
         if self.bias is not None:
             outputs.add_(self.bias)
         return outputs.view(*inputs.shape[:-1], len(self.weight))
 
+    def _alone(self, row: torch.Tensor) -> torch.Tensor:
+        """One token, for which all those operations would take longer than torch's one mixed product."""
+        sums = torch._weight_int8pack_mm(row.bfloat16(), self.weight, self._ones)  # noqa: SLF001  # likewise
+        return sums.float().mul_(self.weight_scale)
+
+    def _together(self, rows: torch.Tensor) -> torch.Tensor:
+        scale = torch.linalg.vector_norm(rows, float("inf"), dim=-1, keepdim=True)
+        scale.clamp_min_(_TINY).div_(_LARGEST)
+        values = torch.div(rows, scale)
+        return (self._two(values) if self._fine else self._one(values)).mul_(scale)
+
     def _one(self, values: torch.Tensor) -> torch.Tensor:
-        sums = torch._int_mm(values.round_().to(torch.int8), self.weight.t())  # noqa: SLF001  # its only name
-        return torch.mul(sums, self.weight_scale)
+        sums = torch._int_mm(values.round_().to(torch.int8), self.weight.t())  # noqa: SLF001  # likewise
+        return sums.float().mul_(self.weight_scale)
 
     def _two(self, values: torch.Tensor) -> torch.Tensor:
         coarse = values.round()
@@ -88,8 +101,8 @@ class Int8Matrix(nn.Module):
         integers[0] = coarse
         integers[1] = values.sub_(coarse).mul_(_FINER)
         products = torch._int_mm(integers.view(-1, values.shape[1]), self.weight.t())  # noqa: SLF001  # its only name
-        sums = products.view(2, len(values), len(self.weight))
-        return torch.mul(sums[0], float(_FINER)).add_(sums[1]).mul_(self._finer_scale)
+        sums = products.float().view(2, len(values), len(self.weight))
+        return torch.add(sums[1], sums[0], alpha=_FINER).mul_(self._finer_scale)
 
 
 class Int8Rows(nn.Module):
@@ -99,20 +112,28 @@ class Int8Rows(nn.Module):
         weight: int8 ``[rows, width]``.
         scale: float32 ``[rows]``.
         factor: What every row is multiplied by, as some families have it.
+        dtype: What it gives.
     """
 
-    def __init__(self, weight: torch.Tensor, scale: torch.Tensor, factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        scale: torch.Tensor,
+        factor: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.weight_scale = nn.Parameter(scale, requires_grad=False)
         self._factor = factor
+        self._dtype = dtype
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """int64 ``[…]`` to float32 ``[…, width]``."""
+        """int64 ``[…]`` to ``[…, width]``."""
         scale = self.weight_scale[ids]
         if self._factor != 1:
             scale = scale * self._factor
-        return self.weight[ids].float().mul_(scale[..., None])
+        return self.weight[ids].float().mul_(scale[..., None]).to(self._dtype)
 
 
 class Siblings:
@@ -123,7 +144,7 @@ class Siblings:
         sizes: Outputs of each.
     """
 
-    def __init__(self, matrix: Int8Matrix, sizes: tuple[int, ...]) -> None:
+    def __init__(self, matrix: nn.Module, sizes: tuple[int, ...]) -> None:
         self.matrix = matrix
         self._sizes = sizes
         self._inputs: torch.Tensor | None = None

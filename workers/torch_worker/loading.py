@@ -33,6 +33,7 @@ from workers.torch_worker.slot_attention import SlotAttention
 from workers.torch_worker.slot_cache import SlotCache
 from workers.torch_worker.slot_memory import DeviceSlots, MappedSlots, SlotMemory
 from workers.torch_worker.slot_runner import SlotRunner
+from workers.torch_worker.torchao_linear import int8_linear, quantise_int4, require_torchao
 from workers.torch_worker.weights import mapped_weights
 
 _META: Final = torch.device("meta")
@@ -62,10 +63,12 @@ def load(
         UnsupportedModel: The artefact doesn't hold this model, or the device can't compute its precision.
     """
     dtype = activation_dtype(description.precision, device)
+    if device.type != "cpu" and description.precision in {"int8", "int4"}:
+        require_torchao(description.precision)
     memory = _slots(description, config.rows, max_length, dtype, device) if description.batched else None
     cache = None if memory is None else SlotCache(memory)
     attention = "sdpa" if cache is None else SlotAttention(cache).register()
-    model = _model(config.folder, dtype, device, attention)
+    model = _model(config.folder, description.precision, dtype, device, attention)
     eyes = None if description.vision is None else TorchEyes(model, description, device, dtype)
     inputs, head = Inputs(model.get_input_embeddings(), eyes), _head(model)
     if cache is None or memory is None:
@@ -91,7 +94,9 @@ def _head(model: PreTrainedModel) -> nn.Module:
     return head
 
 
-def _model(folder: Path, dtype: torch.dtype, device: torch.device, attention: str) -> PreTrainedModel:
+def _model(
+    folder: Path, precision: str, dtype: torch.dtype, device: torch.device, attention: str
+) -> PreTrainedModel:
     """The model with its weights; those on the CPU are views of the files."""
     config = AutoConfig.from_pretrained(folder)
     with no_init_weights(), init_empty_weights(include_buffers=False):
@@ -105,6 +110,10 @@ def _model(folder: Path, dtype: torch.dtype, device: torch.device, attention: st
             f"{folder} lacks {len(missing)} tensors, as {missing[0]}: prepare the model again"
         )
     model.to(device)
+    if precision == "int4":
+        for layer in [module for module in model.modules() if isinstance(module, nn.Linear)]:
+            if layer is not model.get_output_embeddings():
+                quantise_int4(layer)
     if device.type == "cpu":
         replace_norms(model)
     return model.eval()
@@ -114,17 +123,21 @@ def _fill(
     model: PreTrainedModel, tensors: dict[str, torch.Tensor], dtype: torch.dtype, device: torch.device
 ) -> None:
     """Gives a model its tensors: integers in the places of its linear layers, the others as they are."""
+    products = _Products(dtype, device)
     decoder = _name_of(model, model.get_decoder())
     head = model.get_output_embeddings()
     for group in list(linear_groups(model)):
         fine = group[0].startswith(decoder) or model.get_submodule(group[0]) is head
-        _fill_linear(model, group, tensors, fine=fine)
-    embedding_name = _name_of(model, model.get_input_embeddings())
+        _fill_linear(model, group, tensors, products, fine=fine)
+    embedding = model.get_input_embeddings()
+    embedding_name = _name_of(model, embedding)
     if f"{embedding_name}.weight_scale" in tensors:
         weight, scale = (tensors.pop(f"{embedding_name}.{part}") for part in ("weight", "weight_scale"))
-        factor = getattr(model.get_input_embeddings(), "scalar_embed_scale", 1.0)
-        model.set_submodule(embedding_name, Int8Rows(weight, scale, factor))
-        _tie_integers(model, weight, scale)
+        factor = getattr(embedding, "scalar_embed_scale", 1.0)
+        model.set_submodule(embedding_name, Int8Rows(weight, scale, factor, dtype))
+        head = model.get_output_embeddings()
+        if isinstance(head, nn.Linear) and head.weight.device == _META:  # it has no rows of its own
+            model.set_submodule(_name_of(model, head), products.of(weight, scale, None, fine=True))
     for name, tensor in tensors.items():
         parent, _, last = name.rpartition(".")
         module = model.get_submodule(parent)
@@ -136,28 +149,41 @@ def _fill(
     model.tie_weights()
 
 
+class _Products:
+    """Makes the modules that multiply by int8 rows, as the device wants them."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self._dtype = dtype
+        self._device = device
+
+    def of(
+        self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, *, fine: bool
+    ) -> nn.Module:
+        if self._device.type == "cpu":
+            return Int8Matrix(weight, scale, bias, fine=fine)
+        return int8_linear(weight, scale, bias, dtype=self._dtype, device=self._device)
+
+
 def _fill_linear(
-    model: PreTrainedModel, group: tuple[str, ...], tensors: dict[str, torch.Tensor], *, fine: bool
+    model: PreTrainedModel,
+    group: tuple[str, ...],
+    tensors: dict[str, torch.Tensor],
+    products: _Products,
+    *,
+    fine: bool,
 ) -> None:
     name = group_name(group)
     scale = tensors.pop(f"{name}.weight_scale", None)
     if scale is None:
         return
     sizes = tuple(_linear(model, member).out_features for member in group)
-    matrix = Int8Matrix(tensors.pop(f"{name}.weight"), scale, tensors.pop(f"{name}.bias", None), fine=fine)
+    matrix = products.of(tensors.pop(f"{name}.weight"), scale, tensors.pop(f"{name}.bias", None), fine=fine)
     if len(group) == 1:
         model.set_submodule(group[0], matrix)
         return
     siblings = Siblings(matrix, sizes)
     for index, member in enumerate(group):
         model.set_submodule(member, Sibling(siblings, index))
-
-
-def _tie_integers(model: PreTrainedModel, weight: torch.Tensor, scale: torch.Tensor) -> None:
-    """Gives the head the embedding's rows, where it has none of its own."""
-    head = model.get_output_embeddings()
-    if isinstance(head, nn.Linear) and head.weight.device == _META:
-        model.set_submodule(_name_of(model, head), Int8Matrix(weight, scale))
 
 
 def _linear(model: PreTrainedModel, name: str) -> nn.Linear:

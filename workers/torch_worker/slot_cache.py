@@ -29,6 +29,8 @@ class Step:
         self.rows = len(spans)
         self.width = max(len(span.tokens) for span in spans)
         self.starts = [span.start for span in spans]
+        self.aligned = len(set(self.starts)) == 1
+        """Whether all rows begin at the same place."""
         self.end = max(self.starts) + self.width
         """Tokens that the longest row holds afterwards, padding included."""
         self._device = device
@@ -38,11 +40,6 @@ class Step:
         """int64 ``[rows, width]``: the place of every token in its slot."""
         self.places = (torch.arange(self.rows, device=device), starts) if self.width == 1 else None
         """Row and place of every token, if there is one a row."""
-
-    @property
-    def aligned(self) -> bool:
-        """Whether all rows begin at the same place."""
-        return len(set(self.starts)) == 1
 
     @property
     def begins(self) -> bool:
@@ -92,15 +89,22 @@ class SlotCache(Cache):
         assert step is not None  # noqa: S101  # set before every run
         self.updates += 1
         keys, values = self._memory.layer(layer_idx)
-        last = step.first + step.rows
-        for held, new in ((keys, key_states), (values, value_states)):
-            if step.aligned:
-                held[step.first : last, :, step.starts[0] : step.end] = new
-            else:
-                assert step.places is not None  # noqa: S101  # only decoded rows have different starts
-                held[step.first : last][step.places[0], :, step.places[1]] = new[:, :, 0]
-        return keys[step.first : last, :, : step.end], values[step.first : last, :, : step.end]
+        return _extended(keys, key_states, step), _extended(values, value_states, step)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002  # all layers hold the same
         """Tokens that come before those of the run, in the longest row."""
         return 0 if self.step is None else max(self.step.starts)
+
+
+def _extended(held: torch.Tensor, new: torch.Tensor, step: Step) -> torch.Tensor:
+    """Appends to the slots of a run; a view of all that they hold."""
+    _, heads, _, size = held.shape
+    strides, start = held.stride(), step.first * held.stride(0)
+    # One view each: there are four of them in every layer, and a view costs as much as a small product.
+    seen = held.as_strided((step.rows, heads, step.end, size), strides, start)
+    if step.places is not None and not step.aligned:
+        seen[step.places[0], :, step.places[1]] = new[:, :, 0]
+    else:
+        begin = start + step.starts[0] * strides[2]
+        held.as_strided((step.rows, heads, step.width, size), strides, begin).copy_(new)
+    return seen

@@ -204,7 +204,10 @@ def test_plan_as_a_table_and_as_json(diplex):
 def test_load_and_unload(diplex):
     done = diplex("load", "Fake-1M")
     assert done.returncode == 0
-    assert done.stderr.splitlines()[:2] == ["convert a tensor", "load an artefact"]
+    assert done.stderr.splitlines()[:2] == [
+        "convert 25%, a tensor",
+        "load 25%, 50.0 of 200.0 MB, 3 s left, an artefact",
+    ]
     assert "Fake-1M/int8 is ready on onnx-1a2b: 232 MiB, at most 4059" in done.stderr
     refused = diplex("load", "Big-70B")
     assert (refused.returncode, refused.stdout) == (ExitCode.FAILED, "")

@@ -152,7 +152,7 @@ class TestNames:
         error = refused(Wanted("tiny/int9"), worker("w", TINY))
         assert type(error) is errors.InvalidRequest
         assert fields(error) == ["model"]
-        assert "fp32, bf16, fp16, int8, int4" in error.message
+        assert "fp32, bf16, fp16, int8, int4, q4, q4_mixed, q4f16" in error.message
 
     def test_unknown_name_tells_close_ones(self):
         error = refused(Wanted("Tinny"), worker("w", TINY))

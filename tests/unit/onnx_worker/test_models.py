@@ -11,6 +11,7 @@ from rich.console import Console
 
 from diplex.errors import ModelNotFound, SourceUnavailable, UnsupportedModel
 from tests.fixtures.tiny_checkpoint import write_checkpoint
+from tests.fixtures.tiny_eyes import write_tiny_eyes
 from tests.fixtures.tiny_llama import write_tiny_llama
 from tests.unit.runtime.store.arrangement import COMMIT, folder_hub
 from workers.onnx_worker.kind import KIND
@@ -142,6 +143,13 @@ class TestDisk:
         assert named(match) == "local:My-Model/fp32"
         assert models.files.load().find(str(folder)).entry == match.entry
         assert models.prepare(match.entry, match.profile, silent).manifest.profile == "fp32"
+
+    def test_a_folder_that_sees(self, models, tmp_path):
+        (tmp_path / "seeing").mkdir()
+        folder = write_tiny_eyes(tmp_path / "seeing")
+        entry = models.find(str(folder)).entry
+        assert (entry.architecture, Capability.IMAGES in entry.capabilities) == ("idefics3", True)
+        assert models.prepare(entry, "q4_mixed", silent).manifest.profile == "q4_mixed"
 
     def test_a_file(self, models, tmp_path, gguf):
         entry = models.find(str(tmp_path / "tiny.gguf")).entry

@@ -10,7 +10,9 @@ from diplex.errors import UnsupportedModel
 from workers.onnx_worker.convert.calibration import Calibration, calibration_tokens
 from workers.onnx_worker.convert.checkpoint_model import CheckpointModel
 from workers.onnx_worker.convert.eyes.converter import convert_eyes
+from workers.onnx_worker.convert.float16 import Float16
 from workers.onnx_worker.convert.float32 import Float32
+from workers.onnx_worker.convert.four_bits import FourBits, MixedBits
 from workers.onnx_worker.convert.gguf_model import GgufModel
 from workers.onnx_worker.convert.graph import DecoderGraph
 from workers.onnx_worker.convert.int8_blocks import Int8Blocks
@@ -24,7 +26,9 @@ from workers.onnx_worker.convert.weights import WeightFile
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelDescription
 from workers.runtime.progress import Phase, Progress, Report
 
-PRECISIONS: Final = ("int8", "fp32")
+PRECISIONS: Final = ("int8", "fp32", "fp16", "q4", "q4_mixed")
+_UNSTAGED: Final = frozenset({"fp16"})
+"""Each stage would have float32 copies of its weights."""
 
 
 def convert_gguf(source: Path, target: Path, *, precision: str, report: Report) -> ModelDescription:
@@ -63,7 +67,7 @@ def _convert(model: Published, target: Path, precision: str, report: Report) -> 
     with WeightFile(target / WEIGHTS_FILE) as weights:
         graph = DecoderGraph(tensors, built, matrices, weights, _counter(built, report)).build()
     (target / MODEL_FILE).write_bytes(graph.SerializeToString(deterministic=True))
-    for number, stage in enumerate(stages(graph, built)):
+    for number, stage in enumerate(stages(graph, built) if precision not in _UNSTAGED else ()):
         (target / stage_name(number, stage)).write_bytes(stage.SerializeToString(deterministic=True))
     if model.eyes is not None:
         report(Progress(Phase.CONVERT, 1, 1, "the eyes"))
@@ -79,8 +83,15 @@ def _check_precision(name: str) -> None:
 
 
 def _find_precision(name: str, shape: ModelShape) -> Precision:
-    if name == "fp32":
-        return Float32()
+    match name:
+        case "fp32":
+            return Float32()
+        case "fp16":
+            return Float16()
+        case "q4":
+            return FourBits()
+        case "q4_mixed":
+            return MixedBits()
     return Int8Blocks() if shape.family.post_norms else Int8Rows()
 
 

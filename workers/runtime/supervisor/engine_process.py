@@ -34,6 +34,8 @@ from workers.runtime.supervisor.beat import Beat
 from workers.runtime.supervisor.frames import Frames
 from workers.runtime.supervisor.mailbox import Mail, Mailbox
 
+_LOOK_SECONDS: Final = 0.25
+"""Between two looks at how far a loading engine is."""
 _STOP_SECONDS: Final = 5.0
 """How long an engine may take to end by itself once its socket is closed."""
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -70,6 +72,7 @@ class EngineProcess:
         config: EngineConfig,
         on_load: Callable[[Load], None],
         beat: Beat | None = None,
+        growing: Callable[[int], None] | None = None,
     ) -> tuple[EngineProcess, Ready]:
         """Spawns an engine and waits until its model is loaded.
 
@@ -78,6 +81,7 @@ class EngineProcess:
             config: What to load, and how.
             on_load: Called with every change of how busy the engine is.
             beat: When the pieces of running streams go on; ``None`` for at once, always.
+            growing: Called now and then with the resident bytes of the process while it loads.
 
         Raises:
             DiplexError: The model can't be loaded; the engine said why.
@@ -99,6 +103,10 @@ class EngineProcess:
         engine = cls(process, frames, on_load, beat or Beat(0))
         try:
             engine._send(config)
+            while (
+                growing is not None and not (await asyncio.wait((engine._loaded,), timeout=_LOOK_SECONDS))[0]
+            ):
+                growing(engine.resident_bytes)
             return engine, await engine._loaded
         except BaseException:
             await engine.stop()

@@ -16,9 +16,9 @@ from diplex.errors import DiplexError, InternalError, ResourceExhausted, Unavail
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.catalogue import ModelEntry
 from workers.runtime.engine.messages import Admitted, EngineConfig, Load, Piece, Ready
-from workers.runtime.generation import Generation, ModelInput, Stopping, TokenIds
+from workers.runtime.generation import Generation, ModelInput
+from workers.runtime.pace import Pace
 from workers.runtime.progress import Phase, Progress, Report
-from workers.runtime.sampling import SamplingParams
 from workers.runtime.store import PreparedArtefact
 from workers.runtime.supervisor.background import in_background
 from workers.runtime.supervisor.engine_process import EngineProcess
@@ -27,12 +27,10 @@ from workers.runtime.supervisor.restarts import keep_running
 from workers.runtime.supervisor.surroundings import Surroundings
 from workers.runtime.supervisor.tenancy import Tenancy
 from workers.runtime.supervisor.terms import Terms
+from workers.runtime.supervisor.warming import warm_up
 
 _TOLERANCE: Final = 0.1
 """By how much a footprint may be off before that is logged."""
-
-_WARM_UP: Final = Generation(TokenIds((0,)), SamplingParams(temperature=0), Stopping(max_tokens=2))
-"""The first request of every engine: what the way of a request needs once is had before anybody waits."""
 
 _LOG: Final = structlog.get_logger()
 
@@ -69,6 +67,7 @@ class ServedModel:
         self.entry = entry
         self.profile = profile
         self.state = State.LOADING
+        self._pace = Pace()
         self.progress = Progress(Phase.LOAD, 0)
         """The last that was heard of preparing and loading."""
         self.failure: DiplexError | None = None
@@ -228,16 +227,19 @@ class ServedModel:
             EngineCrashed: It died while it was loading.
             DiplexError: It can't load the model.
         """
-        self._report(Progress(Phase.LOAD, 0, None, str(config.folder.name)))
-        began = time.monotonic()
+        began, folder = time.monotonic(), config.folder.name
+        expected = self.predicted.loaded if self.predicted else None
+
+        def growing(resident: int) -> None:
+            self._report(Progress(Phase.LOAD, min(resident, expected or resident), expected, folder))
+
+        growing(0)
         engine, limits = await EngineProcess.start(
-            self._shared.command, config, self._on_load, self._shared.beat
+            self._shared.command, config, self._on_load, self._shared.beat, growing
         )
         try:
-            self._report(Progress(Phase.WARM, 0, None, str(config.folder.name)))
-            async with aclosing(engine.generate(_WARM_UP, whole=True)) as events:
-                async for _ in events:
-                    pass
+            self._report(Progress(Phase.WARM, 0, None, folder))
+            await warm_up(engine)
             self._check_footprint(engine, config)
             self.limits, self._engine = limits, engine
             self.tenancy.touch()
@@ -286,7 +288,7 @@ class ServedModel:
         self._shared.changes.notify()
 
     def _report(self, progress: Progress) -> None:
-        self.progress = progress
+        self.progress = self._pace.timed(progress)
         self._shared.changes.notify()
 
     def _reporter(self) -> Report:

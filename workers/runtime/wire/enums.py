@@ -13,4 +13,7 @@ PRECISIONS: Final = {
     "fp16": public.PRECISION_FP16,
     "int8": public.PRECISION_INT8,
     "int4": public.PRECISION_INT4,
+    "q4": public.PRECISION_Q4,
+    "q4_mixed": public.PRECISION_Q4_MIXED,
+    "q4f16": public.PRECISION_Q4F16,
 }

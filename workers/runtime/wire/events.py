@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from diplex.v1 import generation_pb2 as public
@@ -170,9 +171,12 @@ def receipt(
 
 def load_progress(progress: Progress) -> public.LoadProgress:
     """How far preparing and loading are."""
-    return public.LoadProgress(
+    message = public.LoadProgress(
         phase=_PHASES[progress.phase], done=progress.done, total=progress.total, detail=progress.detail
     )
+    if progress.eta is not None:
+        message.eta.FromTimedelta(timedelta(seconds=progress.eta))
+    return message
 
 
 def digest(model: ServedModel) -> str:

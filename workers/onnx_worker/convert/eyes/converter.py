@@ -64,7 +64,7 @@ def convert_eyes(eyes: SourceEyes, target: Path, *, precision: str, turn: npt.ND
     Args:
         eyes: The eyes.
         target: The folder of the artefact.
-        precision: ``int8`` or ``fp32``.
+        precision: Of the language model: with four bits there, the eyes have eight.
         turn: How the language model's residual stream is turned, ``[features, features]``; ``None`` if it
             is as published.
     """
@@ -74,7 +74,7 @@ def convert_eyes(eyes: SourceEyes, target: Path, *, precision: str, turn: npt.ND
 
 
 def _precision(eyes: SourceEyes, name: str, turn: npt.NDArray[Any] | None) -> EyesPrecision:
-    if name == "fp32":
+    if name in {"fp32", "fp16"}:  # eyes have no float16 of their own
         return EyesFloat32(eyes.tower)
     turn = np.eye(eyes.shape.features) if turn is None else turn
     return EyesInt8(RotatedTower(eyes.tower, eyes.shape, turn))
