@@ -269,15 +269,12 @@ def test_the_client_refuses_a_large_message_before_it_sends_it():
     assert time.perf_counter() - began < AT_ONCE
 
 
-@pytest.mark.parametrize(
-    ("kind", "rpc", "request_"),
-    [
-        (generation_pb2_grpc.GenerationServiceStub, "Plan", pb.GenerateRequest()),
-        (generation_pb2_grpc.GenerationServiceStub, "GenerateBatch", pb.GenerateBatchRequest()),
-    ],
-)
-def test_rpcs_that_are_not_served_yet(channel, kind, rpc, request_):
-    error, info, _, _ = refused(lambda: list(getattr(kind(channel), rpc)(request_, timeout=20)))
-
-    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert (info.reason, info.domain) == ("NOT_SERVED", "diplex")
+def test_an_empty_batch_and_a_plan_for_nothing(channel):
+    stub = generation_pb2_grpc.GenerationServiceStub(channel)
+    batch = lambda: list(stub.GenerateBatch(pb.GenerateBatchRequest(), timeout=20))  # noqa: E731
+    plan = lambda: stub.Plan(pb.GenerateRequest(), timeout=20)  # noqa: E731
+    for call, field in ((batch, "requests"), (plan, "input")):
+        error, info, fields, _ = refused(call)
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert info.reason == "INVALID_REQUEST"
+        assert fields == [field]

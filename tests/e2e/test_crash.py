@@ -130,6 +130,21 @@ def test_a_gateway_that_is_told_to_end_lets_a_stream_finish(fragile):
         assert gateway.wait() == 0
 
 
+def test_a_worker_told_to_end_with_its_engine_lets_a_stream_finish(tmp_path, default_model):
+    """Some process managers send SIGTERM to the supervisor and to its engines alike."""
+    with services.stack(tmp_path, "--model", default_model) as stack, stack.client() as client:
+        client.wait_until_ready(LOADED)
+        engine = stack.engine()
+        with client.stream(RawPrompt(ENDLESS), max_tokens=150, temperature=0) as stream:
+            next(stream)
+            engine.terminate()
+            stack.worker.send(signal.SIGTERM)
+            generation = stream.collect()
+        assert generation.receipt.usage.completion_tokens == 150
+        assert stack.worker.wait() == 0
+        engine.wait(10)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda it: it.name)
 def test_up_leaves_no_process_behind(default_model, tmp_path, number):
     argv = [sys.executable, "-m", "diplex.cli", "up", "--listen", "127.0.0.1:0", "--model", default_model]
