@@ -146,8 +146,8 @@ def _explained(error: Exception) -> DiplexError:
 def ignore_interrupts() -> None:
     """Leaves it to the supervisor when the process ends.
 
-    A Ctrl-C in the terminal reaches the whole group, and so does the SIGTERM of some process managers; running
-    requests are to end first.
+    A Ctrl-C in the terminal reaches the whole group, and so does the SIGTERM of some process managers;
+    running requests are to end first.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
