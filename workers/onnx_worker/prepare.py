@@ -16,7 +16,7 @@ _PUBLISHED_TOOLS: Final = ("onnxruntime", "tokenizers")
 class ToOnnx:
     """Makes in-place ONNX graphs of published models; a :class:`workers.runtime.store.Prepare`."""
 
-    version: Final = "4"
+    version: Final = "5"
     """Raised whenever the same file would give another graph or other weights."""
 
     def __call__(self, source: Path, target: Path, *, profile: str, report: Report) -> Mapping[str, str]:
