@@ -49,7 +49,7 @@ setup-torch: .venv-torch/setup.stamp  ## make .venv-torch: the torch worker, apa
 .venv-torch/setup.stamp: requirements/torch.txt pyproject.toml
 	@echo "setting up .venv-torch"
 	$(PYTHON) -m venv .venv-torch
-	$(TORCH_BIN)/pip install $(PIP_QUIET) --require-hashes -r requirements/torch.txt
+	$(TORCH_BIN)/pip install $(PIP_QUIET) --no-deps --require-hashes -r requirements/torch.txt
 	$(TORCH_BIN)/pip install $(PIP_QUIET) --no-deps $(TORCH)
 	$(TORCH_BIN)/pip install $(PIP_QUIET) --no-deps --no-build-isolation --editable .
 	@touch $@
