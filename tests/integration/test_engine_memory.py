@@ -29,7 +29,8 @@ class Measured:
 
     def __init__(self, backend):
         self.backend = backend
-        self.max_length = backend.max_length
+        self.max_length, self.most_guessing = backend.max_length, backend.most_guessing
+        self.stages, self.eyes = backend.stages, backend.eyes
         self.plans = []
         self.most = 0
 

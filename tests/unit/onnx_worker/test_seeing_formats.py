@@ -6,6 +6,7 @@ import pytest
 
 from tests.fixtures.published_graphs import write_published_eyes
 from tests.fixtures.tiny_eyes import CONTEXT, write_tiny_eyes
+from workers.onnx_worker.convert.converter import PRECISIONS
 from workers.onnx_worker.formats import OnnxFormats
 
 
@@ -14,7 +15,7 @@ def test_a_checkpoint_that_sees(tmp_path, model_type):
     folder = write_tiny_eyes(tmp_path, model_type=model_type)
     facts = OnnxFormats().look_at_folder(folder, "safetensors", [])
     assert (facts.architecture, facts.context_length, facts.images) == (model_type, CONTEXT, True)
-    assert facts.profiles == ("int8", "fp32")
+    assert facts.profiles == PRECISIONS
 
 
 @pytest.mark.parametrize("without", [(), ("onnx/vision_encoder.onnx",)])
