@@ -7,6 +7,7 @@ import asyncio
 import grpc
 import pytest
 
+from diplex.v1 import models_pb2
 from tests.fixtures.published_graphs import write_published
 from tests.fixtures.tiny_llama import write_tiny_llama
 from tests.integration.worker_process import rest, worker
@@ -63,7 +64,7 @@ async def answer(started, model, **options):
 
 async def test_a_folder_answers_as_the_in_place_graph_does_or_says_what_it_lacks(catalogue, tmp_path):
     async with worker(tmp_path, tmp_path / "home", catalogue, "--model", "in-place") as started:
-        await started.until(lambda states: states["in-place/fp32"].state == 2)
+        await started.until(lambda states: states["in-place/fp32"].state == models_pb2.MODEL_STATE_READY)
         expected, _ = await answer(started, "in-place", max_tokens=24)
         found = await asyncio.gather(*(answer(started, "published", max_tokens=24) for _ in range(5)))
         assert [text for text, _ in found] == [expected] * 5

@@ -27,7 +27,7 @@ _SPAN: Final = 80
 _REACH: Final = 1240
 _STAGED: Final = 16
 
-_MANY: Final = 4
+_MANY: Final = 8
 """Streams for which one waiting prompt counts as much as they do together. Several wait for one another, so
 their waiting grows with the square of their number."""
 _RECENT: Final = 0.4

@@ -110,7 +110,7 @@ def test_before_anything_was_measured_a_step_gets_on():
 def test_few_streams_wait_longer_for_many_prompts():
     budget = measured(1.0)
     fitting = [
-        max(n for n in range(300) if not n or budget.allowance(8, prompts).take(0, n))
+        max(n for n in range(300) if not n or budget.allowance(16, prompts).take(0, n))
         for prompts in (0, 1, 2, 3, 10**4)
     ]
     assert fitting[0] == fitting[1] < fitting[2] < fitting[3] < fitting[4] == 256
