@@ -26,6 +26,16 @@ def test_errors_are_documented_as_they_are_sent():
     assert written == sent
 
 
+def test_every_environment_variable_is_documented():
+    sources = [path for folder in ("diplex", "gateway", "workers") for path in (ROOT / folder).rglob("*.py")]
+    read = {
+        name for path in sources for name in re.findall(r'envvar="(DIPLEX_\w+)"', path.read_text("utf-8"))
+    }
+    assert read
+    written = set(re.findall(r"`(DIPLEX_\w+)`", (ROOT / "docs/configuration.md").read_text("utf-8")))
+    assert read - written == set()
+
+
 def test_links_between_documents_lead_somewhere():
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     links = [

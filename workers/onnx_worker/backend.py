@@ -7,7 +7,6 @@ as past and as present, so the graph appends in place and nothing is copied in a
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -20,18 +19,17 @@ from workers.onnx_worker.eyes import OnnxEyes
 from workers.onnx_worker.seen import Seen
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.onnx_worker.stages import StagedRun, Stages
+from workers.runtime import heap
 from workers.runtime.artefact import EYES_FILE, MODEL_FILE, ModelDescription
 from workers.runtime.engine.backend import StepResult
+from workers.runtime.engine.changes import carry_out
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.padding import padded_runs
-from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StagedChunk, StepPlan, Swap
+from workers.runtime.engine.plan import Chunk, Row, StagedChunk, StepPlan
 from workers.runtime.kv_cache import KVCache
 
 _WARM_LENGTH: Final = 8
 """Tokens of the run that lets ONNX Runtime allocate its arenas before the first request."""
-
-_MALLOC_TRIM: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
-"""Gives free memory in glibc's heaps back; other C libraries do so by themselves or not at all."""
 
 
 class OnnxBackend:
@@ -79,8 +77,7 @@ class OnnxBackend:
 
     def forward(self, plan: StepPlan) -> StepResult:
         """Runs one step; see :class:`workers.runtime.engine.backend.Backend`."""
-        for change in plan.changes:
-            self._change(change)
+        carry_out(plan.changes, self._cache)
         began = time.perf_counter()
         logits = [self._prefill(chunks) for chunks in padded_runs(plan.chunks)]
         if plan.staged:
@@ -109,17 +106,7 @@ class OnnxBackend:
         cache = KVCache(self._description, slots=1, max_length=_WARM_LENGTH).rows(0, 1)
         run = self._bound(cache, (1, 1), np.empty((0, self._vocabulary), np.float32))
         run(total_length=1, options=options)
-        if _MALLOC_TRIM is not None:
-            _MALLOC_TRIM(0)
-
-    def _change(self, change: Change) -> None:
-        match change:
-            case Swap(a, b):
-                self._cache.swap(a, b)
-            case Copy(source, target, start, end):
-                self._cache.copy(source, target, start, end)
-            case Release(slot, keep):
-                self._cache.release(slot, keep)
+        heap.give_back()
 
     def _prefill(self, chunks: list[Chunk]) -> NDArray[np.float32]:
         """A batch of one row a chunk, padded on the right. Returns ``[last chunks, vocabulary]``."""

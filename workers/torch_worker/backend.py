@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import time
 from typing import Final
@@ -11,17 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from workers.runtime import heap
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.backend import Eyes, StepResult
+from workers.runtime.engine.changes import carry_out
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.padding import padded_runs
-from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StagedChunk, StepPlan, Swap
+from workers.runtime.engine.plan import Chunk, Row, StagedChunk, StepPlan
 from workers.torch_worker.device import choose
 from workers.torch_worker.loading import load
 from workers.torch_worker.span import Span
 
-_MALLOC_TRIM: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
-"""Gives free memory in glibc's heaps back; other C libraries do so by themselves or not at all."""
 _WARM_LENGTH: Final = 8
 
 
@@ -61,8 +60,7 @@ class TorchBackend:
     @torch.inference_mode()
     def forward(self, plan: StepPlan) -> StepResult:
         """Runs one step; see :class:`workers.runtime.engine.backend.Backend`."""
-        for change in plan.changes:
-            self._change(change)
+        carry_out(plan.changes, self._runner)
         began = time.perf_counter()
         logits = [self._prefill(chunks) for chunks in padded_runs(plan.chunks, beginnings=True)]
         if plan.staged:
@@ -80,17 +78,7 @@ class TorchBackend:
         """See :class:`workers.runtime.engine.backend.Backend`."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        if _MALLOC_TRIM is not None:
-            _MALLOC_TRIM(0)
-
-    def _change(self, change: Change) -> None:
-        match change:
-            case Swap(a, b):
-                self._runner.swap(a, b)
-            case Copy(source, target, start, end):
-                self._runner.copy(source, target, start, end)
-            case Release(slot, keep):
-                self._runner.release(slot, keep)
+        heap.give_back()
 
     def _prefill(self, chunks: list[Chunk]) -> NDArray[np.float32]:
         """A run of one row a chunk. Returns ``[last chunks, vocabulary]``."""

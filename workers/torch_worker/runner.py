@@ -7,10 +7,11 @@ from typing import Protocol
 
 import torch
 
+from workers.runtime.engine.changes import Slots
 from workers.torch_worker.span import Span
 
 
-class Runner(Protocol):
+class Runner(Slots, Protocol):
     """Holds a model and the keys and values of its slots."""
 
     def run(self, spans: Sequence[Span]) -> torch.Tensor:
@@ -26,12 +27,3 @@ class Runner(Protocol):
 
     def reserve(self, slot: int, tokens: int) -> None:
         """Makes room for a slot's first ``tokens`` tokens."""
-
-    def swap(self, a: int, b: int) -> None:
-        """Exchanges what two slots hold."""
-
-    def copy(self, source: int, target: int, start: int, end: int) -> None:
-        """Copies tokens ``start … end-1`` of a slot to the same place in another."""
-
-    def release(self, slot: int, keep: int) -> None:
-        """Nothing behind a slot's first ``keep`` tokens is needed any longer."""

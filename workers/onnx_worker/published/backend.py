@@ -26,8 +26,9 @@ from workers.onnx_worker.published.inputs import Embeddings, PlainIds, TokenInpu
 from workers.onnx_worker.session import open_session
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.backend import StepResult
+from workers.runtime.engine.changes import carry_out
 from workers.runtime.engine.messages import EngineConfig
-from workers.runtime.engine.plan import Change, Chunk, Copy, Release, Row, StepPlan, Swap
+from workers.runtime.engine.plan import Chunk, Row, StepPlan
 from workers.runtime.kv_cache import KVCache
 
 LOGIT_BYTES: Final = 64 * 2**20
@@ -76,8 +77,9 @@ class PublishedBackend:
 
     def forward(self, plan: StepPlan) -> StepResult:
         """Runs one step; see :class:`workers.runtime.engine.backend.Backend`."""
-        for change in plan.changes:
-            self._change(change)
+        if plan.changes:
+            self._carried = None
+        carry_out(plan.changes, self._cache)
         began = time.perf_counter()
         chunks = (*plan.chunks, plan.staged.chunk) if plan.staged else plan.chunks
         logits = [self._prefill(chunk) for chunk in chunks]
@@ -112,16 +114,6 @@ class PublishedBackend:
 
     def _empty(self, rows: int, places: int) -> dict[str, NDArray[Any]]:
         return {name: np.array(part[:, :, :places]) for name, part in self._cache.rows(0, rows).items()}
-
-    def _change(self, change: Change) -> None:
-        self._carried = None
-        match change:
-            case Swap(a, b):
-                self._cache.swap(a, b)
-            case Copy(source, target, start, end):
-                self._cache.copy(source, target, start, end)
-            case Release(slot, keep):
-                self._cache.release(slot, keep)
 
     def _prefill(self, chunk: Chunk) -> NDArray[np.float32]:
         """Computes a piece of a prompt. Returns ``[1, vocabulary]`` for the last of one, else no row."""
