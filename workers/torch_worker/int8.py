@@ -2,7 +2,7 @@
 
 One integer a value is too coarse for tokens some of whose values are very large. Two of them, the second for
 what the first leaves, are as good as floats, and hardly slower: what takes time is to read the weights, which
-is done once for both. See docs/decisions/0060-two-integers.md.
+is done once for both. See docs/decisions/0026-two-integers.md.
 
 The sums are exact, so a token's result doesn't depend on what else is in the batch. ``torch._int_mm`` takes
 the weights as they lie in a mapped file, row by row, and needs no copy laid out for the processor.

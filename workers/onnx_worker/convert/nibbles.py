@@ -3,7 +3,7 @@
 ONNX Runtime's ``MatMulNBits`` is fast for ``d (q - 8)`` only, which can't hold a minimum. What is missing is
 ``m + 8 d`` times the sum of the inputs over the block. So the sums are appended to the inputs as further
 columns, and ``m + 8 d`` to the weights: four bits of it, and four bits of what those leave, against the same
-sums again. One product then does it all. See docs/decisions/0021-four-bits-with-minima.md.
+sums again. One product then does it all. See docs/decisions/0018-four-bits-with-minima.md.
 """
 
 from __future__ import annotations
