@@ -10,7 +10,7 @@ from diplex.serving import Server
 from diplex.v1 import generation_pb2, models_pb2
 from gateway.config import GatewayConfig
 from gateway.edge import GenerationEdge, ModelEdge
-from gateway.fleet import Fleet
+from gateway.fleet.fleet import Fleet
 from gateway.inference import Inference
 from gateway.models import Models
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-from typing import Final, Self, cast
+from typing import Final, cast
 
 import grpc
 from google.rpc import status_pb2
@@ -12,12 +10,12 @@ from grpc_status import rpc_status
 
 from diplex import errors, status
 from diplex.errors import DiplexError
-from diplex.telemetry import REQUEST_ID_KEY
 from diplex.v1 import generation_pb2
 from diplex.worker.v1 import worker_pb2
+from gateway.caller import Caller
 from gateway.conversion import precision_number
-from gateway.facts import Worker
-from gateway.router import RETRY_SECONDS, Candidate
+from gateway.fleet.facts import Worker
+from gateway.routing.router import RETRY_SECONDS, Candidate
 
 _BROKEN: Final = frozenset(
     {
@@ -32,41 +30,6 @@ _BROKEN: Final = frozenset(
 
 GenerateCall = grpc.aio.UnaryStreamMultiCallable[worker_pb2.GenerateRequest, bytes]
 """Calls a worker's ``Generate`` and leaves its events the bytes that they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """On whose behalf a worker is called."""
-
-    request_id: str
-    deadline: float | None
-    """On the event loop's clock, seconds; ``None`` without one."""
-    client: str = ""
-    """Who asks: the name that it gives itself, else its host."""
-
-    @classmethod
-    def within(cls, timeout: float | None, request_id: str, client: str = "") -> Self:
-        """A caller whose deadline is ``timeout`` seconds from now."""
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        return cls(request_id, deadline, client)
-
-    @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with every call to a worker."""
-        return ((REQUEST_ID_KEY, self.request_id),)
-
-    def remaining(self) -> float | None:
-        """Seconds until the deadline; ``None`` without one.
-
-        Raises:
-            DeadlineExceeded: It has passed.
-        """
-        if self.deadline is None:
-            return None
-        seconds = self.deadline - asyncio.get_running_loop().time()
-        if seconds <= 0:
-            raise errors.DeadlineExceeded("the caller's deadline passed")
-        return seconds
 
 
 class Generation:

@@ -10,6 +10,7 @@ from diplex import status
 from diplex.errors import DiplexError, InvalidRequest, QueueFull
 from diplex.v1 import generation_pb2 as pb
 from diplex.validation import MOST_BATCHED
+from gateway.caller import Caller
 from gateway.inference import Inference
 
 AT_ONCE: Final = 32
@@ -20,21 +21,15 @@ _PAUSE: Final = 1.0
 
 
 async def generate(
-    inference: Inference,
-    batch: pb.GenerateBatchRequest,
-    *,
-    request_id: str,
-    timeout: float | None,  # noqa: ASYNC109  # it travels on
-    client: str = "",
+    inference: Inference, batch: pb.GenerateBatchRequest, caller: Caller
 ) -> AsyncGenerator[pb.GenerateBatchResponse]:
     """Runs the requests; one that fails disturbs no other. Closing the generator cancels what still runs.
 
     Args:
         inference: Serves each of them.
         batch: As the client sent it.
-        request_id: Of the call; each request's own has its index behind it.
-        timeout: Seconds until the caller's deadline, if there is one: it holds for all together.
-        client: Who asks, for whoever is fair to clients.
+        caller: On whose behalf. The deadline holds for all together; each request's id has its index behind
+            the call's.
 
     Raises:
         InvalidRequest: There are none, or too many.
@@ -42,14 +37,12 @@ async def generate(
     if not 0 < len(batch.requests) <= MOST_BATCHED:
         text = f"has {len(batch.requests)} entries, 1 to {MOST_BATCHED} are allowed"
         raise InvalidRequest.of_field("requests", text)
-    ended = None if timeout is None else asyncio.get_running_loop().time() + timeout
     results: asyncio.Queue[pb.GenerateBatchResponse | Exception] = asyncio.Queue()
 
     async def work(requests: Iterator[tuple[int, pb.GenerateRequest]]) -> None:
         try:
             for index, request in requests:
-                name = f"{request_id}.{index}"
-                result = await _result(inference, request, request_id=name, ended=ended, client=client)
+                result = await _result(inference, request, caller.part(index))
                 result.index = index
                 results.put_nowait(result)
         except Exception as error:  # noqa: BLE001  # a defect, which must not leave anybody waiting
@@ -70,21 +63,17 @@ async def generate(
 
 
 async def _result(
-    inference: Inference, request: pb.GenerateRequest, *, request_id: str, ended: float | None, client: str
+    inference: Inference, request: pb.GenerateRequest, caller: Caller
 ) -> pb.GenerateBatchResponse:
     """A request's reply or error. While the workers' queues are full, it waits."""
     request.priority = request.priority or pb.PRIORITY_BATCH
-    now = asyncio.get_running_loop().time
     while True:
-        left = None if ended is None else ended - now()
         try:
-            response = await inference.generate_whole(
-                request, request_id=request_id, timeout=left, client=client
-            )
+            response = await inference.generate_whole(request, caller)
             return pb.GenerateBatchResponse(response=response)
         except QueueFull as error:
             pause = error.retry_after or _PAUSE
-            if left is not None and left <= pause:
+            if not caller.can_wait(pause):
                 return pb.GenerateBatchResponse(error=_told(error))
         except DiplexError as error:
             return pb.GenerateBatchResponse(error=_told(error))

@@ -10,8 +10,8 @@ from google.protobuf.descriptor import EnumDescriptor
 from diplex.v1 import generation_pb2, models_pb2
 from diplex.validation import image_fields
 from diplex.worker.v1 import worker_pb2
-from gateway.facts import Backend, Deployment, Precision, State, Wanted, Worker
-from gateway.router import Candidate
+from gateway.fleet.facts import Backend, Deployment, Precision, State, Wanted, Worker
+from gateway.routing.router import Candidate
 
 _Named = TypeVar("_Named", Backend, Precision, State)
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from diplex.rpc import Call
 from diplex.v1 import generation_pb2, models_pb2
 from gateway import batch
-from gateway.attempt import Caller
+from gateway.caller import Caller
 from gateway.inference import Inference
 from gateway.models import Models
 
@@ -22,15 +22,11 @@ class GenerationEdge:
         self, request: generation_pb2.GenerateRequest, call: Call
     ) -> generation_pb2.GenerateResponse:
         """Everything at once."""
-        return await self._inference.generate_whole(
-            request, request_id=call.request_id, timeout=call.timeout, client=call.client
-        )
+        return await self._inference.generate_whole(request, Caller.of(call))
 
     def generate_stream(self, request: generation_pb2.GenerateRequest, call: Call) -> AsyncGenerator[bytes]:
         """As it is generated."""
-        return self._inference.generate(
-            request, request_id=call.request_id, timeout=call.timeout, client=call.client
-        )
+        return self._inference.generate(request, Caller.of(call))
 
     async def plan(self, request: generation_pb2.GenerateRequest, _: Call) -> generation_pb2.PlanResponse:
         """Who would serve it, and why the others would not."""
@@ -40,19 +36,13 @@ class GenerationEdge:
         self, request: generation_pb2.GenerateBatchRequest, call: Call
     ) -> AsyncGenerator[generation_pb2.GenerateBatchResponse]:
         """Many at once, each as it finishes."""
-        return batch.generate(
-            self._inference,
-            request,
-            request_id=call.request_id,
-            timeout=call.timeout,
-            client=call.client,
-        )
+        return batch.generate(self._inference, request, Caller.of(call))
 
     async def count_tokens(
         self, request: generation_pb2.CountTokensRequest, call: Call
     ) -> generation_pb2.CountTokensResponse:
         """The number of tokens of an input."""
-        return await self._inference.count_tokens(request, request_id=call.request_id, timeout=call.timeout)
+        return await self._inference.count_tokens(request, Caller.of(call))
 
 
 class ModelEdge:
@@ -74,10 +64,10 @@ class ModelEdge:
         self, request: models_pb2.LoadModelRequest, call: Call
     ) -> AsyncGenerator[models_pb2.LoadModelResponse]:
         """Loads a model, with progress."""
-        return self._models.load(request, Caller.within(call.timeout, call.request_id))
+        return self._models.load(request, Caller.of(call))
 
     async def unload_model(
         self, request: models_pb2.UnloadModelRequest, call: Call
     ) -> models_pb2.UnloadModelResponse:
         """Unloads a model."""
-        return await self._models.unload(request, Caller.within(call.timeout, call.request_id))
+        return await self._models.unload(request, Caller.of(call))

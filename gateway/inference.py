@@ -17,13 +17,15 @@ from diplex.errors import DiplexError, InsufficientMemory, InternalError, Unavai
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2
-from gateway import names, offer, router
 from gateway.assembly import Assembly
-from gateway.attempt import Caller, Generation, error_of
+from gateway.attempt import Generation, error_of
+from gateway.caller import Caller
 from gateway.conversion import plan_candidate, precision_number, wanted_by
-from gateway.facts import Wanted
-from gateway.fleet import Fleet
-from gateway.router import Candidate
+from gateway.fleet import offer
+from gateway.fleet.facts import Wanted
+from gateway.fleet.fleet import Fleet
+from gateway.routing import names, router
+from gateway.routing.router import Candidate
 
 _LOG: Final = structlog.get_logger()
 
@@ -43,10 +45,8 @@ class Inference:
     async def generate(
         self,
         request: pb.GenerateRequest,
+        caller: Caller,
         *,
-        request_id: str,
-        timeout: float | None,  # noqa: ASYNC109  # it travels on
-        client: str = "",
         whole: bool = False,
     ) -> AsyncGenerator[bytes]:
         """Streams a generation: progress if asked for, accepted, deltas, one finished a choice, receipt.
@@ -56,16 +56,13 @@ class Inference:
 
         Args:
             request: As the client sent it.
-            request_id: Goes to the worker, and into the logs of every hop.
-            timeout: Seconds until the caller's deadline, if there is one.
-            client: Who asks, for whoever is fair to clients.
+            caller: On whose behalf.
             whole: Nobody reads along; the deltas may come at the end.
 
         Raises:
             DiplexError: See ``diplex.errors``; ``WorkerLost`` when the worker is lost in mid-stream.
         """
         validation.check_generate(request)
-        caller = Caller.within(timeout, request_id, client)
         candidates = self._candidates(wanted_by(request))
         for attempt, candidate in enumerate(candidates, 1):
             call = self._fleet.generate_call(candidate.worker)
@@ -86,17 +83,10 @@ class Inference:
                 raise InternalError(f"worker {generation.worker.name} ended a generation without a receipt")
             return
 
-    async def generate_whole(
-        self,
-        request: pb.GenerateRequest,
-        *,
-        request_id: str,
-        timeout: float | None,  # noqa: ASYNC109  # it travels on
-        client: str = "",
-    ) -> pb.GenerateResponse:
+    async def generate_whole(self, request: pb.GenerateRequest, caller: Caller) -> pb.GenerateResponse:
         """Generates and returns everything at once; otherwise as :meth:`generate`."""
         assembly = Assembly()
-        events = self.generate(request, request_id=request_id, timeout=timeout, client=client, whole=True)
+        events = self.generate(request, caller, whole=True)
         async with aclosing(events):
             async for event in events:
                 assembly.add(pb.GenerateStreamResponse.FromString(event))
@@ -112,20 +102,13 @@ class Inference:
         plan = router.plan(wanted_by(request), self._fleet.snapshot, self._default_model)
         return pb.PlanResponse(candidates=map(plan_candidate, plan.candidates))
 
-    async def count_tokens(
-        self,
-        request: pb.CountTokensRequest,
-        *,
-        request_id: str,
-        timeout: float | None,  # noqa: ASYNC109  # it travels on
-    ) -> pb.CountTokensResponse:
+    async def count_tokens(self, request: pb.CountTokensRequest, caller: Caller) -> pb.CountTokensResponse:
         """Counts the tokens of a request's input, with the model's own tokenizer.
 
         Raises:
             DiplexError: See ``diplex.errors``.
         """
         validation.check_count_tokens(request)
-        caller = Caller.within(timeout, request_id)
         candidates = self._candidates(wanted_by(request))
         for candidate in candidates:
             try:

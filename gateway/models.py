@@ -11,12 +11,13 @@ from diplex import validation
 from diplex.errors import ModelNotFound
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2
-from gateway import router
-from gateway.attempt import Caller, error_of
+from gateway.attempt import error_of
+from gateway.caller import Caller
 from gateway.conversion import deployment_wanted_by, precision_number
-from gateway.facts import State
-from gateway.fleet import Fleet
-from gateway.router import Candidate, Obstacle
+from gateway.fleet.facts import State
+from gateway.fleet.fleet import Fleet
+from gateway.routing import router
+from gateway.routing.router import Candidate, Obstacle
 
 
 class Models:

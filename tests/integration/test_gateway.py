@@ -18,6 +18,7 @@ from diplex import errors, status
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
 from gateway.application import Gateway
+from gateway.caller import Caller
 from gateway.config import GatewayConfig
 from gateway.inference import Inference
 from tests.fakes import Admit, Crash, Fail, FakeWorker, Hold, Load, Say, Vanish, model
@@ -194,13 +195,13 @@ class TestEndings:
         worker.script = [Say("a"), Hold(asyncio.Event())]
         async with serving(worker) as (gateway, _):
             with pytest.raises(errors.DeadlineExceeded):
-                await Inference(gateway.fleet).generate_whole(HI, request_id="r1", timeout=0.3)
+                await Inference(gateway.fleet).generate_whole(HI, Caller.within(0.3, "r1"))
             await worker.calls[0].ended.wait()
 
     async def test_closing_the_cores_generator_cancels_the_worker(self, worker):
         worker.script = [Say("a"), Hold(asyncio.Event())]
         async with serving(worker) as (gateway, _):
-            events = Inference(gateway.fleet).generate(HI, request_id="r1", timeout=None)
+            events = Inference(gateway.fleet).generate(HI, Caller("r1"))
             await anext(events)
             await events.aclose()
             await worker.calls[0].ended.wait()

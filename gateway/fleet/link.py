@@ -14,7 +14,7 @@ from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
 from gateway.attempt import GenerateCall
 from gateway.config import GatewayConfig
 from gateway.conversion import worker_of
-from gateway.facts import Worker
+from gateway.fleet.facts import Worker
 
 _GENERATE: Final = "/diplex.worker.v1.WorkerService/Generate"
 

@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
-from gateway import facts
 from gateway.attempt import GenerateCall
 from gateway.config import GatewayConfig
-from gateway.link import Link
+from gateway.fleet import facts
+from gateway.fleet.link import Link
 
 
 class Fleet:

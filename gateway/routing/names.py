@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from diplex.errors import InvalidRequest, ModelNotFound, Unavailable
-from gateway.facts import Deployment, Fleet, Precision, State, Wanted
+from gateway.fleet.facts import Deployment, Fleet, Precision, State, Wanted
 
 _HUB = "hf:"
 """How names of hub repositories begin."""

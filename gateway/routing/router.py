@@ -13,8 +13,8 @@ from enum import Enum, auto
 from typing import Final
 
 from diplex.errors import DiplexError, FieldViolation, NoWorker, Unavailable, UnsupportedFeature
-from gateway import names
-from gateway.facts import Backend, Deployment, Fleet, Precision, State, Wanted, Worker
+from gateway.fleet.facts import Backend, Deployment, Fleet, Precision, State, Wanted, Worker
+from gateway.routing import names
 
 RETRY_SECONDS: Final = 1.0
 """When a client may ask again for what is not there now."""

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from diplex import errors
-from gateway import router
-from gateway.facts import Backend, Deployment, Fleet, Precision, State, Wanted, Worker
-from gateway.names import only_model
-from gateway.router import Obstacle
+from gateway.fleet.facts import Backend, Deployment, Fleet, Precision, State, Wanted, Worker
+from gateway.routing import router
+from gateway.routing.names import only_model
+from gateway.routing.router import Obstacle
 
 TINY = Deployment(
     model="Tiny",

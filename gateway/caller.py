@@ -1,0 +1,60 @@
+"""Who asks for something, and until when: what goes with a request through the gateway and on to workers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Self
+
+from diplex import errors
+from diplex.rpc import Call
+from diplex.telemetry import REQUEST_ID_KEY
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a worker is called."""
+
+    request_id: str
+    """Goes to the worker, and into the logs of every hop."""
+    deadline: float | None = None
+    """On the event loop's clock, seconds; ``None`` without one."""
+    client: str = ""
+    """Who asks, for whoever is fair to clients: the name that it gives itself, else its host."""
+
+    @classmethod
+    def of(cls, call: Call) -> Self:
+        """The caller of an RPC."""
+        return cls.within(call.timeout, call.request_id, call.client)
+
+    @classmethod
+    def within(cls, timeout: float | None, request_id: str, client: str = "") -> Self:
+        """A caller whose deadline is ``timeout`` seconds from now."""
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        return cls(request_id, deadline, client)
+
+    def part(self, index: int) -> Caller:
+        """The caller of one of the requests that make up this one's call."""
+        return replace(self, request_id=f"{self.request_id}.{index}")
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call to a worker."""
+        return ((REQUEST_ID_KEY, self.request_id),)
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline; ``None`` without one.
+
+        Raises:
+            DeadlineExceeded: It has passed.
+        """
+        if self.deadline is None:
+            return None
+        seconds = self.deadline - asyncio.get_running_loop().time()
+        if seconds <= 0:
+            raise errors.DeadlineExceeded("the caller's deadline passed")
+        return seconds
+
+    def can_wait(self, seconds: float) -> bool:
+        """Whether the deadline is further away than that."""
+        return self.deadline is None or self.deadline > asyncio.get_running_loop().time() + seconds

@@ -1,0 +1,1 @@
+"""Who could serve a request: pure functions of what was asked and what workers advertise."""
