@@ -95,7 +95,7 @@ def main(
     )
     try:
         asyncio.run(_serve(config))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         structlog.get_logger().error("not started", error=str(error))
         raise typer.Exit(1) from error
 

@@ -13,16 +13,21 @@ from gateway.edge import GenerationEdge, ModelEdge
 from gateway.fleet.fleet import Fleet
 from gateway.inference import Inference
 from gateway.models import Models
+from gateway.security.authentication import Authenticator
+from gateway.security.guard import GatewayGuard
 
 
 class Gateway:
     """Serves while it is open (``async with``); ``address`` is then where.
 
     Raises:
-        OSError: On opening, when the address can't be bound.
+        TooOpen: Everybody could reach it, and nobody would be asked who they are.
+        InvalidKeysFile: There is a keys file that can't be used.
+        OSError: On opening, when the address can't be bound or the certificates can't be used.
     """
 
     def __init__(self, config: GatewayConfig) -> None:
+        config.security.check_listen(config.listen)
         self.fleet = Fleet(config)
         inference = Inference(self.fleet, config.default_model)
         models = Models(self.fleet, config.default_model)
@@ -32,6 +37,7 @@ class Gateway:
                 generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]: GenerationEdge(inference),
                 models_pb2.DESCRIPTOR.services_by_name["ModelService"]: ModelEdge(inference, models),
             },
+            GatewayGuard(Authenticator(config.security)),
         )
         self._health: asyncio.Task[None] | None = None
         self.address = ""

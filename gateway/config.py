@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diplex.serving import MEBIBYTE, ServerConfig
+from gateway.security.config import SecurityConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class GatewayConfig:
     """Pause before a lost worker is looked for again; doubles from try to try, with jitter."""
     reconnect_most_seconds: float = 3.0
     """Longest such pause, before jitter."""
+    security: SecurityConfig = field(default_factory=SecurityConfig)
+    """What callers have to prove, and how the gateway proves itself to workers."""
 
     @property
     def server(self) -> ServerConfig:
@@ -33,4 +36,5 @@ class GatewayConfig:
             listen=self.listen,
             max_message_bytes=self.max_message_bytes,
             drain_seconds=self.drain_seconds,
+            tls=self.security.tls,
         )

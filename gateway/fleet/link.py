@@ -15,6 +15,7 @@ from gateway.attempt import GenerateCall
 from gateway.config import GatewayConfig
 from gateway.conversion import worker_of
 from gateway.fleet.facts import Worker
+from gateway.security.channel import worker_channel
 
 _GENERATE: Final = "/diplex.worker.v1.WorkerService/Generate"
 
@@ -35,7 +36,7 @@ class Link:
     def __init__(self, address: str, config: GatewayConfig, changed: Callable[[], None]) -> None:
         self._config = config
         self._changed = changed
-        self._channel = grpc.aio.insecure_channel(address, options=_channel_arguments(config))
+        self._channel = worker_channel(address, config.security, _channel_arguments(config))
         self._watching: asyncio.Task[None] | None = None
         self.stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(self._channel)
         self.generate: GenerateCall = self._channel.unary_stream(
