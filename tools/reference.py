@@ -30,7 +30,8 @@ def worker_options() -> str:
             continue
         name = "/".join([*option.opts, *option.secondary_opts])
         variable = f"`{option.envvar}`" if option.envvar else ""
-        rows.append(f"| `{name}` | {variable} | {_default(option)} | {' '.join(option.help.replace('|', '\\|').split())} |")
+        meaning = " ".join(option.help.replace("|", r"\|").split())
+        rows.append(f"| `{name}` | {variable} | {_default(option)} | {meaning} |")
     return "\n".join(rows) + "\n"
 
 
