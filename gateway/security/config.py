@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+import structlog
 
 from diplex.certificates import ServerTls
-from diplex.exposure import require_protection
+from diplex.exposure import is_public, require_protection
 from diplex.tls import Tls
 
-_REMEDY = (
+_LOG: Final = structlog.get_logger()
+_REMEDY: Final = (
     "Set security.keys_file, security.jwt_jwks or security.client_ca_file, or listen on 127.0.0.1 or a unix "
     "socket; behind something else that asks who calls, set security.allow_unauthenticated"
 )
@@ -112,6 +116,8 @@ class SecurityConfig:
         require_protection(
             listen, protected=self.authenticates, allowed=self.allow_unauthenticated, remedy=_REMEDY
         )
+        if is_public(listen) and self.authenticates and self.tls is None:
+            _LOG.warning("keys are taken without TLS", listen=listen)
 
 
 def _is_loopback(url: str) -> bool:
