@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diplex.serving import MEBIBYTE, ServerConfig
+from gateway.fleet.config import DiscoveryConfig
+from gateway.fleet.endpoint import parse
+from gateway.routing.config import RoutingConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,8 @@ class GatewayConfig:
     listen: str = "127.0.0.1:50051"
     """``host:port`` (port 0: any free one) or ``unix:/path``."""
     workers: tuple[str, ...] = ("127.0.0.1:50061",)
-    """Addresses of the workers, each ``host:port`` or ``unix:/path``."""
+    """Addresses of the workers, each ``host:port``, ``dns:///name:port`` or ``unix:/path``. Names are looked
+    up again and again, and every address that they have is a worker."""
     default_model: str = ""
     """Serves requests that name no model. Empty: the only model in use, if there is just one."""
     max_message_bytes: int = 32 * MEBIBYTE
@@ -25,6 +29,14 @@ class GatewayConfig:
     """Pause before a lost worker is looked for again; doubles from try to try, with jitter."""
     reconnect_most_seconds: float = 3.0
     """Longest such pause, before jitter."""
+    discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    """How workers are found behind DNS names."""
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
+    """Which of several workers that could serve a request does."""
+
+    def __post_init__(self) -> None:
+        for worker in self.workers:
+            parse(worker)
 
     @property
     def server(self) -> ServerConfig:
