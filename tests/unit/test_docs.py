@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from diplex import errors, status
+from tools import reference
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| `(\w+)` \| `(\w+)` \| (\d+) \|", re.MULTILINE)
@@ -24,6 +27,12 @@ def test_errors_are_documented_as_they_are_sent():
         for row in [status.status_of(kind("x"))]
     }
     assert written == sent
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_generated_parts_are_what_the_code_says(page):
+    written = page.read_text("utf-8")
+    assert written == reference.rendered(written), "run `make reference`"
 
 
 def test_every_environment_variable_is_documented():
