@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import typer
 
+from diplex import status
 from gateway.config import GatewayConfig
 from gateway.configuration import reference
 from workers.onnx_worker.__main__ import app as worker
@@ -35,6 +36,17 @@ def worker_options() -> str:
     return "\n".join(rows) + "\n"
 
 
+def error_rows() -> str:
+    """A Markdown table of all errors that have a reason of their own."""
+    rows = ["| reason | gRPC | HTTP | what to do | details |", "|---|---|---|---|---|"]
+    for kind in status.CLASSES:
+        row, details = status.status_of(kind("")), [f"`{name}`" for name in kind.carried()]
+        rows.append(
+            f"| `{kind.reason}` | `{row.code.name}` | {row.http} | {kind.advice} | {', '.join(details)} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
 def _default(option: Any) -> str:
     if isinstance(option.show_default, str):
         return option.show_default
@@ -43,6 +55,7 @@ def _default(option: Any) -> str:
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "gateway-keys": lambda: reference.table(GatewayConfig),
+    "errors": error_rows,
     "worker-options": worker_options,
 }
 
