@@ -10,6 +10,7 @@ from annotated_types import Ge, Interval
 from diplex.serving import MEBIBYTE, ServerConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
+from gateway.http.config import HttpConfig
 from gateway.routing.config import RoutingConfig
 from gateway.security.config import SecurityConfig
 from gateway.telemetry.config import LogConfig
@@ -38,6 +39,7 @@ class GatewayConfig:
     )
     """Longest pause between two tries to reach a lost worker, before jitter."""
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
