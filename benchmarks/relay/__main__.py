@@ -111,9 +111,8 @@ def main() -> None:
         for _ in range(options.rounds):
             for way in ways:
                 rounds[way.name].append(asyncio.run(throughput(way, options.streams, options.messages)))
-        print(
-            f"\n{f'{options.streams} streams':14}{'messages/s':>12}{'least to most':>18}{'CPU s a million':>17}"
-        )
+        title = f"{options.streams} streams"
+        print(f"\n{title:14}{'messages/s':>12}{'least to most':>18}{'CPU s a million':>17}")
         for name, figures in rounds.items():
             rates, cpus = zip(*figures, strict=True)
             spread = f"{min(rates):.0f} to {max(rates):.0f}"

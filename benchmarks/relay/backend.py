@@ -1,7 +1,7 @@
 """A worker without a model, as cheap as gRPC lets it be: ``python -m benchmarks.relay.backend ADDRESS``.
 
-It answers at once, with as many deltas as ``max_tokens`` says, made beforehand. It serves the worker's API, for
-the gateway, and the public one, for direct calls and for proxies, which know nothing of workers.
+It answers at once, with as many deltas as ``max_tokens`` says, made beforehand. It serves the worker's API,
+for the gateway, and the public one, for direct calls and for proxies, which know nothing of workers.
 """
 
 from __future__ import annotations
