@@ -11,6 +11,7 @@ from diplex.serving import MEBIBYTE, ServerConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
 from gateway.routing.config import RoutingConfig
+from gateway.security.config import SecurityConfig
 from gateway.telemetry.config import LogConfig
 
 
@@ -38,6 +39,7 @@ class GatewayConfig:
     """Longest pause between two tries to reach a lost worker, before jitter."""
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
@@ -56,4 +58,5 @@ class GatewayConfig:
             listen=self.listen,
             max_message_bytes=self.max_message_bytes,
             drain_seconds=self.drain_seconds,
+            tls=self.security.tls,
         )
