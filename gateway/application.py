@@ -10,6 +10,7 @@ from diplex.serving import Server
 from diplex.v1 import generation_pb2, models_pb2
 from gateway.config import GatewayConfig
 from gateway.edge import GenerationEdge, ModelEdge
+from gateway.fleet.discovery import Resolve
 from gateway.fleet.fleet import Fleet
 from gateway.inference import Inference
 from gateway.models import Models
@@ -18,12 +19,16 @@ from gateway.models import Models
 class Gateway:
     """Serves while it is open (``async with``); ``address`` is then where.
 
+    Args:
+        config: What it was told.
+        resolve: What looks workers' names up; ``None`` for the operating system.
+
     Raises:
         OSError: On opening, when the address can't be bound.
     """
 
-    def __init__(self, config: GatewayConfig) -> None:
-        self.fleet = Fleet(config)
+    def __init__(self, config: GatewayConfig, resolve: Resolve | None = None) -> None:
+        self.fleet = Fleet(config, resolve)
         inference = Inference(self.fleet, config.default_model)
         models = Models(self.fleet, config.default_model)
         self._server = Server(

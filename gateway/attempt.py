@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import grpc
 from google.rpc import status_pb2
@@ -28,8 +28,27 @@ _BROKEN: Final = frozenset(
 """Codes that, without our details, come from gRPC itself: the connection or the process is gone."""
 
 
-GenerateCall = grpc.aio.UnaryStreamMultiCallable[worker_pb2.GenerateRequest, bytes]
-"""Calls a worker's ``Generate`` and leaves its events the bytes that they are."""
+class GenerateStream(Protocol):
+    """A running call of a worker's ``Generate``."""
+
+    async def read(self) -> bytes | None:
+        """The next event, as the bytes that it is; ``None`` behind the last one."""
+
+    def cancel(self) -> None:
+        """Ends it."""
+
+
+class GenerateCall(Protocol):
+    """Calls a worker's ``Generate``."""
+
+    def __call__(
+        self,
+        message: worker_pb2.GenerateRequest,
+        *,
+        timeout: float | None,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> GenerateStream:
+        """Makes the call."""
 
 
 class Generation:
@@ -74,10 +93,9 @@ class Generation:
             DiplexError: What the worker refused or failed with; ``WorkerLost`` if the connection broke.
         """
         try:
-            event = await self._call.read()
+            return await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise error_of(error, self.worker) from error
-        return event if isinstance(event, bytes) else None
 
     def cancel(self) -> None:
         """Tells the worker to stop; nothing if it has ended."""

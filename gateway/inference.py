@@ -63,7 +63,7 @@ class Inference:
             DiplexError: See ``diplex.errors``; ``WorkerLost`` when the worker is lost in mid-stream.
         """
         validation.check_generate(request)
-        candidates = self._candidates(wanted_by(request))
+        candidates = self._fleet.choose(wanted_by(request), self._default_model)
         for attempt, candidate in enumerate(candidates, 1):
             call = self._fleet.generate_call(candidate.worker)
             generation = Generation(call, candidate, request, caller, attempt=attempt, whole=whole)
@@ -99,7 +99,7 @@ class Inference:
             DiplexError: The request is wrong in itself, or no worker knows its model; see ``diplex.errors``.
         """
         validation.check_generate(request)
-        plan = router.plan(wanted_by(request), self._fleet.snapshot, self._default_model)
+        plan = self._fleet.plan(wanted_by(request), self._default_model)
         return pb.PlanResponse(candidates=map(plan_candidate, plan.candidates))
 
     async def count_tokens(self, request: pb.CountTokensRequest, caller: Caller) -> pb.CountTokensResponse:
@@ -109,7 +109,7 @@ class Inference:
             DiplexError: See ``diplex.errors``.
         """
         validation.check_count_tokens(request)
-        candidates = self._candidates(wanted_by(request))
+        candidates = self._fleet.choose(wanted_by(request), self._default_model)
         for candidate in candidates:
             try:
                 return await self._counted(candidate, request, caller)
@@ -132,17 +132,11 @@ class Inference:
             Unavailable: Only workers that aren't connected know it.
         """
         validation.check_get_model(request)
-        plan = router.plan(Wanted(request.model), self._fleet.snapshot, self._default_model)
+        plan = self._fleet.plan(Wanted(request.model), self._default_model)
         for model in offer.merged(self._fleet.states()):
             if model.name.casefold() == plan.wanted.model.casefold():
                 return models_pb2.GetModelResponse(model=model)
         raise router.refusal(plan)
-
-    def _candidates(self, wanted: Wanted) -> tuple[Candidate, ...]:
-        plan = router.plan(wanted, self._fleet.snapshot, self._default_model)
-        if not plan.servable:
-            raise router.refusal(plan)
-        return plan.servable
 
     async def _counted(
         self, candidate: Candidate, request: pb.CountTokensRequest, caller: Caller
@@ -150,11 +144,11 @@ class Inference:
         message = worker_pb2.CountTokensRequest(request=request)
         message.request.model = candidate.deployment.model
         message.request.precision = precision_number(candidate.deployment.precision)
-        count = self._fleet.stub(candidate.worker).CountTokens
-        try:
-            reply = await count(message, timeout=caller.remaining(), metadata=caller.metadata)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error, candidate.worker) from error
+        with self._fleet.stub(candidate.worker) as stub:
+            try:
+                reply = await stub.CountTokens(message, timeout=caller.remaining(), metadata=caller.metadata)
+            except grpc.aio.AioRpcError as error:
+                raise error_of(error, candidate.worker) from error
         return reply.response
 
 
