@@ -1,6 +1,6 @@
 """Traces over every hop: OpenTelemetry spans, joined by W3C trace context in gRPC metadata.
 
-Without :func:`configure_tracing` nothing is recorded, and what a caller's metadata says of a trace is passed on as it is.
+Without :func:`configure_tracing` nothing is recorded, and a caller's trace is passed on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from diplex.version import installed_version
 
+Metadata = tuple[tuple[str, str], ...]
 Attributes = Mapping[str, str | int | float | bool | tuple[str, ...]]
 
 _STANDARD: Final = (
@@ -36,11 +37,11 @@ class TracingConfig:
     """Traces, sent by OTLP over gRPC; off unless there is an endpoint here or in the standard variables."""
 
     endpoint: str = ""
-    """Where spans are sent, as `http://127.0.0.1:4317`. Empty: what the variables OTEL_EXPORTER_OTLP_ENDPOINT,
-    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT and OTEL_TRACES_EXPORTER say."""
+    """Where spans are sent, as ``http://127.0.0.1:4317``. Empty: what ``OTEL_EXPORTER_OTLP_ENDPOINT``,
+    ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`` and ``OTEL_TRACES_EXPORTER`` say; without them, nowhere."""
     sampled: float = 1.0
-    """Share of the traces that begin here which are recorded, 0 to 1; a trace that a caller began is recorded if
-    the caller's is. OTEL_TRACES_SAMPLER wins."""
+    """Share of the traces that begin here which are recorded, 0 to 1; one that a caller began is recorded if
+    the caller does. ``OTEL_TRACES_SAMPLER`` wins."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.sampled <= 1:
@@ -93,7 +94,12 @@ def context_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> Context:
     return _PROPAGATOR.extract(carrier, Context()) if carrier else Context()
 
 
-def carried(context: Context) -> tuple[tuple[str, str], ...]:
+def joined(metadata: Metadata, context: Context) -> Metadata:
+    """A call's metadata, for a call that belongs to a context."""
+    return (*(entry for entry in metadata if entry[0] not in _KEYS), *carried(context))
+
+
+def carried(context: Context) -> Metadata:
     """The metadata that says so to the next hop; empty outside a trace."""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier, context)
@@ -121,32 +127,32 @@ def start(name: str, context: Context, kind: SpanKind, attributes: Attributes) -
     return span, trace.set_span_in_context(span, context)
 
 
-def end(span: Span, *, error: str = "") -> None:
-    """Ends a span, as failed for a reason if there is one."""
-    if error:
-        span.set_status(Status(StatusCode.ERROR, error))
-        span.set_attribute("error.type", error)
-    span.end()
+def fail(span: Span, reason: str) -> None:
+    """Says of a span that it failed, and why."""
+    span.set_status(Status(StatusCode.ERROR, reason))
+    span.set_attribute("error.type", reason)
 
 
-def add(name: str, start_time: float, seconds: float, attributes: Attributes) -> float:
+def wall_clock(seconds: float) -> int:
+    """Nanoseconds since 1970 of a moment on the monotonic clock, which all processes of a machine share."""
+    return time.time_ns() - time.monotonic_ns() + int(seconds * 1e9)
+
+
+def add(name: str, start_time: int, seconds: float, attributes: Attributes) -> int:
     """Adds a span that is over to the current one.
 
     Args:
         name: Of the span.
-        start_time: When it began, in seconds of the monotonic clock, which is one for all processes of a machine.
+        start_time: When it began, in nanoseconds since 1970.
         seconds: How long it took.
         attributes: Of the span.
 
     Returns:
-        When it ended.
+        When it ended, likewise.
     """
-    offset = time.time() - time.monotonic()
-    span = _TRACER.start_span(
-        name, attributes=attributes, start_time=int((start_time + offset) * 1e9)
-    )
-    span.end(int((start_time + seconds + offset) * 1e9))
-    return start_time + seconds
+    end_time = start_time + int(seconds * 1e9)
+    _TRACER.start_span(name, attributes=attributes, start_time=start_time).end(end_time)
+    return end_time
 
 
 def current_ids() -> dict[str, str]:

@@ -12,8 +12,8 @@ from gateway.config import GatewayConfig
 from gateway.edge import GenerationEdge, ModelEdge
 from gateway.fleet.discovery import Resolve
 from gateway.fleet.fleet import Fleet
-from gateway.inference import Inference
 from gateway.models import Models
+from gateway.telemetry.observed import ObservedInference
 
 
 class Gateway:
@@ -29,7 +29,7 @@ class Gateway:
 
     def __init__(self, config: GatewayConfig, resolve: Resolve | None = None) -> None:
         self.fleet = Fleet(config, resolve)
-        inference = Inference(self.fleet, config.default_model)
+        inference = ObservedInference(self.fleet, config.default_model)
         models = Models(self.fleet, config.default_model)
         self._server = Server(
             config.server,

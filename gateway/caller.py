@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
-from diplex import errors
+from opentelemetry.context import Context, get_current
+
+from diplex import errors, tracing
+from diplex.access import Account
 from diplex.rpc import Call
 from diplex.telemetry import REQUEST_ID_KEY
 
@@ -21,11 +24,16 @@ class Caller:
     """On the event loop's clock, seconds; ``None`` without one."""
     client: str = ""
     """Who asks, for whoever is fair to clients: the name that it gives itself, else its host."""
+    trace: Context = field(default_factory=Context, compare=False)
+    """The span of which this request's are parts."""
+    account: Account = field(default_factory=Account, compare=False)
+    """Of the RPC, for what operators are told."""
 
     @classmethod
     def of(cls, call: Call) -> Self:
         """The caller of an RPC."""
-        return cls.within(call.timeout, call.request_id, call.client)
+        caller = cls.within(call.timeout, call.request_id, call.client)
+        return replace(caller, trace=get_current(), account=call.account)
 
     @classmethod
     def within(cls, timeout: float | None, request_id: str, client: str = "") -> Self:
@@ -40,7 +48,7 @@ class Caller:
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call to a worker."""
-        return ((REQUEST_ID_KEY, self.request_id),)
+        return ((REQUEST_ID_KEY, self.request_id), *tracing.carried(self.trace))
 
     def remaining(self) -> float | None:
         """Seconds until the deadline; ``None`` without one.

@@ -8,10 +8,11 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 
 from diplex.serving import MEBIBYTE, ServerConfig
+from diplex.tracing import TracingConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
 from gateway.routing.config import RoutingConfig
-from gateway.telemetry.config import LogConfig
+from gateway.telemetry.config import LogConfig, MetricsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class GatewayConfig:
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    traces: TracingConfig = field(default_factory=TracingConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def __post_init__(self) -> None:
         for worker in self.workers:

@@ -13,6 +13,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from diplex import errors
 from diplex.caller import CLIENT_KEY, LONGEST_CLIENT, is_client_name
 from diplex.client.replies import Health
+from diplex.client.tracing import trace_headers
 from diplex.request_id import REQUEST_ID_KEY
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2 as models_pb
@@ -133,4 +134,4 @@ def serialized(request: Message, *, limit: int) -> bytes:
 def metadata(request_id: str | None, client_id: str) -> tuple[tuple[str, str], ...]:
     """A call's metadata."""
     given = ((REQUEST_ID_KEY, request_id or ""), (CLIENT_KEY, client_id))
-    return tuple((key, value) for key, value in given if value)
+    return (*((key, value) for key, value in given if value), *trace_headers())

@@ -9,6 +9,7 @@ from typing import Final
 
 from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.telemetry import configure_logging
+from diplex.tracing import TracingConfig, configure_tracing
 from workers.runtime.adoption import parse
 from workers.runtime.command.kind import WorkerKind
 from workers.runtime.command.models import Models, named
@@ -23,12 +24,14 @@ from workers.runtime.command.serve_options import (
     KvMib,
     Listen,
     LogForm,
+    LogLevel,
     MaxLength,
     MaxMessageMib,
     MaxQueue,
     MaxStall,
     MemoryBudget,
     MessagesPerSecond,
+    MetricsListen,
     ModelNames,
     OnDemand,
     PinnedNames,
@@ -39,6 +42,7 @@ from workers.runtime.command.serve_options import (
     Slots,
     Speculation,
     Threads,
+    TracesEndpoint,
     WorkerName,
 )
 from workers.runtime.engine.memory import available_bytes
@@ -98,13 +102,17 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
         drain_seconds: DrainSeconds = 30.0,
         name: WorkerName = "",
         log_format: LogForm = "json",
+        log_level: LogLevel = "INFO",
+        metrics_listen: MetricsListen = "",
+        traces_endpoint: TracesEndpoint = "",
     ) -> None:
         """Serve models to gateways until SIGTERM.
 
         Example: python -m workers.onnx_worker serve --listen 0.0.0.0:50061 --model SmolLM2-135M-Instruct
         """
         kind.check_device(device)
-        configure_logging(f"{kind.backend}-worker", log_format=log_format)
+        configure_logging(f"{kind.backend}-worker", log_format=log_format, level=log_level)
+        send_spans = configure_tracing(f"diplex-{kind.backend}-worker", TracingConfig(traces_endpoint))
         engine = EngineConfig(
             folder=Path(),
             slots=slots,
@@ -142,9 +150,13 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
                 kind.backend, kind.command("engine"), engine, messages_per_second, serving
             )
             supervisor = Supervisor(settings, models.files.load(), kind.artefacts(models.store))
-            await serve_worker(WorkerConfig(server, names, models.files, name), supervisor)
+            config = WorkerConfig(server, names, models.files, metrics_listen, name)
+            await serve_worker(config, supervisor)
 
-        asyncio.run(run())
+        try:
+            asyncio.run(run())
+        finally:
+            send_spans()
 
     return serve
 

@@ -34,7 +34,7 @@ class Clocked:
         """Where the time went, for a sequence that ends now."""
         started = now if self.started is None else self.started
         first_token = now if self.first_token is None else self.first_token
-        return Timings(started - self.arrived, first_token - started, now - first_token)
+        return Timings(started - self.arrived, first_token - started, now - first_token, self.arrived)
 
 
 @dataclass(slots=True)
