@@ -15,6 +15,7 @@ from typing import Annotated, Final
 import structlog
 import typer
 
+from diplex.exposure import TooOpen
 from diplex.metrics import metrics_server
 from diplex.telemetry import configure_logging
 from diplex.tracing import configure_tracing
@@ -24,6 +25,7 @@ from gateway.configuration import loading
 from gateway.configuration.keys import keys_of
 from gateway.configuration.problems import InvalidConfiguration
 from gateway.configuration.sources import Setting
+from gateway.security.roles import InvalidKeysFile
 
 _KEYS: Final = keys_of(GatewayConfig)
 
@@ -92,7 +94,7 @@ def main(
     send_spans = configure_tracing("diplex-gateway", settings.traces)
     try:
         asyncio.run(_serve(settings))
-    except OSError as error:
+    except (OSError, TooOpen, InvalidKeysFile) as error:
         structlog.get_logger().error("not started", error=str(error))
         raise typer.Exit(1) from error
     finally:

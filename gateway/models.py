@@ -18,6 +18,7 @@ from gateway.fleet.facts import State
 from gateway.fleet.fleet import Fleet
 from gateway.routing import router
 from gateway.routing.router import Candidate, Obstacle
+from gateway.security.principal import Method
 
 
 class Models:
@@ -43,6 +44,7 @@ class Models:
         validation.check_load_or_unload(request)
         wanted = deployment_wanted_by(request)
         plan = self._fleet.plan(wanted, self._default_model)
+        caller.principal.require(Method.OPERATE, plan.wanted.model)
         # What has failed is tried again, since somebody asks for just that.
         able = [it for it in plan.candidates if it.obstacle in (None, Obstacle.FAILED)]
         if not able:
@@ -70,12 +72,14 @@ class Models:
         """Unloads a model on every worker that has it; returns once the memory is free.
 
         Raises:
+            PermissionDenied: The caller has no right to.
             ModelNotFound: Nobody has it loaded.
             DiplexError: What the first worker failed with.
         """
         validation.check_load_or_unload(request)
         wanted = deployment_wanted_by(request)
         plan = self._fleet.plan(wanted, self._default_model)
+        caller.principal.require(Method.OPERATE, plan.wanted.model)
         holders = [
             it
             for it in plan.candidates

@@ -16,6 +16,7 @@ from gateway.config import GatewayConfig
 from gateway.conversion import worker_of
 from gateway.fleet.endpoint import Endpoint
 from gateway.fleet.facts import Worker
+from gateway.security.channel import worker_channel
 
 _GENERATE: Final = "/diplex.worker.v1.WorkerService/Generate"
 
@@ -36,7 +37,9 @@ class Link:
     def __init__(self, endpoint: Endpoint, config: GatewayConfig, changed: Callable[[], None]) -> None:
         self._config = config
         self._changed = changed
-        self._channel = grpc.aio.insecure_channel(endpoint.address, options=_channel_arguments(config))
+        self._channel = worker_channel(
+            endpoint.address, config.security, _channel_arguments(config), endpoint.host
+        )
         self._watching: asyncio.Task[None] | None = None
         self._calls = 0
         self._idle = asyncio.Event()  # set while there are no calls
