@@ -24,7 +24,7 @@ class Gateway:
 
     def __init__(self, config: GatewayConfig) -> None:
         self.fleet = Fleet(config)
-        inference = Inference(self.fleet, config.default_model)
+        inference = Inference(self.fleet, config.default_model, config.resilience)
         models = Models(self.fleet, config.default_model)
         self._server = Server(
             config.server,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diplex.serving import MEBIBYTE, ServerConfig
+from gateway.resilience.config import ResilienceConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class GatewayConfig:
     """Pause before a lost worker is looked for again; doubles from try to try, with jitter."""
     reconnect_most_seconds: float = 3.0
     """Longest such pause, before jitter."""
+    resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
 
     @property
     def server(self) -> ServerConfig:
