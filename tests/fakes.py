@@ -248,7 +248,7 @@ class FakeWorker:
     async def generate(
         self, request: worker_pb2.GenerateRequest, call: Call
     ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
-        """The RPC. What is prior is not said again, and nothing else that stands before it is done."""
+        """The RPC. What is prior is not said again, nor is anything done that stands before it."""
         seen = SeenCall(request, call.request_id, call.timeout)
         self.calls.append(seen)
         self._arrived.put_nowait(seen)
@@ -271,6 +271,8 @@ class FakeWorker:
     ) -> AsyncGenerator[generation_pb2.GenerateStreamResponse]:
         accepted, said = False, 0
         prior = sum(len(choice.token_ids) for choice in request.prior)
+        if prior > sum(isinstance(step, Say) for step in self.script):
+            prior = 0
         for step in self.script:
             if isinstance(step, Admit | Say) and not accepted:
                 accepted = True

@@ -14,8 +14,8 @@ class ResilienceConfig:
     keepalive_timeout_seconds: float = 4.0
     """How long the sign may take before the worker counts as lost."""
     most_losses: int = 4
-    """Workers that a generation may lose in a row, without a new token between them, before it is given up: it
-    may itself be what kills them."""
+    """Workers that a generation may lose in a row, without anything new between them, before it is given up:
+    it may itself be what kills them."""
     wait_seconds: float = 30.0
     """How long a generation whose worker was lost waits for one that can go on with it."""
     pause_first_seconds: float = 0.05

@@ -113,12 +113,17 @@ async def test_it_waits_as_long_as_it_is_told():
         async with serving(one, resilience=quick) as (_, client):
             error = await failure(client.generation.GenerateStream(HI))
     assert type(error) is errors.WorkerLost
+    assert "worker one broke" in error.message
+    assert error.retry_after
+    assert error.metadata["worker"] == "one"
 
 
 async def test_it_waits_until_the_deadline():
-    async with FakeWorker("one", script=[*WORDS[:2], Crash()]) as one:
-        async with serving(one, resilience=QUICK) as (_, client):
-            error = await failure(client.generation.GenerateStream(HI, timeout=0.5))
+    async with (
+        FakeWorker("one", script=[*WORDS[:2], Crash()]) as one,
+        serving(one, resilience=QUICK) as (_, client),
+    ):
+        error = await failure(client.generation.GenerateStream(HI, timeout=0.5))
     assert type(error) is errors.DeadlineExceeded
 
 
