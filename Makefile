@@ -175,6 +175,10 @@ protos-check: protos  ## fail when the committed stubs are not those of protos/
 	@git diff --exit-code --stat -- '*_pb2*' || { echo "run 'make protos' and commit the stubs" >&2; exit 1; }
 	@test -z "$$(git ls-files --others --exclude-standard -- '*_pb2*')" || { echo "commit the new stubs" >&2; exit 1; }
 
+.PHONY: reference
+reference: $(VENV)/dev.stamp  ## write the generated parts of docs/ anew from the code
+	$(BIN)/python -m tools.reference
+
 BASE ?= main
 
 .PHONY: protos-breaking

@@ -54,11 +54,17 @@ class DiplexError(Exception):
         message: What happened and what to do next, for a person.
         violations: The fields at fault, if the request is.
         metadata: Machine-readable facts, sent as ``ErrorInfo.metadata``.
-        retry_after: Seconds after which a retry may succeed; ``None`` when a retry is not what helps.
+        retry_after: Seconds after which a retry may succeed; ``None``: see :attr:`retry_seconds`.
     """
 
     reason: ClassVar[str] = "UNKNOWN"
     """Constant that tells apart errors of one transport code, sent as ``ErrorInfo.reason``."""
+    advice: ClassVar[str] = "look at the message"
+    """What to do about it: a line for ``docs/errors.md``."""
+    details: ClassVar[tuple[str, ...]] = ()
+    """What of ``google.rpc`` it carries beside ``ErrorInfo`` and ``RetryInfo`` when it goes to a caller."""
+    retry_seconds: ClassVar[float | None] = None
+    """Sent as ``RetryInfo`` where ``retry_after`` isn't set; ``None``: a retry is not what helps."""
 
     def __init__(
         self,
@@ -74,11 +80,18 @@ class DiplexError(Exception):
         self.metadata = dict(metadata or {})
         self.retry_after = retry_after
 
+    @classmethod
+    def carried(cls) -> tuple[str, ...]:
+        """What of ``google.rpc`` a caller finds beside ``ErrorInfo``."""
+        return cls.details if cls.retry_seconds is None else (*cls.details, "RetryInfo")
+
 
 class InvalidRequest(DiplexError):
     """The request can never succeed as it is."""
 
     reason = "INVALID_REQUEST"
+    advice = "mend the fields that are named"
+    details: ClassVar[tuple[str, ...]] = ("BadRequest",)
 
     @classmethod
     def of_field(cls, field: str, description: str) -> InvalidRequest:
@@ -90,141 +103,168 @@ class UnsupportedFeature(InvalidRequest):
     """A field asks for what this model or this server can't do."""
 
     reason = "UNSUPPORTED_FEATURE"
+    advice = "leave the named field out, or ask another model"
 
 
 class ContextLengthExceeded(InvalidRequest):
     """The prompt, or prompt and ``max_tokens``, don't fit the model's context."""
 
     reason = "CONTEXT_LENGTH_EXCEEDED"
+    advice = "shorten the prompt, or lower `max_tokens`"
 
 
 class MalformedMessage(InvalidRequest):
     """The bytes received are no message of the expected type."""
 
     reason = "MALFORMED_MESSAGE"
+    advice = "send the message that the proto names"
+    details = ()
 
 
 class ModelNotFound(DiplexError):
     """No worker serves, and no catalogue knows, the model."""
 
     reason = "MODEL_NOT_FOUND"
+    advice = "take one of the names in the message"
 
 
 class UnsupportedModel(DiplexError):
     """The model can't be converted or served by this backend."""
 
     reason = "UNSUPPORTED_MODEL"
+    advice = "see [models.md](models.md) for what can be converted"
 
 
 class LicenceNotAccepted(UnsupportedModel):
     """The model may be downloaded once its terms have been agreed to."""
 
     reason = "LICENCE_NOT_ACCEPTED"
+    advice = "agree to the model's terms: see [models.md](models.md#terms)"
 
 
 class ResourceExhausted(DiplexError):
     """A limit was reached."""
 
     reason = "RESOURCE_EXHAUSTED"
+    advice = "come back later"
 
 
 class QueueFull(ResourceExhausted):
     """The model's waiting queue is at its limit."""
 
     reason = "QUEUE_FULL"
+    advice = "come back after the delay, or add workers"
+    retry_seconds = 1.0
 
 
 class MessageTooLarge(ResourceExhausted):
     """The request is larger than the server's policy allows."""
 
     reason = "MESSAGE_TOO_LARGE"
+    advice = "send less, or raise `max_message_mib`"
 
 
 class InsufficientStorage(ResourceExhausted):
     """The disk that holds the model store is full."""
 
     reason = "INSUFFICIENT_STORAGE"
+    advice = "free disk space for the model store"
 
 
 class InsufficientMemory(ResourceExhausted):
     """A model doesn't fit the worker's memory budget beside what has to stay."""
 
     reason = "INSUFFICIENT_MEMORY"
+    advice = "do what the message says; see [memory.md](memory.md)"
 
 
 class Unavailable(DiplexError):
     """The server can't answer now; another attempt may succeed."""
 
     reason = "UNAVAILABLE"
+    advice = "try again"
+    retry_seconds = 1.0
 
 
 class NoWorker(Unavailable):
     """The gateway is connected to no worker."""
 
     reason = "NO_WORKER"
+    advice = "start a worker, or look why none connects"
 
 
 class ModelLoading(Unavailable):
     """The model is known to a worker and not ready yet."""
 
     reason = "MODEL_LOADING"
+    advice = "try again when it is ready"
 
 
 class EngineCrashed(Unavailable):
     """The engine process died while it held the request."""
 
     reason = "ENGINE_CRASHED"
+    advice = "try again; the engine is being restarted"
 
 
 class WorkerLost(Unavailable):
     """The connection between gateway and worker broke."""
 
     reason = "WORKER_LOST"
+    advice = "try again"
 
 
 class Draining(Unavailable):
     """The server is shutting down and takes no new requests."""
 
     reason = "DRAINING"
+    advice = "try again: another server, or this one's successor, answers"
 
 
 class SourceUnavailable(Unavailable):
     """None of an artefact's sources could be reached."""
 
     reason = "SOURCE_UNAVAILABLE"
+    advice = "look at the reasons in the message; try again"
 
 
 class InvalidCatalogue(DiplexError):
     """A catalogue file can't be read, or says what can't be; the message names file, entry and key."""
 
     reason = "INVALID_CATALOGUE"
+    advice = "mend the catalogue file at the key that is named"
 
 
 class DigestMismatch(DiplexError):
     """The bytes of an artefact are not those that the catalogue names."""
 
     reason = "DIGEST_MISMATCH"
+    advice = "don't trust the source; report it"
 
 
 class DeadlineExceeded(DiplexError):
     """The caller's deadline passed."""
 
     reason = "DEADLINE_EXCEEDED"
+    advice = "allow more time, or ask for less"
 
 
 class Cancelled(DiplexError):
     """The caller cancelled the request."""
 
     reason = "CANCELLED"
+    advice = "nothing: the caller wanted it so"
 
 
 class NotServed(DiplexError):
     """The RPC is part of the contract and not served by this version."""
 
     reason = "NOT_SERVED"
+    advice = "this version doesn't serve the RPC"
 
 
 class InternalError(DiplexError):
     """A defect in Diplex; the log has the traceback."""
 
     reason = "INTERNAL"
+    advice = "report it, with the request id"

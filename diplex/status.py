@@ -72,9 +72,10 @@ def to_rpc_status(error: DiplexError) -> status_pb2.Status:
     _pack(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
     if error.violations:
         _pack(status, _bad_request(error))
-    if error.retry_after is not None:
+    retry_after = error.retry_seconds if error.retry_after is None else error.retry_after
+    if retry_after is not None:
         delay = duration_pb2.Duration()
-        delay.FromNanoseconds(int(error.retry_after * 1e9))
+        delay.FromNanoseconds(int(retry_after * 1e9))
         _pack(status, error_details_pb2.RetryInfo(retry_delay=delay))
     return status
 
@@ -159,5 +160,8 @@ def _tree(kind: type[DiplexError]) -> list[type[DiplexError]]:
     return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
 
 
-_BY_REASON: Final = {kind.reason: kind for kind in _tree(DiplexError)}
+CLASSES: Final = tuple(_tree(DiplexError))
+"""Every error that has a reason, ancestors first."""
+
+_BY_REASON: Final = {kind.reason: kind for kind in CLASSES}
 _BY_CODE: Final = {status.code.value[0]: kind for kind, status in reversed(TABLE.items())}

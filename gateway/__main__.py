@@ -1,4 +1,6 @@
-"""``python -m gateway``: options and environment to a running gateway."""
+"""``python -m gateway``: file, environment and options to a running gateway."""
+
+# ruff: noqa: ARG001  # what the command line itself says is read from typer's context, as a whole
 
 from __future__ import annotations
 
@@ -7,75 +9,67 @@ from diplex.polling import poll_without_event_engine
 poll_without_event_engine()  # before the imports below bring in grpc
 
 import asyncio
-import re
-from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Final
 
 import structlog
 import typer
 
-from diplex.serving import MEBIBYTE
 from diplex.telemetry import configure_logging
 from gateway.application import Gateway
 from gateway.config import GatewayConfig
+from gateway.configuration import loading
+from gateway.configuration.keys import keys_of
+from gateway.configuration.problems import InvalidConfiguration
+from gateway.configuration.sources import Setting
 
-_DEFAULTS: Final = GatewayConfig()
+_KEYS: Final = keys_of(GatewayConfig)
+
+_OPTIONS: Final = {  # parameter -> the key that it sets
+    "listen": "listen",
+    "workers": "workers",
+    "default_model": "default_model",
+    "max_message_mib": "max_message_mib",
+    "drain_seconds": "drain_seconds",
+    "reconnect_seconds": "reconnect_most_seconds",
+    "log_format": "log.format",
+    "log_level": "log.level",
+}
 
 
-class LogFormat(StrEnum):
-    """How logs are written."""
-
-    JSON = "json"
-    CONSOLE = "console"
+def _option(path: str) -> typer.models.OptionInfo:
+    """An option for a key, as the key's own field describes it."""
+    key = _KEYS[path]
+    default = ",".join(key.default) if isinstance(key.default, tuple) else str(key.default)
+    option: typer.models.OptionInfo = typer.Option(
+        envvar=key.variable, help=key.description, show_default=default or False
+    )
+    return option
 
 
 def main(
+    context: typer.Context,
     *,
-    listen: Annotated[
-        str, typer.Option(envvar="DIPLEX_LISTEN", help="Where to serve: host:port or unix:/path.")
-    ] = _DEFAULTS.listen,
-    workers: Annotated[
-        str,
+    config: Annotated[
+        Path | None,
         typer.Option(
-            envvar="DIPLEX_WORKERS",
-            help="Addresses of the workers, host:port or unix:/path, with commas or spaces between them. "
-            "They may come up later, and go and come back.",
+            envvar=loading.FILE_VARIABLE,
+            help="A TOML file; `diplex config --example` prints one with every key.",
+            show_default=False,
         ),
-    ] = ",".join(_DEFAULTS.workers),
-    default_model: Annotated[
-        str,
-        typer.Option(
-            envvar="DIPLEX_DEFAULT_MODEL",
-            help="Serves requests that name no model. Without it: the only model in use, if there is one.",
-        ),
-    ] = _DEFAULTS.default_model,
-    max_message_mib: Annotated[
-        int,
-        typer.Option(
-            envvar="DIPLEX_MAX_MESSAGE_MIB", min=1, max=512, help="Largest request, images included, in MiB."
-        ),
-    ] = _DEFAULTS.max_message_bytes // MEBIBYTE,
-    drain_seconds: Annotated[
-        float,
-        typer.Option(
-            envvar="DIPLEX_DRAIN_SECONDS", min=0, help="How long running calls may go on after SIGTERM."
-        ),
-    ] = _DEFAULTS.drain_seconds,
-    reconnect_seconds: Annotated[
-        float,
-        typer.Option(
-            envvar="DIPLEX_RECONNECT_SECONDS",
-            min=0.1,
-            help="Longest pause between two tries to reach a lost worker.",
-        ),
-    ] = _DEFAULTS.reconnect_most_seconds,
-    log_format: Annotated[
-        LogFormat,
-        typer.Option(envvar="DIPLEX_LOG_FORMAT", help="Logs for machines (json) or people (console)."),
-    ] = LogFormat.JSON,
-    log_level: Annotated[
-        str, typer.Option(envvar="DIPLEX_LOG_LEVEL", help="Lowest level that is logged.")
-    ] = "INFO",
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Sets any key of the file; may be repeated."),
+    ] = None,
+    listen: Annotated[str | None, _option("listen")] = None,
+    workers: Annotated[str | None, _option("workers")] = None,
+    default_model: Annotated[str | None, _option("default_model")] = None,
+    max_message_mib: Annotated[str | None, _option("max_message_mib")] = None,
+    drain_seconds: Annotated[str | None, _option("drain_seconds")] = None,
+    reconnect_seconds: Annotated[str | None, _option("reconnect_most_seconds")] = None,
+    log_format: Annotated[str | None, _option("log.format")] = None,
+    log_level: Annotated[str | None, _option("log.level")] = None,
 ) -> None:
     """Serve Diplex's public gRPC API in front of one or more workers.
 
@@ -84,25 +78,29 @@ def main(
 
     Example: python -m gateway --workers 127.0.0.1:50061,unix:/run/diplex/worker.sock
     """
-    configure_logging("gateway", log_format=log_format.value, level=log_level)
-    config = GatewayConfig(
-        listen=listen,
-        workers=addresses(workers),
-        default_model=default_model,
-        max_message_bytes=max_message_mib * MEBIBYTE,
-        drain_seconds=drain_seconds,
-        reconnect_most_seconds=reconnect_seconds,
-    )
     try:
-        asyncio.run(_serve(config))
+        loaded = loading.load(
+            GatewayConfig, file=config, options=_given(context), assignments=tuple(assignments or ())
+        )
+    except InvalidConfiguration as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    settings = loaded.config
+    configure_logging("gateway", log_format=settings.log.format, level=settings.log.level)
+    try:
+        asyncio.run(_serve(settings))
     except OSError as error:
         structlog.get_logger().error("not started", error=str(error))
         raise typer.Exit(1) from error
 
 
-def addresses(text: str) -> tuple[str, ...]:
-    """The addresses in a list with commas or spaces between them, each once, in their order."""
-    return tuple(dict.fromkeys(re.findall(r"[^\s,]+", text)))
+def _given(context: typer.Context) -> dict[str, Setting]:
+    """What the command line itself says; the environment is read with the file."""
+    return {
+        path: Setting(context.params[parameter], f"--{parameter.replace('_', '-')}")
+        for parameter, path in _OPTIONS.items()
+        if (source := context.get_parameter_source(parameter)) and source.name == "COMMANDLINE"
+    }
 
 
 async def _serve(config: GatewayConfig) -> None:

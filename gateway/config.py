@@ -1,11 +1,15 @@
-"""What a gateway can be told; ``python -m gateway --help`` explains it to people."""
+"""What a gateway can be told; ``gateway.configuration`` reads it and explains it to people."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Interval
 
 from diplex.serving import MEBIBYTE, ServerConfig
 from gateway.resilience.config import ResilienceConfig
+from gateway.telemetry.config import LogConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,20 +17,29 @@ class GatewayConfig:
     """How one gateway listens, which workers it has, and how it ends."""
 
     listen: str = "127.0.0.1:50051"
-    """``host:port`` (port 0: any free one) or ``unix:/path``."""
+    """Where to serve: ``host:port`` (port 0: any free one) or ``unix:/path``."""
     workers: tuple[str, ...] = ("127.0.0.1:50061",)
-    """Addresses of the workers, each ``host:port`` or ``unix:/path``."""
+    """Addresses of the workers, each ``host:port`` or ``unix:/path``; in one text, with commas or spaces
+    between them. They may come up later, and go and come back."""
     default_model: str = ""
     """Serves requests that name no model. Empty: the only model in use, if there is just one."""
-    max_message_bytes: int = 32 * MEBIBYTE
-    """Largest request that policy allows; gRPC itself refuses at twice that."""
-    drain_seconds: float = 30.0
+    max_message_mib: Annotated[float, Interval(gt=0, le=512)] = 32
+    """Largest request that policy allows, images included, in MiB; gRPC itself refuses at twice that."""
+    drain_seconds: Annotated[float, Ge(0)] = 30.0
     """How long running calls may go on after SIGTERM."""
-    reconnect_first_seconds: float = 0.1
+    reconnect_first_seconds: Annotated[float, Ge(0.001)] = 0.1
     """Pause before a lost worker is looked for again; doubles from try to try, with jitter."""
-    reconnect_most_seconds: float = 3.0
-    """Longest such pause, before jitter."""
+    reconnect_most_seconds: Annotated[float, Ge(0.1)] = field(
+        default=3.0, metadata={"variable": "DIPLEX_RECONNECT_SECONDS"}
+    )
+    """Longest pause between two tries to reach a lost worker, before jitter."""
+    log: LogConfig = field(default_factory=LogConfig)
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The same limit in bytes."""
+        return int(self.max_message_mib * MEBIBYTE)
 
     @property
     def server(self) -> ServerConfig:

@@ -107,6 +107,20 @@ def model(
     )
 
 
+def _said_before(script: Sequence[Step], request: worker_pb2.GenerateRequest) -> int:
+    """How many of the words another worker has said, as far as the script has so many."""
+    prior = sum(len(choice.token_ids) for choice in request.prior)
+    return prior if prior <= sum(isinstance(step, Say) for step in script) else 0
+
+
+def _steps_from(script: Sequence[Step], said: int) -> Sequence[Step]:
+    """What comes behind so many words; ``accepted`` has to be sent all the same."""
+    if not said:
+        return script
+    words = [index for index, step in enumerate(script) if isinstance(step, Say)]
+    return [Admit(), *script[words[said - 1] + 1 :]]
+
+
 def enveloped(
     event: generation_pb2.GenerateStreamResponse, output: generation_pb2.OutputOptions
 ) -> worker_pb2.GenerateResponse:
@@ -269,17 +283,11 @@ class FakeWorker:
     async def _walk(
         self, request: worker_pb2.GenerateRequest
     ) -> AsyncGenerator[generation_pb2.GenerateStreamResponse]:
-        accepted, said = False, 0
-        prior = sum(len(choice.token_ids) for choice in request.prior)
-        if prior > sum(isinstance(step, Say) for step in self.script):
-            prior = 0
-        for step in self.script:
+        accepted, said = False, _said_before(self.script, request)
+        for step in _steps_from(self.script, said):
             if isinstance(step, Admit | Say) and not accepted:
                 accepted = True
                 yield self._accepted(request)
-            if said < prior:
-                said += isinstance(step, Say)
-                continue
             match step:
                 case Load(detail):
                     progress = generation_pb2.LoadProgress(

@@ -1,6 +1,7 @@
 """A seeing model of full size: Diplex against plain transformers, and text beside pictures.
 
-    python -m benchmarks.vision [--rounds N] [--tokens N] [--python PYTHON] [--no-torch-worker] [--json FILE]
+    python -m benchmarks.vision [--rounds N] [--tokens N] [--python PYTHON] [--speculation]
+                                [--no-torch-worker] [--json FILE]
 
 The weights are random and of SmolVLM-256M's shape (:mod:`benchmarks.vision.weights`). Each round asks every
 engine about one new picture of 512 pixels, in turns, and then a second question about the same picture. Time
@@ -124,6 +125,9 @@ def main() -> None:
     parser.add_argument(
         "--python", type=Path, default=TORCH, help="with torch and transformers: .venv-torch has them"
     )
+    parser.add_argument(
+        "--speculation", action="store_true", help="let Diplex guess tokens, as it does by default"
+    )
     parser.add_argument("--no-torch-worker", action="store_true", help="leave the torch worker out")
     parser.add_argument("--seconds", type=float, default=20.0, help="of text beside pictures")
     parser.add_argument("--json", type=Path, help="write all measurements to this file")
@@ -133,7 +137,8 @@ def main() -> None:
     catalogue = home / "seeing.toml"
     catalogue.write_text(_CATALOGUE.format(model=MODEL, folder=folder))
     # What random weights say repeats itself, so guesses of the next tokens would be right too often.
-    worker_options = ["--catalogue", str(catalogue), "--max-length", "2048", "--no-speculation"]
+    worker_options = ["--catalogue", str(catalogue), "--max-length", "2048"]
+    worker_options += [] if options.speculation else ["--no-speculation"]
     with ExitStack() as running:
         onnx = running.enter_context(Stack(models=[MODEL], worker_options=worker_options))
         peer = running.enter_context(Transformers(options.python, folder, threads()))

@@ -360,6 +360,37 @@ def health(
 
 
 @app.command()
+def config(
+    *,
+    file: Annotated[
+        Path | None,
+        typer.Option("--config", envvar="DIPLEX_CONFIG", help="A TOML file.", show_default="none"),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Sets a key; may be repeated.", show_default=False),
+    ] = None,
+    example: Annotated[
+        bool,
+        typer.Option("--example", "--reference", help="A file with every key at its default, explained."),
+    ] = False,
+) -> None:
+    """Print the gateway's configuration as it would be used, with the source of each value.
+
+    What is wrong with it is said by key, and ends in exit code 2. Secrets are masked.
+
+    Example: diplex config --example > gateway.toml
+
+    Example: diplex config --config gateway.toml
+    """
+    from diplex.cli import config as command
+    from diplex.cli.terminal import reported
+
+    with reported():
+        raise typer.Exit(command.run(file, assignments or [], example=example))
+
+
+@app.command()
 def pull(
     *,
     name: ModelName,

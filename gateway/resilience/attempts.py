@@ -95,8 +95,8 @@ class Attempts:
     ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
         """What workers send of a generation, each event once, whoever it comes from.
 
-        Until the client has its ``accepted``, a lost worker's place is taken by any other that can serve; then
-        by one of the same backend and precision, which goes on behind what was relayed.
+        Until the client has its ``accepted``, a lost worker's place is taken by any other that can serve;
+        then by one of the same backend and precision, which goes on behind what was relayed.
 
         Args:
             request: A checked one, as the client sent it.

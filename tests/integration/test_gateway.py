@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
 from diplex import errors
+from diplex.serving import MEBIBYTE
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from gateway.caller import Caller
@@ -209,13 +210,13 @@ class TestRefusals:
         assert type(error) is errors.MalformedMessage
 
     async def test_too_large(self, worker):
-        async with serving(worker, max_message_bytes=1000) as (_, client):
+        async with serving(worker, max_message_mib=1000 / MEBIBYTE) as (_, client):
             error = await failure(client.generation.Generate(pb.GenerateRequest(prompt="x" * 1500)))
             assert type(error) is errors.MessageTooLarge
             assert error.metadata["limit"] == "1000"
 
     async def test_over_the_transport_limit(self, worker):
-        async with serving(worker, max_message_bytes=1000) as (_, client):
+        async with serving(worker, max_message_mib=1000 / MEBIBYTE) as (_, client):
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await client.generation.Generate(pb.GenerateRequest(prompt="x" * 3000))
             assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

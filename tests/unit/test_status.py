@@ -76,9 +76,9 @@ def test_there_and_back(kind):
 
 
 def test_optional_details_are_left_out():
-    sent = status.to_rpc_status(errors.NoWorker("text"))
+    sent = status.to_rpc_status(errors.ModelNotFound("text"))
     assert [detail.TypeName() for detail in sent.details] == ["google.rpc.ErrorInfo"]
-    back = there_and_back(errors.NoWorker("text"))
+    back = there_and_back(errors.ModelNotFound("text"))
     assert (back.violations, back.metadata, back.retry_after) == ((), {}, None)
 
 

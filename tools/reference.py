@@ -1,0 +1,82 @@
+"""Writes the generated parts of docs/ anew from the code that they describe: ``python -m tools.reference``.
+
+A page marks such a part by ``<!-- generated: NAME -->`` and ``<!-- end -->``, each on a line of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from diplex import status
+from gateway.config import GatewayConfig
+from gateway.configuration import reference
+from workers.onnx_worker.__main__ import app as worker
+
+DOCS: Final = Path(__file__).parents[1] / "docs"
+
+_PART: Final = re.compile(r"(?<=<!-- generated: )([\w-]+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def worker_options() -> str:
+    """A Markdown table of what ``serve`` takes."""
+    rows = ["| option | variable | default | meaning |", "|---|---|---|---|"]
+    serve: Any = typer.main.get_command(worker)
+    for option in serve.commands["serve"].params:
+        if not option.envvar and option.name == "help":
+            continue
+        name = "/".join([*option.opts, *option.secondary_opts])
+        variable = f"`{option.envvar}`" if option.envvar else ""
+        meaning = " ".join(option.help.replace("|", r"\|").split())
+        rows.append(f"| `{name}` | {variable} | {_default(option)} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def error_rows() -> str:
+    """A Markdown table of all errors that have a reason of their own."""
+    rows = ["| reason | gRPC | HTTP | what to do | details |", "|---|---|---|---|---|"]
+    for kind in status.CLASSES:
+        row, details = status.status_of(kind("")), [f"`{name}`" for name in kind.carried()]
+        rows.append(
+            f"| `{kind.reason}` | `{row.code.name}` | {row.http} | {kind.advice} | {', '.join(details)} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _default(option: Any) -> str:
+    if isinstance(option.show_default, str):
+        return option.show_default
+    return "" if option.default in (None, "", ()) else f"`{option.default}`".replace("True", "on")
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "gateway-keys": lambda: reference.table(GatewayConfig),
+    "errors": error_rows,
+    "worker-options": worker_options,
+}
+
+
+def rendered(page: str) -> str:
+    """A page with its generated parts as the code has them now.
+
+    Raises:
+        KeyError: It names a part that nothing makes.
+    """
+    return _PART.sub(lambda found: f"{found[1]}{found[2]}\n{PARTS[found[1]]()}\n", page)
+
+
+def main() -> None:
+    """Writes all pages of docs/ anew that have such parts."""
+    for path in sorted(DOCS.rglob("*.md")):
+        page = path.read_text("utf-8")
+        if (new := rendered(page)) != page:
+            path.write_text(new, "utf-8")
+            print(path.relative_to(DOCS.parent))  # what it did
+
+
+if __name__ == "__main__":
+    main()
