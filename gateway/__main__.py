@@ -15,6 +15,7 @@ from typing import Annotated, Final
 import structlog
 import typer
 
+from diplex.exposure import TooOpen
 from diplex.telemetry import configure_logging
 from gateway.application import Gateway
 from gateway.config import GatewayConfig
@@ -22,6 +23,7 @@ from gateway.configuration import loading
 from gateway.configuration.keys import keys_of
 from gateway.configuration.problems import InvalidConfiguration
 from gateway.configuration.sources import Setting
+from gateway.security.roles import InvalidKeysFile
 
 _KEYS: Final = keys_of(GatewayConfig)
 
@@ -89,7 +91,7 @@ def main(
     configure_logging("gateway", log_format=settings.log.format, level=settings.log.level)
     try:
         asyncio.run(_serve(settings))
-    except OSError as error:
+    except (OSError, TooOpen, InvalidKeysFile) as error:
         structlog.get_logger().error("not started", error=str(error))
         raise typer.Exit(1) from error
 

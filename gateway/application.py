@@ -10,20 +10,30 @@ from diplex.serving import Server
 from diplex.v1 import generation_pb2, models_pb2
 from gateway.config import GatewayConfig
 from gateway.edge import GenerationEdge, ModelEdge
+from gateway.fleet.discovery import Resolve
 from gateway.fleet.fleet import Fleet
 from gateway.inference import Inference
 from gateway.models import Models
+from gateway.security.authentication import Authenticator
+from gateway.security.guard import GatewayGuard
 
 
 class Gateway:
     """Serves while it is open (``async with``); ``address`` is then where.
 
+    Args:
+        config: What it was told.
+        resolve: What looks workers' names up; ``None`` for the operating system.
+
     Raises:
-        OSError: On opening, when the address can't be bound.
+        TooOpen: Everybody could reach it, and nobody would be asked who they are.
+        InvalidKeysFile: There is a keys file that can't be used.
+        OSError: On opening, when the address can't be bound or the certificates can't be used.
     """
 
-    def __init__(self, config: GatewayConfig) -> None:
-        self.fleet = Fleet(config)
+    def __init__(self, config: GatewayConfig, resolve: Resolve | None = None) -> None:
+        config.security.check_listen(config.listen)
+        self.fleet = Fleet(config, resolve)
         inference = Inference(self.fleet, config.default_model, config.resilience)
         models = Models(self.fleet, config.default_model)
         self._server = Server(
@@ -32,6 +42,7 @@ class Gateway:
                 generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]: GenerationEdge(inference),
                 models_pb2.DESCRIPTOR.services_by_name["ModelService"]: ModelEdge(inference, models),
             },
+            GatewayGuard(Authenticator(config.security)),
         )
         self._health: asyncio.Task[None] | None = None
         self.address = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import grpc
 from google.rpc import status_pb2
@@ -30,8 +30,28 @@ _BROKEN: Final = frozenset(
 """Codes that, without our details, come from gRPC itself: the connection or the process is gone."""
 
 
-GenerateCall = grpc.aio.UnaryStreamMultiCallable[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse]
-"""Calls a worker's ``Generate``."""
+class GenerateStream(Protocol):
+    """A running call of a worker's ``Generate``."""
+
+    async def read(self) -> worker_pb2.GenerateResponse | None:
+        """The next event; ``None`` behind the last one."""
+
+    def cancel(self) -> None:
+        """Ends it."""
+
+
+class GenerateCall(Protocol):
+    """Calls a worker's ``Generate``."""
+
+    def __call__(
+        self,
+        message: worker_pb2.GenerateRequest,
+        *,
+        timeout: float | None,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> GenerateStream:
+        """Makes the call."""
+
 
 _LEAST_LIMIT: Final = 0.001
 """Seconds of its time limit that a generation has left at least when it is gone on with."""
@@ -89,10 +109,9 @@ class Attempt:
             DiplexError: What the worker refused or failed with; ``WorkerLost`` if the connection broke.
         """
         try:
-            response = await self._call.read()
+            return await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise error_of(error, self.worker) from error
-        return response if isinstance(response, worker_pb2.GenerateResponse) else None
 
     def cancel(self) -> None:
         """Tells the worker to stop; nothing if it has ended."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, cast
 
 from diplex import errors
 from diplex.rpc import Call
 from diplex.telemetry import REQUEST_ID_KEY
+from gateway.security.principal import ANYBODY, Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +21,24 @@ class Caller:
     deadline: float | None = None
     """On the event loop's clock, seconds; ``None`` without one."""
     client: str = ""
-    """Who asks, for whoever is fair to clients: the name that it gives itself, else its host."""
+    """Who asks, for whoever is fair to clients: the principal's name; of anybody, the name that it gives
+    itself, else its host."""
+    principal: Principal = ANYBODY
+    """Who it was proved to be, with its rights."""
 
     @classmethod
     def of(cls, call: Call) -> Self:
         """The caller of an RPC."""
-        return cls.within(call.timeout, call.request_id, call.client)
+        principal = ANYBODY if call.principal is None else cast("Principal", call.principal)
+        return cls.within(call.timeout, call.request_id, principal.name or call.client, principal)
 
     @classmethod
-    def within(cls, timeout: float | None, request_id: str, client: str = "") -> Self:
+    def within(
+        cls, timeout: float | None, request_id: str, client: str = "", principal: Principal = ANYBODY
+    ) -> Self:
         """A caller whose deadline is ``timeout`` seconds from now."""
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        return cls(request_id, deadline, client)
+        return cls(request_id, deadline, client, principal)
 
     def part(self, index: int) -> Caller:
         """The caller of one of the requests that make up this one's call."""

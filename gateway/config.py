@@ -8,7 +8,11 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 
 from diplex.serving import MEBIBYTE, ServerConfig
+from gateway.fleet.config import DiscoveryConfig
+from gateway.fleet.endpoint import parse
 from gateway.resilience.config import ResilienceConfig
+from gateway.routing.config import RoutingConfig
+from gateway.security.config import SecurityConfig
 from gateway.telemetry.config import LogConfig
 
 
@@ -19,8 +23,9 @@ class GatewayConfig:
     listen: str = "127.0.0.1:50051"
     """Where to serve: ``host:port`` (port 0: any free one) or ``unix:/path``."""
     workers: tuple[str, ...] = ("127.0.0.1:50061",)
-    """Addresses of the workers, each ``host:port`` or ``unix:/path``; in one text, with commas or spaces
-    between them. They may come up later, and go and come back."""
+    """Addresses of the workers, each ``host:port``, ``dns:///name:port`` or ``unix:/path``; in one text, with
+    commas or spaces between them. They may come up later, and go and come back. Names are looked up again and
+    again, and every address that they have is a worker."""
     default_model: str = ""
     """Serves requests that name no model. Empty: the only model in use, if there is just one."""
     max_message_mib: Annotated[float, Interval(gt=0, le=512)] = 32
@@ -33,8 +38,15 @@ class GatewayConfig:
         default=3.0, metadata={"variable": "DIPLEX_RECONNECT_SECONDS"}
     )
     """Longest pause between two tries to reach a lost worker, before jitter."""
+    discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
+
+    def __post_init__(self) -> None:
+        for worker in self.workers:
+            parse(worker)
 
     @property
     def max_message_bytes(self) -> int:
@@ -48,4 +60,5 @@ class GatewayConfig:
             listen=self.listen,
             max_message_bytes=self.max_message_bytes,
             drain_seconds=self.drain_seconds,
+            tls=self.security.tls,
         )

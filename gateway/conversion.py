@@ -11,6 +11,7 @@ from diplex.v1 import generation_pb2, models_pb2
 from diplex.validation import image_fields
 from diplex.worker.v1 import worker_pb2
 from gateway.fleet.facts import Backend, Deployment, Precision, State, Wanted, Worker
+from gateway.prompt import prefix_of
 from gateway.routing.router import Candidate
 
 _Named = TypeVar("_Named", Backend, Precision, State)
@@ -73,6 +74,7 @@ def wanted_by(request: generation_pb2.GenerateRequest | generation_pb2.CountToke
         backend=_BACKENDS.get(request.backend),
         precision=_PRECISIONS.get(request.precision),
         images=tuple(image_fields(request.chat)),
+        prefix=prefix_of(request) if isinstance(request, generation_pb2.GenerateRequest) else None,
     )
 
 
@@ -92,6 +94,7 @@ def worker_of(address: str, state: worker_pb2.WatchResponse | None, *, connected
         draining=state.draining,
         deployments=deployments,
         ready=state.ready,
+        memory_budget=state.memory_budget_bytes,
     )
 
 
@@ -108,4 +111,6 @@ def _deployment(model: models_pb2.Model, deployment: models_pb2.ModelDeployment,
         busy=deployment.slots.busy,
         queued=deployment.slots.queued,
         detail=deployment.detail,
+        most_bytes=deployment.most_bytes,
+        pinned=deployment.pinned,
     )

@@ -28,7 +28,8 @@ from gateway.resilience.attempts import Attempts
 from gateway.resilience.config import ResilienceConfig
 from gateway.resilience.relayed import Relayed, seed_of
 from gateway.routing import names, router
-from gateway.routing.router import Candidate, Plan
+from gateway.routing.router import Candidate
+from gateway.security.principal import Method
 
 _RESILIENCE: Final = ResilienceConfig()
 _LOG: Final = structlog.get_logger()
@@ -48,7 +49,7 @@ class Inference:
     ) -> None:
         self._fleet = fleet
         self._default_model = default_model
-        self._attempts = Attempts(fleet, self._plan, resilience)
+        self._attempts = Attempts(fleet, self._choose, resilience)
 
     async def generate(
         self,
@@ -85,14 +86,15 @@ class Inference:
                 assembly.add(pb.GenerateStreamResponse.FromString(event))
         return assembly.response()
 
-    def plan(self, request: pb.GenerateRequest) -> pb.PlanResponse:
+    def plan(self, request: pb.GenerateRequest, caller: Caller) -> pb.PlanResponse:
         """Who would serve a request, best first, and why; runs nothing.
 
         Raises:
             DiplexError: The request is wrong in itself, or no worker knows its model; see ``diplex.errors``.
         """
         validation.check_generate(request)
-        plan = self._plan(wanted_by(request))
+        plan = self._fleet.plan(wanted_by(request), self._default_model)
+        caller.principal.require(Method.GENERATE, plan.wanted.model)
         return pb.PlanResponse(candidates=map(plan_candidate, plan.candidates))
 
     async def count_tokens(self, request: pb.CountTokensRequest, caller: Caller) -> pb.CountTokensResponse:
@@ -102,7 +104,7 @@ class Inference:
             DiplexError: See ``diplex.errors``.
         """
         validation.check_count_tokens(request)
-        candidates = self._candidates(wanted_by(request))
+        candidates = self._choose(wanted_by(request), caller)
         for candidate in candidates:
             try:
                 return await self._counted(candidate, request, caller)
@@ -110,35 +112,34 @@ class Inference:
                 _failed(error, candidate, is_last=candidate is candidates[-1])
         raise AssertionError("the last candidate's error was raised")
 
-    def list_models(self) -> models_pb2.ListModelsResponse:
-        """All models that the connected workers advertise; none while no worker is connected."""
+    def list_models(self, caller: Caller) -> models_pb2.ListModelsResponse:
+        """The models that the connected workers advertise and the caller may use; none without a worker."""
         default = self._default_model or names.only_model(self._fleet.snapshot) or ""
-        return models_pb2.ListModelsResponse(models=offer.merged(self._fleet.states()), default_model=default)
+        models = [it for it in offer.merged(self._fleet.states()) if caller.principal.rights.covers(it.name)]
+        return models_pb2.ListModelsResponse(models=models, default_model=default)
 
-    def get_model(self, request: models_pb2.GetModelRequest) -> models_pb2.GetModelResponse:
+    def get_model(self, request: models_pb2.GetModelRequest, caller: Caller) -> models_pb2.GetModelResponse:
         """One of them, by name or alias; empty for the default model.
 
         Raises:
             InvalidRequest: The name is too long.
+            PermissionDenied: The caller may not use it.
             ModelNotFound: No worker knows it.
             NoWorker: None is connected.
             Unavailable: Only workers that aren't connected know it.
         """
         validation.check_get_model(request)
-        plan = self._plan(Wanted(request.model))
+        plan = self._fleet.plan(Wanted(request.model), self._default_model)
+        caller.principal.require_model(plan.wanted.model)
         for model in offer.merged(self._fleet.states()):
             if model.name.casefold() == plan.wanted.model.casefold():
                 return models_pb2.GetModelResponse(model=model)
         raise router.refusal(plan)
 
-    def _plan(self, wanted: Wanted) -> Plan:
-        return router.plan(wanted, self._fleet.snapshot, self._default_model)
-
-    def _candidates(self, wanted: Wanted) -> tuple[Candidate, ...]:
-        plan = self._plan(wanted)
-        if not plan.servable:
-            raise router.refusal(plan)
-        return plan.servable
+    def _choose(self, wanted: Wanted, caller: Caller) -> tuple[Candidate, ...]:
+        candidates = self._fleet.choose(wanted, self._default_model)
+        caller.principal.require(Method.GENERATE, candidates[0].deployment.model)
+        return candidates
 
     async def _counted(
         self, candidate: Candidate, request: pb.CountTokensRequest, caller: Caller
@@ -146,11 +147,11 @@ class Inference:
         message = worker_pb2.CountTokensRequest(request=request)
         message.request.model = candidate.deployment.model
         message.request.precision = precision_number(candidate.deployment.precision)
-        count = self._fleet.stub(candidate.worker).CountTokens
-        try:
-            reply = await count(message, timeout=caller.remaining(), metadata=caller.metadata)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error, candidate.worker) from error
+        with self._fleet.stub(candidate.worker) as stub:
+            try:
+                reply = await stub.CountTokens(message, timeout=caller.remaining(), metadata=caller.metadata)
+            except grpc.aio.AioRpcError as error:
+                raise error_of(error, candidate.worker) from error
         return reply.response
 
 

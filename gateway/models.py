@@ -18,6 +18,7 @@ from gateway.fleet.facts import State
 from gateway.fleet.fleet import Fleet
 from gateway.routing import router
 from gateway.routing.router import Candidate, Obstacle
+from gateway.security.principal import Method
 
 
 class Models:
@@ -42,7 +43,8 @@ class Models:
         """
         validation.check_load_or_unload(request)
         wanted = deployment_wanted_by(request)
-        plan = router.plan(wanted, self._fleet.snapshot, self._default_model)
+        plan = self._fleet.plan(wanted, self._default_model)
+        caller.principal.require(Method.OPERATE, plan.wanted.model)
         # What has failed is tried again, since somebody asks for just that.
         able = [it for it in plan.candidates if it.obstacle in (None, Obstacle.FAILED)]
         if not able:
@@ -51,19 +53,18 @@ class Models:
         message = worker_pb2.LoadModelRequest(
             model=candidate.deployment.model, precision=precision_number(candidate.deployment.precision)
         )
-        call = self._fleet.stub(candidate.worker).LoadModel(
-            message, timeout=caller.remaining(), metadata=caller.metadata
-        )
-        try:
-            async for event in call:
-                if event.HasField("progress"):
-                    yield models_pb2.LoadModelResponse(progress=event.progress)
-                else:
-                    yield models_pb2.LoadModelResponse(model=event.model)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error, candidate.worker) from error
-        finally:
-            call.cancel()
+        with self._fleet.stub(candidate.worker) as stub:
+            call = stub.LoadModel(message, timeout=caller.remaining(), metadata=caller.metadata)
+            try:
+                async for event in call:
+                    if event.HasField("progress"):
+                        yield models_pb2.LoadModelResponse(progress=event.progress)
+                    else:
+                        yield models_pb2.LoadModelResponse(model=event.model)
+            except grpc.aio.AioRpcError as error:
+                raise error_of(error, candidate.worker) from error
+            finally:
+                call.cancel()
 
     async def unload(
         self, request: models_pb2.UnloadModelRequest, caller: Caller
@@ -71,12 +72,14 @@ class Models:
         """Unloads a model on every worker that has it; returns once the memory is free.
 
         Raises:
+            PermissionDenied: The caller has no right to.
             ModelNotFound: Nobody has it loaded.
             DiplexError: What the first worker failed with.
         """
         validation.check_load_or_unload(request)
         wanted = deployment_wanted_by(request)
-        plan = router.plan(wanted, self._fleet.snapshot, self._default_model)
+        plan = self._fleet.plan(wanted, self._default_model)
+        caller.principal.require(Method.OPERATE, plan.wanted.model)
         holders = [
             it
             for it in plan.candidates
@@ -95,8 +98,8 @@ class Models:
         message = worker_pb2.UnloadModelRequest(
             model=holder.deployment.model, precision=precision_number(holder.deployment.precision)
         )
-        unload = self._fleet.stub(holder.worker).UnloadModel
-        try:
-            await unload(message, timeout=caller.remaining(), metadata=caller.metadata)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error, holder.worker) from error
+        with self._fleet.stub(holder.worker) as stub:
+            try:
+                await stub.UnloadModel(message, timeout=caller.remaining(), metadata=caller.metadata)
+            except grpc.aio.AioRpcError as error:
+                raise error_of(error, holder.worker) from error

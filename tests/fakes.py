@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from diplex.certificates import ServerTls
 from diplex.errors import DiplexError
-from diplex.rpc import Call
+from diplex.rpc import Call, Guard
 from diplex.serving import Server, ServerConfig
 from diplex.v1 import generation_pb2, models_pb2
 from diplex.worker.v1 import worker_pb2
@@ -148,6 +149,8 @@ class FakeWorker:
         script: What its generations do.
         ready: Whether it says that it can answer by loading a model.
         listen: Where it serves; after the start ``address`` says where that is.
+        guard: Whom it lets in; ``None``: everybody.
+        tls: ``None``: none.
     """
 
     def __init__(
@@ -159,8 +162,12 @@ class FakeWorker:
         backend: generation_pb2.Backend.ValueType = generation_pb2.BACKEND_ONNX,
         listen: str = "127.0.0.1:0",
         ready: bool = False,
+        guard: Guard | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
         self.name = name
+        self._guard = guard
+        self._tls = tls
         self.script = script
         self.address = listen
         self.calls: list[SeenCall] = []
@@ -193,7 +200,7 @@ class FakeWorker:
     async def start(self) -> None:
         """Serves; after :meth:`stop`, at the same address again."""
         service = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
-        self._server = Server(ServerConfig(listen=self.address), {service: self})
+        self._server = Server(ServerConfig(listen=self.address, tls=self._tls), {service: self}, self._guard)
         self.address = await self._server.start()
 
     async def stop(self) -> None:

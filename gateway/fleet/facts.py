@@ -56,6 +56,10 @@ class Deployment:
     queued: int
     detail: str
     """The worker's own words for why the state is what it is."""
+    most_bytes: int = 0
+    """What its engine may come to, as the worker's memory budget counts it; 0 when that isn't known."""
+    pinned: bool = False
+    """It isn't unloaded to make room for another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class Worker:
     """In the worker's order: of one model's, the first is its default profile."""
     ready: bool = False
     """It can answer a request, if need be by loading a model for it."""
+    memory_budget: int = 0
+    """Bytes that all its engines may take together; 0 without a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,16 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefix:
+    """Names for the beginnings of a prompt; equal beginnings have equal names."""
+
+    points: tuple[bytes, ...] = ()
+    """Of beginnings that are worth finding again, the shortest first."""
+    whole: bytes = b""
+    """Of all of it, which a later turn of the conversation begins with."""
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What a request says about who may serve it."""
 
@@ -104,3 +120,5 @@ class Wanted:
     precision: Precision | None = None
     images: tuple[str, ...] = ()
     """Field paths of the request's images."""
+    prefix: Prefix | None = None
+    """Of what is to be generated from; ``None`` when nothing is."""

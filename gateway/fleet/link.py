@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import grpc
 import structlog
 
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
-from gateway.attempt import GenerateCall
 from gateway.config import GatewayConfig
 from gateway.conversion import worker_of
+from gateway.fleet.endpoint import Endpoint
 from gateway.fleet.facts import Worker
+from gateway.security.channel import worker_channel
 
 _LOG: Final = structlog.get_logger()
 
@@ -25,33 +27,61 @@ class Link:
     gRPC reconnects by itself; the watch is what tells whether the worker is there.
 
     Args:
-        address: ``host:port`` or ``unix:/path``.
+        endpoint: Where it is.
         config: For the pauses between two tries.
         changed: Called after each change of :attr:`worker`.
     """
 
-    def __init__(self, address: str, config: GatewayConfig, changed: Callable[[], None]) -> None:
+    def __init__(self, endpoint: Endpoint, config: GatewayConfig, changed: Callable[[], None]) -> None:
         self._config = config
         self._changed = changed
-        self._channel = grpc.aio.insecure_channel(address, options=_channel_arguments(config))
+        self._channel = worker_channel(
+            endpoint.address, config.security, _channel_arguments(config), endpoint.host
+        )
         self._watching: asyncio.Task[None] | None = None
+        self._calls = 0
+        self._idle = asyncio.Event()  # set while there are no calls
+        self._idle.set()
         self.stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(self._channel)
-        self.generate: GenerateCall = self.stub.Generate
+        self.generate = self.stub.Generate
         self.state: worker_pb2.WatchResponse | None = None
         """The last message of the watch, also when it has broken since."""
-        self.worker: Worker = worker_of(address, None, connected=False)
+        self.worker: Worker = worker_of(endpoint.address, None, connected=False)
         """The same for the router."""
 
     def open(self) -> None:
         """Begins to watch."""
         self._watching = asyncio.create_task(self._watch(), name=f"watch {self.worker.address}")
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Counts one call while it is open, for :meth:`retire`."""
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if self._calls == 0:
+                self._idle.set()
+
+    async def retire(self) -> None:
+        """Ends the watch at once, and closes the connection when the last call on it has ended."""
+        await self._stop_watching()
+        try:
+            await self._idle.wait()
+        finally:
+            await self._channel.close()
+
     async def close(self) -> None:
         """Ends the watch and closes the connection; calls that still run on it are cancelled."""
+        await self._stop_watching()
+        await self._channel.close()
+
+    async def _stop_watching(self) -> None:
         if self._watching:
             self._watching.cancel()
             await asyncio.wait([self._watching])
-        await self._channel.close()
 
     async def _watch(self) -> None:
         pause = self._config.reconnect_first_seconds

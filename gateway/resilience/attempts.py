@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -32,8 +32,7 @@ from gateway.fleet.facts import Wanted
 from gateway.fleet.fleet import Fleet
 from gateway.resilience.config import ResilienceConfig
 from gateway.resilience.relayed import Relayed
-from gateway.routing import router
-from gateway.routing.router import Candidate, Plan
+from gateway.routing.router import Candidate
 
 _LOG: Final = structlog.get_logger()
 
@@ -75,13 +74,18 @@ class Attempts:
 
     Args:
         fleet: The workers.
-        plan: Who could serve, best first.
+        choose: Who can serve a caller's request, best first; raises if nobody can.
         config: Bounds.
     """
 
-    def __init__(self, fleet: Fleet, plan: Callable[[Wanted], Plan], config: ResilienceConfig) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        choose: Callable[[Wanted, Caller], tuple[Candidate, ...]],
+        config: ResilienceConfig,
+    ) -> None:
         self._fleet = fleet
-        self._plan = plan
+        self._choose = choose
         self._config = config
 
     async def run(
@@ -113,22 +117,36 @@ class Attempts:
             begun = relayed.sequence > 0
             candidate = await self._candidate(wanted, caller, losses, begun=begun, avoid=avoid)
             relayed.attempts += 1
-            call = self._fleet.generate_call(candidate.worker)
-            attempt = Attempt(call, candidate, request, caller, relayed, whole=whole)
             before = relayed.sequence
             try:
-                while (response := await attempt.read()) is not None:
-                    if relayed.take(response, time.time()):
-                        yield response
+                with self._attempt(candidate, request, caller, relayed, whole=whole) as attempt:
+                    while (response := await attempt.read()) is not None:
+                        if relayed.take(response, time.time()):
+                            yield response
                 if relayed.complete:
                     return
-                raise InternalError(f"worker {attempt.worker.name} ended a generation without a receipt")
+                raise InternalError(f"worker {candidate.worker.name} ended a generation without a receipt")
             except _OF_ONE_WORKER as error:
                 losses = self._lost(error, candidate, None if relayed.sequence > before else losses)
-            finally:
-                attempt.cancel()
             if relayed.sequence:
                 wanted = _same(wanted, candidate)
+
+    @contextmanager
+    def _attempt(
+        self,
+        candidate: Candidate,
+        request: pb.GenerateRequest,
+        caller: Caller,
+        relayed: Relayed,
+        *,
+        whole: bool,
+    ) -> Iterator[Attempt]:
+        call = self._fleet.generate_call(candidate.worker)
+        attempt = Attempt(call, candidate, request, caller, relayed, whole=whole)
+        try:
+            yield attempt
+        finally:
+            attempt.cancel()
 
     def _lost(self, error: DiplexError, candidate: Candidate, losses: _Losses | None) -> _Losses:
         """Notes a lost worker; raises its error if nobody else is to be tried."""
@@ -150,9 +168,9 @@ class Attempts:
     ) -> Candidate:
         """The best worker that hasn't failed; behind a loss, if there is none, waits for one."""
         if losses is None:
-            return _first(self._servable(wanted), avoid)
+            return _first(self._choose(wanted, caller), avoid)
         while True:
-            servable = self._servable_now(wanted)
+            servable = self._servable(wanted, caller)
             fresh = [it for it in servable if it.worker.address not in losses.failed]
             if fresh:
                 return _first(fresh, avoid)
@@ -188,17 +206,11 @@ class Attempts:
             caller.remaining()  # raises if that is why
             raise losses.error from None
 
-    def _servable_now(self, wanted: Wanted) -> tuple[Candidate, ...]:
+    def _servable(self, wanted: Wanted, caller: Caller) -> tuple[Candidate, ...]:
         try:
-            return self._plan(wanted).servable
-        except DiplexError:  # nobody is connected
+            return self._choose(wanted, caller)
+        except DiplexError:  # nobody can, at the moment
             return ()
-
-    def _servable(self, wanted: Wanted) -> tuple[Candidate, ...]:
-        plan = self._plan(wanted)
-        if not plan.servable:
-            raise router.refusal(plan)
-        return plan.servable
 
 
 def _first(candidates: Sequence[Candidate], avoid: Collection[str]) -> Candidate:

@@ -2,19 +2,22 @@
 
 The order: the backend that the request names, else ONNX before PyTorch; what is loaded, or being loaded,
 before what would have to be; a worker's default profile before its others; ready before loading or restarting
-(the worker queues there); then the fewest busy slots and waiting requests.
+(the worker queues there); of what isn't loaded, where it has room. What is equal in all that, ``balance``
+orders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from itertools import groupby
 from typing import Final
 
 from diplex.errors import DiplexError, FieldViolation, NoWorker, Unavailable, UnsupportedFeature
 from gateway.fleet.facts import Backend, Deployment, Fleet, Precision, State, Wanted, Worker
-from gateway.routing import names
+from gateway.routing import balance, load, names, room
+from gateway.routing.circuit import Key
 
 RETRY_SECONDS: Final = 1.0
 """When a client may ask again for what is not there now."""
@@ -30,6 +33,7 @@ class Obstacle(Enum):
     DRAINING = auto()
     FAILED = auto()
     PROFILE = auto()
+    EJECTED = auto()
 
 
 _LASTING: Final = frozenset({Obstacle.BACKEND, Obstacle.PRECISION, Obstacle.IMAGES})
@@ -61,13 +65,35 @@ class Plan:
         return tuple(candidate for candidate in self.candidates if candidate.obstacle is None)
 
 
-def plan(wanted: Wanted, fleet: Fleet, default_model: str = "") -> Plan:
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the gateway knows of its workers beside what they report, and chance."""
+
+    loads: Mapping[str, load.Load] = field(default_factory=dict)
+    """By the workers' addresses."""
+    mean_tokens: float = 1.0
+    """About what a request comes to."""
+    ejected: Mapping[Key, str] = field(default_factory=dict)
+    """Who gets nothing now, and why."""
+    homes: Collection[str] = ()
+    """Addresses of workers that hold the beginning of the prompt."""
+    affinity_yield: float = 2.0
+    """See :class:`gateway.routing.config.RoutingConfig`."""
+    random: Callable[[], float] = lambda: 0.0
+    """Draws from [0, 1)."""
+
+
+_CALM: Final = Conditions()
+
+
+def plan(wanted: Wanted, fleet: Fleet, default_model: str = "", conditions: Conditions = _CALM) -> Plan:
     """Ranks the deployments of the model that a request means.
 
     Args:
         wanted: The request's wishes.
         fleet: The workers as they are now.
         default_model: Serves requests that name no model; empty for the only one there is.
+        conditions: What else decides.
 
     Raises:
         NoWorker: No worker is connected.
@@ -78,7 +104,8 @@ def plan(wanted: Wanted, fleet: Fleet, default_model: str = "") -> Plan:
         raise NoWorker("the gateway is connected to no worker", retry_after=RETRY_SECONDS)
     resolved = names.resolve(wanted, fleet, default_model)
     found = sorted(_deployments(resolved.model, fleet), key=_Ranked.key)
-    candidates = [_candidate(ranked, resolved) for ranked in found]
+    balanced = [it for _, equals in groupby(found, key=_Ranked.key) for it in _balanced(equals, conditions)]
+    candidates = _without_ejected([_candidate(it, resolved, conditions) for it in balanced], conditions)
     candidates.sort(key=lambda candidate: candidate.obstacle is not None)
     return Plan(resolved, tuple(candidates))
 
@@ -114,7 +141,8 @@ class _Ranked:
         it = self.deployment
         backend = _BACKENDS.index(it.backend) if it.backend else len(_BACKENDS)
         unloaded = it.state is State.UNLOADED
-        return backend, unloaded, self.profile, _STATE_RANK[it.state], it.busy + it.queued
+        space = room.of(self.worker, it) if unloaded else room.Room.ENOUGH
+        return backend, unloaded, self.profile, _STATE_RANK[it.state], space.value
 
 
 _BACKENDS: Final = tuple(Backend)
@@ -136,9 +164,39 @@ def _deployments(model: str, fleet: Fleet) -> Iterator[_Ranked]:
             yield _Ranked(worker, deployment, profile, spare)
 
 
-def _candidate(ranked: _Ranked, wanted: Wanted) -> Candidate:
+def _balanced(equals: Iterable[_Ranked], conditions: Conditions) -> Iterator[_Ranked]:
+    by_address = {it.worker.address: it for it in equals}
+    standings = (
+        load.standing(
+            it.worker, it.deployment, conditions.loads.get(address, load.NONE), conditions.mean_tokens
+        )
+        for address, it in by_address.items()
+    )
+    order = balance.ordered(
+        standings,
+        homes=conditions.homes,
+        affinity_yield=conditions.affinity_yield,
+        mean_tokens=conditions.mean_tokens,
+        random=conditions.random,
+    )
+    return (by_address[it.address] for it in order)
+
+
+def _without_ejected(candidates: list[Candidate], conditions: Conditions) -> list[Candidate]:
+    """The same with ejected ones marked as such; unless nobody else can serve, since they still might."""
+    whys = [conditions.ejected.get(Key(it.worker.address, it.deployment.model)) for it in candidates]
+    if all(why for it, why in zip(candidates, whys, strict=True) if it.obstacle is None):
+        return candidates
+    return [
+        replace(it, obstacle=Obstacle.EJECTED, reason=f"ejected {why}") if why and it.obstacle is None else it
+        for it, why in zip(candidates, whys, strict=True)
+    ]
+
+
+def _candidate(ranked: _Ranked, wanted: Wanted, conditions: Conditions) -> Candidate:
     obstacle = _obstacle(ranked, wanted)
-    return Candidate(ranked.worker, ranked.deployment, obstacle, _reason(ranked.deployment, obstacle))
+    reason = _standing(ranked, conditions) if obstacle is None else _reason(ranked.deployment, obstacle)
+    return Candidate(ranked.worker, ranked.deployment, obstacle, reason)
 
 
 def _obstacle(ranked: _Ranked, wanted: Wanted) -> Obstacle | None:
@@ -155,9 +213,7 @@ def _obstacle(ranked: _Ranked, wanted: Wanted) -> Obstacle | None:
     return next((obstacle for obstacle, stands in hindrances if stands), None)
 
 
-def _reason(deployment: Deployment, obstacle: Obstacle | None) -> str:
-    if obstacle is None:
-        return _standing(deployment)
+def _reason(deployment: Deployment, obstacle: Obstacle) -> str:
     return {
         Obstacle.BACKEND: f"runs on {deployment.backend or 'an unknown backend'}",
         Obstacle.PRECISION: f"holds {deployment.precision or 'an unknown precision'}",
@@ -169,10 +225,18 @@ def _reason(deployment: Deployment, obstacle: Obstacle | None) -> str:
     }[obstacle]
 
 
-def _standing(deployment: Deployment) -> str:
-    what = f"{deployment.backend or 'unknown backend'}, {deployment.precision or 'default precision'}"
-    use = f"{deployment.busy} of {deployment.slots} slots busy, {deployment.queued} waiting"
-    return f"{what}, {deployment.state}, {use}"
+def _standing(ranked: _Ranked, conditions: Conditions) -> str:
+    it, own = ranked.deployment, conditions.loads.get(ranked.worker.address, load.NONE)
+    told = [f"{it.backend or 'unknown backend'}, {it.precision or 'default precision'}, {it.state}"]
+    if it.state is State.UNLOADED:
+        told.append(room.of(ranked.worker, it).told)
+    else:
+        told.append(f"{it.busy} of {it.slots} slots busy, {it.queued} waiting")
+    if own.requests:
+        told.append(f"{own.requests} requests with about {own.tokens} tokens from here")
+    if ranked.worker.address in conditions.homes:
+        told.append("has the beginning of the prompt")
+    return ", ".join(told)
 
 
 def _lacking(plan: Plan) -> Iterator[FieldViolation]:

@@ -6,12 +6,13 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diplex.serving import Server, ServerConfig
 from diplex.version import installed_version
 from diplex.worker.v1 import worker_pb2
 from workers.runtime.catalogue.watch import CatalogueFiles, watch
+from workers.runtime.guard import GatewayCheck, GatewayGuard
 from workers.runtime.servicer import WorkerServicer
 from workers.runtime.supervisor.supervisor import Supervisor
 
@@ -23,6 +24,8 @@ class WorkerConfig:
     server: ServerConfig
     models: Sequence[str]
     """Names of the models to load at the start."""
+    callers: GatewayCheck = field(default_factory=GatewayCheck)
+    """What is asked of gateways."""
     catalogue: CatalogueFiles | None = None
     """Read again when they change; ``None`` for never."""
     name: str = ""
@@ -39,7 +42,7 @@ async def serve(config: WorkerConfig, supervisor: Supervisor) -> None:
     name = config.name or f"{supervisor.backend}@{socket.gethostname()}:{os.getpid()}"
     servicer = WorkerServicer(supervisor, worker=name, version=installed_version())
     service = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
-    server = Server(config.server, {service: servicer})
+    server = Server(config.server, {service: servicer}, GatewayGuard(config.callers))
     await server.start()
     tasks = [
         asyncio.create_task(_report_health(server, supervisor), name="health"),

@@ -116,7 +116,7 @@ def _model(
         raise UnsupportedModel(
             f"{folder} lacks {len(missing)} tensors, as {missing[0]}: prepare the model again"
         )
-    model.to(device)
+    nn.Module.to(model, device)  # what the class makes of it knows no device
     if precision == "int4":
         for layer in [module for module in model.modules() if isinstance(module, nn.Linear)]:
             if layer is not model.get_output_embeddings():

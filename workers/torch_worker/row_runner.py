@@ -6,6 +6,7 @@ For architectures whose attention isn't the library's common one, so that rows c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,19 +52,20 @@ class RowRunner:
         """See :class:`~workers.torch_worker.runner.Runner`."""
         self.release(target, start)
         for index, layer in enumerate(self._caches[source].layers):
-            self._caches[target].update(
-                layer.keys[:, :, start:end].clone(), layer.values[:, :, start:end].clone(), index
-            )
+            keys, values = (held[:, :, start:end].clone() for held in _held(layer))
+            self._caches[target].update(keys, values, index)
 
     def release(self, slot: int, keep: int) -> None:
         """See :class:`~workers.torch_worker.runner.Runner`."""
         if keep == 0:
             self._caches[slot] = DynamicCache()
             return
-        for layer in self._caches[slot].layers:
-            if layer.keys.shape[2] > keep:
+        layers: list[Any] = self._caches[slot].layers
+        for layer in layers:
+            keys, values = _held(layer)
+            if keys.shape[2] > keep:
                 # A view would keep all of it.
-                layer.keys, layer.values = layer.keys[:, :, :keep].clone(), layer.values[:, :, :keep].clone()
+                layer.keys, layer.values = keys[:, :, :keep].clone(), values[:, :, :keep].clone()
 
     def _run(self, span: Span) -> torch.Tensor:
         self.release(span.slot, span.start)
@@ -78,3 +80,8 @@ class RowRunner:
         )
         logits: torch.Tensor = outputs.logits
         return logits.reshape(-1, logits.shape[-1])
+
+
+def _held(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values, ``[1, kv_heads, tokens, head_dim]``; the library has layers without them too."""
+    return layer.keys, layer.values

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import typer
+
+from diplex.certificates import ServerTls
 from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.telemetry import configure_logging
 from workers.runtime.adoption import parse
@@ -14,10 +17,13 @@ from workers.runtime.command.kind import WorkerKind
 from workers.runtime.command.models import Models, named
 from workers.runtime.command.options import Accept, AllowCode, Home, Overlays
 from workers.runtime.command.serve_options import (
+    AllowUnauthenticated,
     CacheIdleSeconds,
     CacheSlots,
     Device,
     DrainSeconds,
+    GatewayNames,
+    GatewayTokenFile,
     ImageCacheMib,
     KeepAlive,
     KvMib,
@@ -39,6 +45,9 @@ from workers.runtime.command.serve_options import (
     Slots,
     Speculation,
     Threads,
+    TlsCertificateFile,
+    TlsClientCaFile,
+    TlsKeyFile,
     WorkerName,
 )
 from workers.runtime.engine.memory import available_bytes
@@ -51,6 +60,7 @@ from workers.runtime.engine.messages import (
     DEFAULT_SHARED_PREFILL_CHUNK,
     EngineConfig,
 )
+from workers.runtime.guard import GatewayCheck
 from workers.runtime.serve import WorkerConfig
 from workers.runtime.serve import serve as serve_worker
 from workers.runtime.supervisor.beat import DEFAULT_MESSAGES_PER_SECOND
@@ -96,13 +106,29 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
         speculation: Speculation = True,
         max_message_mib: MaxMessageMib = 40,
         drain_seconds: DrainSeconds = 30.0,
+        tls_certificate_file: TlsCertificateFile = "",
+        tls_key_file: TlsKeyFile = "",
+        tls_client_ca_file: TlsClientCaFile = "",
+        gateway_name: GatewayNames = None,
+        gateway_token_file: GatewayTokenFile = "",
+        allow_unauthenticated: AllowUnauthenticated = False,
         name: WorkerName = "",
         log_format: LogForm = "json",
     ) -> None:
         """Serve models to gateways until SIGTERM.
 
-        Example: python -m workers.onnx_worker serve --listen 0.0.0.0:50061 --model SmolLM2-135M-Instruct
+        Example: python -m workers.onnx_worker serve --listen 127.0.0.1:50061 --model SmolLM2-135M-Instruct
         """
+        try:
+            callers = GatewayCheck(
+                tls=ServerTls.of(tls_certificate_file, tls_key_file, tls_client_ca_file),
+                names=tuple(gateway_name or ()),
+                token_file=gateway_token_file,
+                allow_unauthenticated=allow_unauthenticated,
+            )
+            callers.check_listen(listen)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
         kind.check_device(device)
         configure_logging(f"{kind.backend}-worker", log_format=log_format)
         engine = EngineConfig(
@@ -134,7 +160,10 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
             pinned=tuple(pin or ()),
         )
         server = ServerConfig(
-            listen=listen, max_message_bytes=max_message_mib * MEBIBYTE, drain_seconds=drain_seconds
+            listen=listen,
+            max_message_bytes=max_message_mib * MEBIBYTE,
+            drain_seconds=drain_seconds,
+            tls=callers.tls,
         )
 
         async def run() -> None:
@@ -142,7 +171,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
                 kind.backend, kind.command("engine"), engine, messages_per_second, serving
             )
             supervisor = Supervisor(settings, models.files.load(), kind.artefacts(models.store))
-            await serve_worker(WorkerConfig(server, names, models.files, name), supervisor)
+            await serve_worker(WorkerConfig(server, names, callers, models.files, name), supervisor)
 
         asyncio.run(run())
 

@@ -90,7 +90,7 @@ def describe(
     tokenizer = words.tokenizer
     dtype = torch.float32 if profile == "int8" else stored_dtype(profile)
     return ModelDescription(
-        name=Path(config.name_or_path).name or config.model_type,
+        name=Path(config.name_or_path or "").name or config.model_type,
         architecture=config.model_type,
         precision=profile,
         vocab_size=text.vocab_size,

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.core_model_loading import ConversionOps
-from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from workers.torch_worker.int8 import quantise_rows
@@ -54,7 +55,7 @@ class Int8Config(QuantizationConfigMixin):
     """Tells transformers to quantise with :class:`Int8Quantiser`."""
 
     def __init__(self, **_: Any) -> None:
-        self.quant_method = METHOD
+        self.quant_method: Any = METHOD  # not one of transformers' own
 
 
 @register_quantizer(METHOD)
@@ -89,11 +90,13 @@ class _TakeRows(ConversionOps):
     def convert(
         self,
         input_dict: dict[str, Any],
-        *_: Any,
+        source_patterns: list[str],
+        target_patterns: list[str],
         full_layer_name: str = "",
         missing_keys: set[str] | None = None,
-        **__: Any,
-    ) -> dict[str, torch.Tensor]:
+        **_: Any,
+    ) -> dict[str, list[torch.Tensor]]:
+        del source_patterns, target_patterns  # the layer's own name says all
         [value] = input_dict.values()
         Quantised.put(full_layer_name, quantise_rows(value[0] if isinstance(value, list) else value))
         if missing_keys is not None:

@@ -78,13 +78,9 @@ class TestOrder:
         torch = worker("t", replace(TINY, backend=Backend.TORCH))
         assert order(Wanted("tiny"), torch, loading) == ["o", "t"]
 
-    def test_fewest_busy_and_queued_first(self):
-        workers = (
-            worker("full", replace(TINY, busy=4, queued=3)),
-            worker("some", replace(TINY, busy=2)),
-            worker("idle", TINY),
-        )
-        assert order(Wanted("tiny"), *workers) == ["idle", "some", "full"]
+    def test_fewest_busy_and_queued_of_two_first(self):
+        some, full = worker("some", replace(TINY, busy=2)), worker("full", replace(TINY, busy=4, queued=3))
+        assert order(Wanted("tiny"), full, some) == ["some", "full"]
 
     def test_ties_keep_the_configured_order(self):
         assert order(Wanted("tiny"), worker("a", TINY), worker("b", TINY)) == ["a", "b"]

@@ -1,0 +1,74 @@
+"""A generation on its way from a worker, and what the gateway learns about the worker from it."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import grpc
+
+from diplex.errors import EngineCrashed, InternalError, WorkerLost
+from diplex.worker.v1 import worker_pb2
+from gateway.attempt import error_of
+from gateway.fleet.facts import Worker
+
+_WORKERS_FAULT: Final = (WorkerLost, EngineCrashed, InternalError)
+"""Errors that speak against the worker, and not against the request or the moment."""
+
+
+class Passage(Protocol):
+    """Is told how one generation fares; see ``gateway.routing.balancer``."""
+
+    def passed(self, tokens: int) -> None:
+        """So many generated tokens went by."""
+
+    def failed(self, reason: str) -> None:
+        """The worker failed it."""
+
+    def ended(self) -> None:
+        """It is over, however. May be called again."""
+
+
+class Flight:
+    """One call of ``Generate``, with the two methods of a gRPC call that the gateway uses.
+
+    Args:
+        call: The call, just made.
+        worker: Where to.
+        passage: Is told.
+    """
+
+    def __init__(
+        self,
+        call: grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse],
+        worker: Worker,
+        passage: Passage,
+    ) -> None:
+        self._call = call
+        self._worker = worker
+        self._passage = passage
+
+    async def read(self) -> worker_pb2.GenerateResponse | None:
+        """The next event; ``None`` behind the last one.
+
+        Raises:
+            AioRpcError: The call failed.
+        """
+        try:
+            response = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            known = error_of(error, self._worker)
+            if isinstance(known, _WORKERS_FAULT):
+                self._passage.failed(known.reason)
+            self._passage.ended()
+            raise
+        if not isinstance(response, worker_pb2.GenerateResponse):
+            self._passage.ended()
+            return None
+        if tokens := len(response.token_ids):
+            self._passage.passed(tokens)
+        return response
+
+    def cancel(self) -> None:
+        """Tells the worker to stop; nothing if it has ended."""
+        self._call.cancel()
+        self._passage.ended()
