@@ -500,6 +500,37 @@ class TestLoading:
             await drained(client.models.LoadModel(models_pb2.LoadModelRequest(model="tiny/fp32")))
             assert (one.loads, two.loads) == ([], [("tiny", INT8), ("tiny", FP32)])
 
+    @pytest.mark.parametrize("error", [errors.InsufficientMemory("no room"), errors.Draining("bye")])
+    async def test_a_model_is_loaded_by_the_next_worker_that_can(self, error):
+        waiting = model(precision=INT8, state=UNLOADED)
+        async with (
+            FakeWorker("one", models=[waiting], script=(Fail(error),)) as one,
+            FakeWorker("two", models=[waiting]) as two,
+            serving(one, two) as (_, client),
+        ):
+            events = await drained(client.models.LoadModel(models_pb2.LoadModelRequest(model="tiny")))
+            assert events[-1].HasField("model")
+            assert (one.loads, two.loads) == ([("tiny", INT8)], [("tiny", INT8)])
+            two.script = (Fail(error),)
+            last = await failure(client.models.LoadModel(models_pb2.LoadModelRequest(model="tiny")))
+            assert type(last) is type(error)
+
+    async def test_capabilities_are_those_of_all_workers(self):
+        seeing = model(images=True)
+        seeing.architecture = "llama"
+        seeing.capabilities.vocabulary_size = 100
+        async with (
+            FakeWorker("one", models=[model()]) as one,
+            FakeWorker("two", models=[seeing]) as two,
+            serving(one, two) as (_, client),
+        ):
+            found = (await client.models.GetModel(models_pb2.GetModelRequest(model="tiny"))).model
+            assert found.capabilities == models_pb2.ModelCapabilities(
+                chat=True, images=True, context_length=2048, vocabulary_size=100
+            )
+            assert (found.name, found.architecture) == ("tiny", "llama")
+            assert [it.worker for it in found.deployments] == ["one", "two"]
+
     async def test_what_has_failed_is_tried_again(self):
         broken = errors.UnsupportedModel("not today")
         async with (
