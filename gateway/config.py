@@ -11,6 +11,7 @@ from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.tracing import TracingConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
+from gateway.resilience.config import ResilienceConfig
 from gateway.routing.config import RoutingConfig
 from gateway.security.config import SecurityConfig
 from gateway.telemetry.config import LogConfig, MetricsConfig
@@ -42,6 +43,7 @@ class GatewayConfig:
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
     traces: TracingConfig = field(default_factory=TracingConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
