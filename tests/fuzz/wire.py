@@ -5,11 +5,15 @@ from __future__ import annotations
 import random
 import socket
 import struct
+import time
 from typing import Final
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SECONDS: Final = 0.05
 """How long the server's answer is listened to, before the connection is broken."""
+
+_OPEN_SECONDS: Final = 5
+"""How long the server may be gone after a call that gRPC can't stand."""
 
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _END_STREAM, _END_HEADERS, _PADDED, _PRIORITY = 1, 4, 8, 32
@@ -86,7 +90,6 @@ FIXED: Final = (
     _OPENED + _called(b"\0\0\0\0\0" * 3),  # three messages where one is meant
     _OPENED + _called(b"\0\0\0\0\0", end=False),
     _OPENED + _called(b"\0\0\0\0\0", path=b"/nobody/Nothing"),
-    _OPENED + _called(b"\0\0\0\0\0", path=b"\xff\xfe"),
     _OPENED
     + _frame(
         _HEADERS,
@@ -101,6 +104,9 @@ FIXED: Final = (
     )
     + _frame(_DATA, _END_STREAM, 1, b"\0\0\0\0\0"),
 )
+
+PATH_WITHOUT_TEXT: Final = _OPENED + _called(b"\0\0\0\0\0", path=b"\xff\xfe")
+"""A call whose path is no UTF-8. It ends service for a moment, so it isn't among the others."""
 
 
 def broken(chance: random.Random) -> bytes:
@@ -128,8 +134,7 @@ def broken(chance: random.Random) -> bytes:
 
 def send(address: str, data: bytes) -> None:
     """Sends bytes on a connection of their own, takes a little of the answer, and breaks off."""
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with _connected(address) as connection:
         connection.settimeout(_SECONDS)
         try:
             connection.sendall(data)
@@ -137,3 +142,16 @@ def send(address: str, data: bytes) -> None:
                 pass
         except OSError:  # it closed the connection, or has no more to say
             return
+
+
+def _connected(address: str) -> socket.socket:
+    """A connection; if the server is just being opened anew, once that is done."""
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + _OPEN_SECONDS
+    while True:
+        try:
+            return socket.create_connection((host, int(port)), timeout=5)
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
