@@ -7,11 +7,16 @@ One tree, free of transport codes; ``diplex.status`` holds the one table between
     │   ├── UnsupportedFeature    a field asks for what this model or server can't do
     │   ├── ContextLengthExceeded prompt and max_tokens don't fit the model's context
     │   └── MalformedMessage      bytes that are no protobuf message of the expected type
+    ├── Unauthenticated           no credentials, or none that hold
+    ├── PermissionDenied          who asks is known and may not do this
     ├── ModelNotFound             nobody serves or knows that model
     ├── UnsupportedModel          the model is known, but can't be converted or served here
     │   └── LicenceNotAccepted    nobody has agreed to the model's terms on this machine
     ├── ResourceExhausted
     │   ├── QueueFull             the waiting queue is at its limit
+    │   ├── RateLimited           the caller's requests or tokens of the last moments are at its limit
+    │   ├── QuotaExceeded         the caller's requests or tokens of the hour or day are spent
+    │   ├── DeadlineUnreachable   the predicted wait and work are longer than the caller's deadline
     │   ├── MessageTooLarge       the request is over the policy limit
     │   ├── InsufficientStorage   the model store's disk is full
     │   └── InsufficientMemory    the model doesn't fit the memory budget beside what has to stay
@@ -47,6 +52,16 @@ class FieldViolation:
     """What is wrong and what would be right, as a sentence without a full stop."""
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """One limit of a caller that a request would pass."""
+
+    subject: str
+    """Whose limit, as ``key:team-a``."""
+    description: str
+    """Which limit, as a sentence without a full stop."""
+
+
 class DiplexError(Exception):
     """Base of everything that Diplex raises on purpose.
 
@@ -55,6 +70,7 @@ class DiplexError(Exception):
         violations: The fields at fault, if the request is.
         metadata: Machine-readable facts, sent as ``ErrorInfo.metadata``.
         retry_after: Seconds after which a retry may succeed; ``None``: see :attr:`retry_seconds`.
+        exceeded: The limits at fault, if some are.
     """
 
     reason: ClassVar[str] = "UNKNOWN"
@@ -73,12 +89,14 @@ class DiplexError(Exception):
         violations: Sequence[FieldViolation] = (),
         metadata: Mapping[str, str] | None = None,
         retry_after: float | None = None,
+        exceeded: Sequence[QuotaViolation] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.violations = tuple(violations)
         self.metadata = dict(metadata or {})
         self.retry_after = retry_after
+        self.exceeded = tuple(exceeded)
 
     @classmethod
     def carried(cls) -> tuple[str, ...]:
@@ -121,6 +139,20 @@ class MalformedMessage(InvalidRequest):
     details = ()
 
 
+class Unauthenticated(DiplexError):
+    """The call brought no credentials, or none that hold."""
+
+    reason = "UNAUTHENTICATED"
+    advice = "send a key or token that holds: see [security.md](security.md)"
+
+
+class PermissionDenied(DiplexError):
+    """Who calls is known, and may not do this."""
+
+    reason = "PERMISSION_DENIED"
+    advice = "ask the operator for the right that is named"
+
+
 class ModelNotFound(DiplexError):
     """No worker serves, and no catalogue knows, the model."""
 
@@ -154,6 +186,34 @@ class QueueFull(ResourceExhausted):
 
     reason = "QUEUE_FULL"
     advice = "come back after the delay, or add workers"
+    retry_seconds = 1.0
+
+
+class RateLimited(ResourceExhausted):
+    """The caller's requests or tokens of the last seconds, or those under way, are at its limit."""
+
+    reason = "RATE_LIMITED"
+    advice = "come back after the delay, or ask for less at a time"
+    details = ("QuotaFailure",)
+    retry_seconds = 1.0
+
+
+class QuotaExceeded(ResourceExhausted):
+    """The caller's requests or tokens of the hour or the day are spent."""
+
+    reason = "QUOTA_EXCEEDED"
+    advice = "come back after the delay, or ask the operator for more"
+    details = ("QuotaFailure",)
+    retry_seconds = 60.0
+
+
+class DeadlineUnreachable(ResourceExhausted):
+    """By the rates that were measured, the answer would come after the caller's deadline."""
+
+    reason = "DEADLINE_UNREACHABLE"
+    advice = (
+        "send the same request again after the delay, or allow more time: see [admission.md](admission.md)"
+    )
     retry_seconds = 1.0
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, Final, NoReturn, Protocol
 
 import grpc
 import structlog
@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from diplex import errors, status
+from diplex.access import Account, accounted
 from diplex.caller import client_of
 from diplex.telemetry import REQUEST_ID_KEY, request_id_of
 
@@ -39,6 +40,10 @@ class Call:
     """Names the request in logs on every hop; from the caller's metadata, or fresh."""
     context: Context
     """gRPC's own view of the call."""
+    account: Account
+    """What operators are told of it; whoever serves it may add to that."""
+    principal: object = None
+    """Who calls, as the server's guard knows its callers; ``None`` without a guard."""
 
     @property
     def timeout(self) -> float | None:
@@ -49,6 +54,30 @@ class Call:
     def client(self) -> str:
         """Who calls: the name that it gives itself, else its host."""
         return client_of(self.context.invocation_metadata(), self.context.peer())
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The call's metadata, but for what is binary."""
+        metadata = self.context.invocation_metadata() or ()
+        return {key: value for key, value in metadata if isinstance(value, str)}
+
+    @property
+    def certificate(self) -> tuple[str, ...]:
+        """The names in the caller's verified certificate, the alternative ones first; none without one."""
+        known = self.context.auth_context()
+        names = (*known.get("x509_subject_alternative_name", ()), *known.get("x509_common_name", ()))
+        return tuple(dict.fromkeys(name.decode(errors="replace") for name in names))
+
+
+class Guard(Protocol):
+    """Knows who calls a server, and lets in whom it likes."""
+
+    async def __call__(self, call: Call, /) -> object:
+        """Who calls, for :attr:`Call.principal`; before a byte of the request is read.
+
+        Raises:
+            DiplexError: The caller is not let in.
+        """
 
 
 class Running:
@@ -85,6 +114,7 @@ def handlers_of(
     *,
     max_message_bytes: int,
     running: Running | None = None,
+    guard: Guard | None = None,
 ) -> grpc.GenericRpcHandler:
     """All of a service's RPCs, served by an object's methods.
 
@@ -95,20 +125,25 @@ def handlers_of(
         implementation: Has a method in snake case for each RPC that it serves.
         max_message_bytes: Policy limit on a request's size, below the transport's own.
         running: Counts the calls under way, for who wants to know.
+        guard: Lets callers in, or not; ``None``: everybody.
     """
     running = running or Running()
     handlers = {
-        method.name: _handler(method, implementation, max_message_bytes, running)
+        method.name: _handler(method, implementation, max_message_bytes, running, guard)
         for method in service.methods
     }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _handler(
-    method: MethodDescriptor, implementation: object, max_message_bytes: int, running: Running
+    method: MethodDescriptor,
+    implementation: object,
+    max_message_bytes: int,
+    running: Running,
+    guard: Guard | None,
 ) -> grpc.RpcMethodHandler[Any, Any]:
     serve: Callable[[Any, Call], Any] = getattr(implementation, _snake(method.name), _not_served(method))
-    edge = _Edge(method, max_message_bytes, Running() if method.name == "Watch" else running)
+    edge = _Edge(method, max_message_bytes, Running() if method.name == "Watch" else running, guard)
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(edge.streaming(serve), response_serializer=_serialize)
     return grpc.unary_unary_rpc_method_handler(edge.unary(serve), response_serializer=_serialize)
@@ -117,22 +152,26 @@ def _handler(
 class _Edge:
     """Parsing, limits and error mapping of one RPC."""
 
-    def __init__(self, method: MethodDescriptor, max_message_bytes: int, running: Running) -> None:
+    def __init__(
+        self, method: MethodDescriptor, max_message_bytes: int, running: Running, guard: Guard | None
+    ) -> None:
         self._name = method.full_name
         self._request_type = GetMessageClass(method.input_type)
         self._max_message_bytes = max_message_bytes
         self._running = running
+        self._guard = guard
 
     def unary(
         self, serve: Callable[[Any, Call], Awaitable[Message]]
     ) -> Callable[[bytes, Context], Awaitable[Message]]:
         async def handle(data: bytes, context: Context) -> Message:
-            call = _begin(context)
-            try:
-                with self._running.counted():
-                    return await serve(self._parse(data), call)
-            except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
-                await self._abort(call, error)
+            with self._begun(context) as call:
+                try:
+                    with self._running.counted():
+                        known = await self._let_in(call)
+                        return await serve(self._parse(data), known)
+                except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
+                    await self._abort(call, error)
 
         return handle
 
@@ -142,16 +181,36 @@ class _Edge:
         # A coroutine that writes, not a generator that gRPC iterates over: a cancellation that arrives
         # during a write then still ends in this frame, which closes the method's generator at once.
         async def handle(data: bytes, context: Context) -> None:
-            call = _begin(context)
-            try:
-                with self._running.counted():
-                    async with aclosing(serve(self._parse(data), call)) as responses:
-                        async for response in responses:
-                            await _write(context, response)
-            except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
-                await self._abort(call, error)
+            with self._begun(context) as call:
+                try:
+                    with self._running.counted():
+                        known = await self._let_in(call)
+                        async with aclosing(serve(self._parse(data), known)) as responses:
+                            async for response in responses:
+                                await _write(context, response)
+                except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
+                    await self._abort(call, error)
 
         return handle
+
+    @contextmanager
+    def _begun(self, context: Context) -> Iterator[Call]:
+        metadata = context.invocation_metadata()
+        request_id = request_id_of(metadata)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        with accounted(self._name, request_id, metadata) as account:
+            try:
+                yield Call(request_id, context, account)
+                account.code = grpc.StatusCode.OK
+            except asyncio.CancelledError:
+                left = context.time_remaining()
+                late = left is not None and left <= 0
+                account.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+                raise
+
+    async def _let_in(self, call: Call) -> Call:
+        return call if self._guard is None else replace(call, principal=await self._guard(call))
 
     def _parse(self, data: bytes) -> Message:
         if len(data) > self._max_message_bytes:
@@ -171,6 +230,7 @@ class _Edge:
             raise error
         known = self._known(error, call)
         known.metadata["request_id"] = call.request_id
+        call.account.code, call.account.reason = status.status_of(known).code, known.reason
         details = status.to_rpc_status(known)
         await call.context.abort(
             status.status_of(known).code,
@@ -180,19 +240,11 @@ class _Edge:
 
     def _known(self, error: Exception, call: Call) -> errors.DiplexError:
         if isinstance(error, errors.DiplexError):
-            _LOG.info("refused", rpc=self._name, reason=error.reason, request_id=call.request_id)
             return error
         _LOG.error("defect", rpc=self._name, request_id=call.request_id, exc_info=error)
         return errors.InternalError(
             f"a defect in the server; its log names request {call.request_id}",
         )
-
-
-def _begin(context: Context) -> Call:
-    call = Call(request_id_of(context.invocation_metadata()), context)
-    structlog.contextvars.bind_contextvars(request_id=call.request_id)
-    context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
-    return call
 
 
 async def _write(context: Context, message: Message | bytes) -> None:

@@ -15,7 +15,8 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from diplex.rpc import Running, handlers_of
+from diplex.certificates import ServerCertificates, ServerTls
+from diplex.rpc import Guard, Running, handlers_of
 
 MEBIBYTE: Final = 1024 * 1024
 
@@ -33,6 +34,12 @@ class ServerConfig:
     """``host:port`` (port 0: any free one) or ``unix:/path``."""
     max_message_bytes: int = 32 * MEBIBYTE
     """Largest request that policy allows; a larger one is refused with ``MESSAGE_TOO_LARGE``."""
+    max_metadata_bytes: int = 16 * 1024
+    """Most metadata of a call; gRPC itself refuses more."""
+    max_streams: int = 1024
+    """Calls under way on one connection; a client keeps further ones waiting until one has ended."""
+    tls: ServerTls | None = None
+    """``None``: bytes go as they are."""
     drain_seconds: float = 30.0
     """How long running calls may go on after SIGTERM."""
 
@@ -46,9 +53,19 @@ class Server:
     """Serves a set of services until a signal comes, then drains.
 
     Health is ``NOT_SERVING`` for every service, and for the server as a whole, until :meth:`set_serving`.
+
+    Args:
+        config: How it serves.
+        services: What it serves.
+        guard: Who may call these services; health and reflection are for everybody.
     """
 
-    def __init__(self, config: ServerConfig, services: Mapping[ServiceDescriptor, object]) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        services: Mapping[ServiceDescriptor, object],
+        guard: Guard | None = None,
+    ) -> None:
         self._config = config
         self._names = [service.full_name for service in services]
         self._server = grpc.aio.server(options=_channel_arguments(config))
@@ -60,6 +77,7 @@ class Server:
                 implementation,
                 max_message_bytes=config.max_message_bytes,
                 running=self._running,
+                guard=guard,
             )
             self._server.add_generic_rpc_handlers((handlers,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -71,16 +89,22 @@ class Server:
         """Binds and begins to answer; returns the address with the real port.
 
         Raises:
-            OSError: The address can't be bound.
+            OSError: The address can't be bound, or the certificates can't be used.
         """
         await self.set_serving(serving=False)
+        tls = self._config.tls
+        credentials = ServerCertificates(tls).credentials() if tls else None
         try:
-            port = self._server.add_insecure_port(self._config.listen)
+            port = (
+                self._server.add_secure_port(self._config.listen, credentials)
+                if credentials
+                else self._server.add_insecure_port(self._config.listen)
+            )
         except RuntimeError as error:
             raise OSError(f"can't listen on {self._config.listen}: is the address in use?") from error
         await self._server.start()
         address = _with_port(self._config.listen, port)
-        _LOG.info("listening", address=address)
+        _LOG.info("listening", address=address, tls=tls is not None)
         return address
 
     async def set_serving(self, *, serving: bool) -> None:
@@ -135,9 +159,12 @@ def _channel_arguments(config: ServerConfig) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", config.transport_limit_bytes),
         ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", config.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", config.max_metadata_bytes),
+        ("grpc.max_concurrent_streams", config.max_streams),
         # Two servers on one port by accident must be an error, not a lottery.
         ("grpc.so_reuseport", 0),
-        # Clients may ping every ten seconds, also while they wait for a slow model.
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # Who waits for a slow model may ask for a sign of life, as gateways do of workers.
+        ("grpc.http2.min_ping_interval_without_data_ms", 500),
         ("grpc.keepalive_permit_without_calls", 1),
     ]

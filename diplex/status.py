@@ -1,7 +1,8 @@
 """The one table between Diplex's errors and gRPC and HTTP status, and the way there and back.
 
 On the wire an error is a ``google.rpc.Status`` in the trailing metadata: ``ErrorInfo`` always, ``BadRequest``
-when fields are at fault, ``RetryInfo`` when a retry may help (https://google.aip.dev/193).
+when fields are at fault, ``QuotaFailure`` when a caller's limits are, ``RetryInfo`` when a retry may help
+(https://google.aip.dev/193).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from diplex import errors
-from diplex.errors import DiplexError, FieldViolation
+from diplex.errors import DiplexError, FieldViolation, QuotaViolation
 
 DOMAIN: Final = "diplex"
 """``ErrorInfo.domain`` of every error that Diplex raises."""
@@ -27,6 +28,7 @@ _LONGEST_MESSAGE: Final = 1500
 
 _LONGEST_FIELD: Final = 200
 _LONGEST_DESCRIPTION: Final = 400
+_MOST_EXCEEDED: Final = 3
 _LONGEST_VIOLATIONS: Final = 2500
 """Bytes of field violations that are sent, for the same reason; base64 makes a third more of them."""
 
@@ -41,6 +43,8 @@ class Status:
 
 TABLE: Final[dict[type[DiplexError], Status]] = {
     errors.InvalidRequest: Status(grpc.StatusCode.INVALID_ARGUMENT, 400),
+    errors.Unauthenticated: Status(grpc.StatusCode.UNAUTHENTICATED, 401),
+    errors.PermissionDenied: Status(grpc.StatusCode.PERMISSION_DENIED, 403),
     errors.ModelNotFound: Status(grpc.StatusCode.NOT_FOUND, 404),
     errors.UnsupportedModel: Status(grpc.StatusCode.FAILED_PRECONDITION, 422),
     errors.InvalidCatalogue: Status(grpc.StatusCode.FAILED_PRECONDITION, 500),
@@ -72,6 +76,8 @@ def to_rpc_status(error: DiplexError) -> status_pb2.Status:
     _pack(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
     if error.violations:
         _pack(status, _bad_request(error))
+    if error.exceeded:
+        _pack(status, _quota_failure(error))
     retry_after = error.retry_seconds if error.retry_after is None else error.retry_after
     if retry_after is not None:
         delay = duration_pb2.Duration()
@@ -92,14 +98,15 @@ def from_rpc_error(error: grpc.RpcError) -> DiplexError:
 
 def from_rpc_status(status: status_pb2.Status) -> DiplexError:
     """The error that :func:`to_rpc_status` made ``status`` from."""
-    info, bad_request, retry = (
+    info, bad_request, quota, retry = (
         error_details_pb2.ErrorInfo(),
         error_details_pb2.BadRequest(),
+        error_details_pb2.QuotaFailure(),
         error_details_pb2.RetryInfo(),
     )
     retry_after: float | None = None
     for detail in status.details:
-        if detail.Unpack(info) or detail.Unpack(bad_request):
+        if detail.Unpack(info) or detail.Unpack(bad_request) or detail.Unpack(quota):
             continue
         if detail.Unpack(retry):
             retry_after = retry.retry_delay.ToNanoseconds() / 1e9
@@ -109,6 +116,7 @@ def from_rpc_status(status: status_pb2.Status) -> DiplexError:
         violations=[FieldViolation(v.field, v.description) for v in bad_request.field_violations],
         metadata=dict(info.metadata),
         retry_after=retry_after,
+        exceeded=[QuotaViolation(v.subject, v.description) for v in quota.violations],
     )
 
 
@@ -131,6 +139,16 @@ def _bad_request(error: DiplexError) -> error_details_pb2.BadRequest:
     return bad_request
 
 
+def _quota_failure(error: DiplexError) -> error_details_pb2.QuotaFailure:
+    failure = error_details_pb2.QuotaFailure()
+    for violation in error.exceeded[:_MOST_EXCEEDED]:
+        failure.violations.add(
+            subject=_cut(violation.subject, _LONGEST_FIELD),
+            description=_cut(violation.description, _LONGEST_DESCRIPTION),
+        )
+    return failure
+
+
 def _cut(text: str, most: int) -> str:
     """The longest beginning of a text that takes at most so many bytes percent-encoded, as gRPC sends it."""
     text = text.encode(errors="replace").decode()  # lone surrogates can't be sent
@@ -149,7 +167,10 @@ def trailing_metadata(status: status_pb2.Status) -> tuple[str, bytes]:
 
 def _pack(
     status: status_pb2.Status,
-    detail: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+    detail: error_details_pb2.ErrorInfo
+    | error_details_pb2.BadRequest
+    | error_details_pb2.QuotaFailure
+    | error_details_pb2.RetryInfo,
 ) -> None:
     packed = any_pb2.Any()
     packed.Pack(detail)

@@ -12,8 +12,10 @@ from gateway.config import GatewayConfig
 from gateway.edge import GenerationEdge, ModelEdge
 from gateway.fleet.discovery import Resolve
 from gateway.fleet.fleet import Fleet
-from gateway.inference import Inference
 from gateway.models import Models
+from gateway.security.authentication import Authenticator
+from gateway.security.guard import GatewayGuard
+from gateway.telemetry.observed import ObservedInference
 
 
 class Gateway:
@@ -24,12 +26,15 @@ class Gateway:
         resolve: What looks workers' names up; ``None`` for the operating system.
 
     Raises:
-        OSError: On opening, when the address can't be bound.
+        TooOpen: Everybody could reach it, and nobody would be asked who they are.
+        InvalidKeysFile: There is a keys file that can't be used.
+        OSError: On opening, when the address can't be bound or the certificates can't be used.
     """
 
     def __init__(self, config: GatewayConfig, resolve: Resolve | None = None) -> None:
+        config.security.check_listen(config.listen)
         self.fleet = Fleet(config, resolve)
-        inference = Inference(self.fleet, config.default_model)
+        inference = ObservedInference(self.fleet, config.default_model, config.resilience)
         models = Models(self.fleet, config.default_model)
         self._server = Server(
             config.server,
@@ -37,6 +42,7 @@ class Gateway:
                 generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]: GenerationEdge(inference),
                 models_pb2.DESCRIPTOR.services_by_name["ModelService"]: ModelEdge(inference, models),
             },
+            GatewayGuard(Authenticator(config.security)),
         )
         self._health: asyncio.Task[None] | None = None
         self.address = ""

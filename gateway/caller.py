@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Self, cast
 
-from diplex import errors
+from opentelemetry.context import Context, get_current
+
+from diplex import errors, tracing
+from diplex.access import Account
 from diplex.rpc import Call
 from diplex.telemetry import REQUEST_ID_KEY
+from gateway.security.principal import ANYBODY, Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +24,29 @@ class Caller:
     deadline: float | None = None
     """On the event loop's clock, seconds; ``None`` without one."""
     client: str = ""
-    """Who asks, for whoever is fair to clients: the name that it gives itself, else its host."""
+    """Who asks, for whoever is fair to clients: the principal's name; of anybody, the name that it gives
+    itself, else its host."""
+    principal: Principal = ANYBODY
+    """Who it was proved to be, with its rights."""
+    trace: Context = field(default_factory=Context, compare=False)
+    """The span of which this request's are parts."""
+    account: Account = field(default_factory=Account, compare=False)
+    """Of the RPC, for what operators are told."""
 
     @classmethod
     def of(cls, call: Call) -> Self:
         """The caller of an RPC."""
-        return cls.within(call.timeout, call.request_id, call.client)
+        principal = ANYBODY if call.principal is None else cast("Principal", call.principal)
+        caller = cls.within(call.timeout, call.request_id, principal.name or call.client, principal)
+        return replace(caller, trace=get_current(), account=call.account)
 
     @classmethod
-    def within(cls, timeout: float | None, request_id: str, client: str = "") -> Self:
+    def within(
+        cls, timeout: float | None, request_id: str, client: str = "", principal: Principal = ANYBODY
+    ) -> Self:
         """A caller whose deadline is ``timeout`` seconds from now."""
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        return cls(request_id, deadline, client)
+        return cls(request_id, deadline, client, principal)
 
     def part(self, index: int) -> Caller:
         """The caller of one of the requests that make up this one's call."""
@@ -40,7 +55,7 @@ class Caller:
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call to a worker."""
-        return ((REQUEST_ID_KEY, self.request_id),)
+        return ((REQUEST_ID_KEY, self.request_id), *tracing.carried(self.trace))
 
     def remaining(self) -> float | None:
         """Seconds until the deadline; ``None`` without one.

@@ -8,10 +8,13 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 
 from diplex.serving import MEBIBYTE, ServerConfig
+from diplex.tracing import TracingConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
+from gateway.resilience.config import ResilienceConfig
 from gateway.routing.config import RoutingConfig
-from gateway.telemetry.config import LogConfig
+from gateway.security.config import SecurityConfig
+from gateway.telemetry.config import LogConfig, MetricsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,11 @@ class GatewayConfig:
     """Longest pause between two tries to reach a lost worker, before jitter."""
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
+    traces: TracingConfig = field(default_factory=TracingConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def __post_init__(self) -> None:
         for worker in self.workers:
@@ -56,4 +63,5 @@ class GatewayConfig:
             listen=self.listen,
             max_message_bytes=self.max_message_bytes,
             drain_seconds=self.drain_seconds,
+            tls=self.security.tls,
         )

@@ -28,9 +28,9 @@ class GenerationEdge:
         """As it is generated."""
         return self._inference.generate(request, Caller.of(call))
 
-    async def plan(self, request: generation_pb2.GenerateRequest, _: Call) -> generation_pb2.PlanResponse:
+    async def plan(self, request: generation_pb2.GenerateRequest, call: Call) -> generation_pb2.PlanResponse:
         """Who would serve it, and why the others would not."""
-        return self._inference.plan(request)
+        return self._inference.plan(request, Caller.of(call))
 
     def generate_batch(
         self, request: generation_pb2.GenerateBatchRequest, call: Call
@@ -52,13 +52,13 @@ class ModelEdge:
         self._inference = inference
         self._models = models
 
-    async def list_models(self, _: models_pb2.ListModelsRequest, __: Call) -> models_pb2.ListModelsResponse:
+    async def list_models(self, _: models_pb2.ListModelsRequest, call: Call) -> models_pb2.ListModelsResponse:
         """All models."""
-        return self._inference.list_models()
+        return self._inference.list_models(Caller.of(call))
 
-    async def get_model(self, request: models_pb2.GetModelRequest, _: Call) -> models_pb2.GetModelResponse:
+    async def get_model(self, request: models_pb2.GetModelRequest, call: Call) -> models_pb2.GetModelResponse:
         """One model."""
-        return self._inference.get_model(request)
+        return self._inference.get_model(request, Caller.of(call))
 
     def load_model(
         self, request: models_pb2.LoadModelRequest, call: Call

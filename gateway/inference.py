@@ -13,20 +13,25 @@ import grpc
 import structlog
 
 from diplex import validation
-from diplex.errors import DiplexError, InsufficientMemory, InternalError, Unavailable
+from diplex.errors import DiplexError, InsufficientMemory, Unavailable
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2
 from gateway.assembly import Assembly
-from gateway.attempt import Generation, error_of
+from gateway.attempt import error_of
 from gateway.caller import Caller
 from gateway.conversion import plan_candidate, precision_number, wanted_by
 from gateway.fleet import offer
 from gateway.fleet.facts import Wanted
 from gateway.fleet.fleet import Fleet
+from gateway.resilience.attempts import Attempts
+from gateway.resilience.config import ResilienceConfig
+from gateway.resilience.relayed import Relayed, seed_of
 from gateway.routing import names, router
 from gateway.routing.router import Candidate
+from gateway.security.principal import Method
 
+_RESILIENCE: Final = ResilienceConfig()
 _LOG: Final = structlog.get_logger()
 
 
@@ -36,11 +41,15 @@ class Inference:
     Args:
         fleet: The workers; opened and closed by the caller.
         default_model: Serves requests that name no model; empty for the only one there is.
+        resilience: What is done when a worker is lost.
     """
 
-    def __init__(self, fleet: Fleet, default_model: str = "") -> None:
+    def __init__(
+        self, fleet: Fleet, default_model: str = "", resilience: ResilienceConfig = _RESILIENCE
+    ) -> None:
         self._fleet = fleet
         self._default_model = default_model
+        self._attempts = Attempts(fleet, self._choose, resilience)
 
     async def generate(
         self,
@@ -60,28 +69,13 @@ class Inference:
             whole: Nobody reads along; the deltas may come at the end.
 
         Raises:
-            DiplexError: See ``diplex.errors``; ``WorkerLost`` when the worker is lost in mid-stream.
+            DiplexError: See ``diplex.errors``.
         """
         validation.check_generate(request)
-        candidates = self._fleet.choose(wanted_by(request), self._default_model)
-        for attempt, candidate in enumerate(candidates, 1):
-            call = self._fleet.generate_call(candidate.worker)
-            generation = Generation(call, candidate, request, caller, attempt=attempt, whole=whole)
-            last, admitted = b"", False
-            try:
-                while (event := await generation.read()) is not None:
-                    # Before its worker admits the request there is at most progress, and others may be tried.
-                    admitted = admitted or not _is_progress(event)
-                    yield event
-                    last = event
-            except (Unavailable, InsufficientMemory) as error:
-                _failed(error, candidate, is_last=admitted or attempt == len(candidates))
-                continue
-            finally:
-                generation.cancel()
-            if not pb.GenerateStreamResponse.FromString(last).HasField("receipt"):
-                raise InternalError(f"worker {generation.worker.name} ended a generation without a receipt")
-            return
+        responses = self._attempts.run(request, caller, Relayed(seed_of(request)), whole=whole)
+        async with aclosing(responses):
+            async for response in responses:
+                yield response.event
 
     async def generate_whole(self, request: pb.GenerateRequest, caller: Caller) -> pb.GenerateResponse:
         """Generates and returns everything at once; otherwise as :meth:`generate`."""
@@ -92,7 +86,7 @@ class Inference:
                 assembly.add(pb.GenerateStreamResponse.FromString(event))
         return assembly.response()
 
-    def plan(self, request: pb.GenerateRequest) -> pb.PlanResponse:
+    def plan(self, request: pb.GenerateRequest, caller: Caller) -> pb.PlanResponse:
         """Who would serve a request, best first, and why; runs nothing.
 
         Raises:
@@ -100,6 +94,7 @@ class Inference:
         """
         validation.check_generate(request)
         plan = self._fleet.plan(wanted_by(request), self._default_model)
+        caller.principal.require(Method.GENERATE, plan.wanted.model)
         return pb.PlanResponse(candidates=map(plan_candidate, plan.candidates))
 
     async def count_tokens(self, request: pb.CountTokensRequest, caller: Caller) -> pb.CountTokensResponse:
@@ -109,7 +104,7 @@ class Inference:
             DiplexError: See ``diplex.errors``.
         """
         validation.check_count_tokens(request)
-        candidates = self._fleet.choose(wanted_by(request), self._default_model)
+        candidates = self._choose(wanted_by(request), caller)
         for candidate in candidates:
             try:
                 return await self._counted(candidate, request, caller)
@@ -117,26 +112,34 @@ class Inference:
                 _failed(error, candidate, is_last=candidate is candidates[-1])
         raise AssertionError("the last candidate's error was raised")
 
-    def list_models(self) -> models_pb2.ListModelsResponse:
-        """All models that the connected workers advertise; none while no worker is connected."""
+    def list_models(self, caller: Caller) -> models_pb2.ListModelsResponse:
+        """The models that the connected workers advertise and the caller may use; none without a worker."""
         default = self._default_model or names.only_model(self._fleet.snapshot) or ""
-        return models_pb2.ListModelsResponse(models=offer.merged(self._fleet.states()), default_model=default)
+        models = [it for it in offer.merged(self._fleet.states()) if caller.principal.rights.covers(it.name)]
+        return models_pb2.ListModelsResponse(models=models, default_model=default)
 
-    def get_model(self, request: models_pb2.GetModelRequest) -> models_pb2.GetModelResponse:
+    def get_model(self, request: models_pb2.GetModelRequest, caller: Caller) -> models_pb2.GetModelResponse:
         """One of them, by name or alias; empty for the default model.
 
         Raises:
             InvalidRequest: The name is too long.
+            PermissionDenied: The caller may not use it.
             ModelNotFound: No worker knows it.
             NoWorker: None is connected.
             Unavailable: Only workers that aren't connected know it.
         """
         validation.check_get_model(request)
         plan = self._fleet.plan(Wanted(request.model), self._default_model)
+        caller.principal.require_model(plan.wanted.model)
         for model in offer.merged(self._fleet.states()):
             if model.name.casefold() == plan.wanted.model.casefold():
                 return models_pb2.GetModelResponse(model=model)
         raise router.refusal(plan)
+
+    def _choose(self, wanted: Wanted, caller: Caller) -> tuple[Candidate, ...]:
+        candidates = self._fleet.choose(wanted, self._default_model)
+        caller.principal.require(Method.GENERATE, candidates[0].deployment.model)
+        return candidates
 
     async def _counted(
         self, candidate: Candidate, request: pb.CountTokensRequest, caller: Caller
@@ -150,10 +153,6 @@ class Inference:
             except grpc.aio.AioRpcError as error:
                 raise error_of(error, candidate.worker) from error
         return reply.response
-
-
-def _is_progress(event: bytes) -> bool:
-    return pb.GenerateStreamResponse.FromString(event).HasField("progress")
 
 
 def _failed(error: DiplexError, candidate: Candidate, *, is_last: bool) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
 
 import grpc
+import structlog
 
 from diplex import validation
-from diplex.errors import ModelNotFound
+from diplex.errors import InsufficientMemory, ModelNotFound, Unavailable
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2
 from gateway.attempt import error_of
@@ -18,6 +21,9 @@ from gateway.fleet.facts import State
 from gateway.fleet.fleet import Fleet
 from gateway.routing import router
 from gateway.routing.router import Candidate, Obstacle
+from gateway.security.principal import Method
+
+_LOG: Final = structlog.get_logger()
 
 
 class Models:
@@ -37,17 +43,64 @@ class Models:
     ) -> AsyncGenerator[models_pb2.LoadModelResponse]:
         """Loads a model on the worker that a request for it would go to; progress, then the model.
 
+        Where there is no memory for it, or the worker is lost, the next one is asked.
+
         Raises:
             DiplexError: See ``diplex.errors``; the worker's own if it can't load the model.
         """
         validation.check_load_or_unload(request)
         wanted = deployment_wanted_by(request)
         plan = self._fleet.plan(wanted, self._default_model)
+        caller.principal.require(Method.OPERATE, plan.wanted.model)
         # What has failed is tried again, since somebody asks for just that.
         able = [it for it in plan.candidates if it.obstacle in (None, Obstacle.FAILED)]
         if not able:
             raise router.refusal(plan)
-        candidate = able[0]
+        for candidate in able:
+            try:
+                async with aclosing(self._load(candidate, caller)) as events:
+                    async for event in events:
+                        yield event
+            except (Unavailable, InsufficientMemory) as error:
+                if candidate is able[-1]:
+                    raise
+                _LOG.warning("not loaded", worker=candidate.worker.name, error=error.message)
+            else:
+                return
+
+    async def unload(
+        self, request: models_pb2.UnloadModelRequest, caller: Caller
+    ) -> models_pb2.UnloadModelResponse:
+        """Unloads a model on every worker that has it; returns once the memory is free.
+
+        Raises:
+            PermissionDenied: The caller has no right to.
+            ModelNotFound: Nobody has it loaded.
+            DiplexError: What a worker failed with; the others have done it all the same.
+        """
+        validation.check_load_or_unload(request)
+        wanted = deployment_wanted_by(request)
+        plan = self._fleet.plan(wanted, self._default_model)
+        caller.principal.require(Method.OPERATE, plan.wanted.model)
+        holders = [
+            it
+            for it in plan.candidates
+            if it.deployment.state is not State.UNLOADED
+            and it.worker.connected
+            and it.obstacle not in (Obstacle.BACKEND, Obstacle.PRECISION)
+        ]
+        if not holders:
+            raise ModelNotFound(
+                f"{plan.wanted.model} is not loaded on any worker", metadata={"model": plan.wanted.model}
+            )
+        ends = await asyncio.gather(*(self._unload(it, caller) for it in holders), return_exceptions=True)
+        if error := next((it for it in ends if it is not None), None):
+            raise error
+        return models_pb2.UnloadModelResponse()
+
+    async def _load(
+        self, candidate: Candidate, caller: Caller
+    ) -> AsyncGenerator[models_pb2.LoadModelResponse]:
         message = worker_pb2.LoadModelRequest(
             model=candidate.deployment.model, precision=precision_number(candidate.deployment.precision)
         )
@@ -63,32 +116,6 @@ class Models:
                 raise error_of(error, candidate.worker) from error
             finally:
                 call.cancel()
-
-    async def unload(
-        self, request: models_pb2.UnloadModelRequest, caller: Caller
-    ) -> models_pb2.UnloadModelResponse:
-        """Unloads a model on every worker that has it; returns once the memory is free.
-
-        Raises:
-            ModelNotFound: Nobody has it loaded.
-            DiplexError: What the first worker failed with.
-        """
-        validation.check_load_or_unload(request)
-        wanted = deployment_wanted_by(request)
-        plan = self._fleet.plan(wanted, self._default_model)
-        holders = [
-            it
-            for it in plan.candidates
-            if it.deployment.state is not State.UNLOADED
-            and it.worker.connected
-            and it.obstacle not in (Obstacle.BACKEND, Obstacle.PRECISION)
-        ]
-        if not holders:
-            raise ModelNotFound(
-                f"{plan.wanted.model} is not loaded on any worker", metadata={"model": plan.wanted.model}
-            )
-        await asyncio.gather(*(self._unload(holder, caller) for holder in holders))
-        return models_pb2.UnloadModelResponse()
 
     async def _unload(self, holder: Candidate, caller: Caller) -> None:
         message = worker_pb2.UnloadModelRequest(

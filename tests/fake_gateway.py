@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from diplex import errors
+from diplex.certificates import ServerTls
 from diplex.rpc import Call
 from diplex.serving import Server, ServerConfig
 from diplex.telemetry import configure_logging
@@ -42,6 +43,7 @@ class FakeGateway:
     requests: list[pb.GenerateRequest] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
     clients: list[str] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
     timeouts: list[float | None] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set once a stream's caller has gone."""
@@ -159,9 +161,11 @@ class FakeGateway:
         return models_pb.UnloadModelResponse()
 
     @asynccontextmanager
-    async def serving(self, listen: str = "127.0.0.1:0", *, ready: bool = True) -> AsyncIterator[str]:
+    async def serving(
+        self, listen: str = "127.0.0.1:0", *, ready: bool = True, tls: ServerTls | None = None
+    ) -> AsyncIterator[str]:
         """Serves in the running event loop; gives the address."""
-        server = Server(ServerConfig(listen=listen), {_GENERATION: self, _MODELS: self})
+        server = Server(ServerConfig(listen=listen, tls=tls), {_GENERATION: self, _MODELS: self})
         address = await server.start()
         await server.set_serving(serving=ready)
         self.set_serving = server.set_serving
@@ -171,7 +175,9 @@ class FakeGateway:
             await server.stop()
 
     @contextmanager
-    def in_thread(self, listen: str = "127.0.0.1:0", *, ready: bool = True) -> Iterator[str]:
+    def in_thread(
+        self, listen: str = "127.0.0.1:0", *, ready: bool = True, tls: ServerTls | None = None
+    ) -> Iterator[str]:
         """Serves in an event loop of its own; gives the address."""
         loop = asyncio.new_event_loop()
         stopping = asyncio.Event()
@@ -179,7 +185,7 @@ class FakeGateway:
         started = threading.Event()
 
         async def serve() -> None:
-            async with self.serving(listen, ready=ready) as address:
+            async with self.serving(listen, ready=ready, tls=tls) as address:
                 addresses.append(address)
                 started.set()
                 await stopping.wait()
@@ -198,6 +204,7 @@ class FakeGateway:
         self.requests.append(request)
         self.request_ids.append(call.request_id)
         self.clients.append(call.client)
+        self.authorizations.append(call.headers.get("authorization"))
         self.timeouts.append(call.timeout)
 
     async def _wait_for_cancel(self) -> None:

@@ -17,6 +17,7 @@ from diplex.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_SYSTEM,
     Address,
+    ApiKeyFile,
     LogFormat,
     MaxTokens,
     Model,
@@ -27,6 +28,11 @@ from diplex.cli.options import (
     System,
     Temperature,
     Timeout,
+    Tls,
+    TlsCaFile,
+    TlsCertificateFile,
+    TlsKeyFile,
+    TlsServerName,
     TopK,
     TopP,
     TorchPython,
@@ -62,8 +68,23 @@ def _diplex(
     _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    tls: Tls = None,
+    tls_ca_file: TlsCaFile = None,
+    tls_certificate_file: TlsCertificateFile = None,
+    tls_key_file: TlsKeyFile = None,
+    tls_server_name: TlsServerName = None,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
-    pass
+    from diplex.cli.credentials import Credentials
+
+    Credentials(
+        tls=tls,
+        ca_file=tls_ca_file,
+        certificate_file=tls_certificate_file,
+        key_file=tls_key_file,
+        server_name=tls_server_name,
+        api_key_file=api_key_file,
+    ).use()
 
 
 @app.command()
@@ -357,6 +378,30 @@ def health(
         raise typer.Exit(0 if serves(address=address, service=service, wait=wait) else 1)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+keys = typer.Typer(no_args_is_help=True, help="API keys of a gateway.")
+app.add_typer(keys, name="keys")
+
+
+@keys.command("new")
+def new_key(
+    *,
+    name: Annotated[str, typer.Argument(help="Who is to use it; names the caller in logs and quotas.")],
+    role: Annotated[str | None, typer.Option(help="A role of the keys file.", show_default="default")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Days after which it expires.", show_default="never")
+    ] = None,
+) -> None:
+    """Make an API key: prints it on standard error, once, and its entry for the keys file on standard output.
+
+    Example: diplex keys new team-a --days 90 >> keys.toml
+    """
+    from diplex.cli import keys as command
+    from diplex.cli.terminal import reported
+
+    with reported():
+        command.new(name, role=role, days=days)
 
 
 @app.command()

@@ -59,3 +59,41 @@ ServedName = Annotated[
     str, typer.Argument(metavar="NAME[/PRECISION]", help="A model that `diplex models` lists.")
 ]
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A model of the catalogue.")]
+
+Tls = Annotated[
+    bool | None,
+    typer.Option("--tls/--no-tls", envvar="DIPLEX_TLS", help="Talk TLS to the gateway.", show_default=False),
+]
+TlsCaFile = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DIPLEX_CA_FILE",
+        help="Authorities (PEM) that sign the gateway's certificate; turns TLS on.",
+        show_default=False,
+    ),
+]
+TlsCertificateFile = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DIPLEX_CERTIFICATE_FILE", help="Your own certificate (PEM), if asked for.", show_default=False
+    ),
+]
+TlsKeyFile = Annotated[
+    str | None, typer.Option(envvar="DIPLEX_KEY_FILE", help="Its private key (PEM).", show_default=False)
+]
+TlsServerName = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DIPLEX_SERVER_NAME",
+        help="The name in the gateway's certificate.",
+        show_default="the address's host",
+    ),
+]
+ApiKeyFile = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DIPLEX_API_KEY_FILE",
+        help="A file with your API key or token; or set $DIPLEX_API_KEY.",
+        show_default=False,
+    ),
+]

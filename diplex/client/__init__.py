@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diplex.client.asynchronous import AsyncClient
+from diplex.client.connection import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from diplex.client.images import Image, ImageLike
 from diplex.client.inputs import (
     Backend,
@@ -44,7 +45,8 @@ from diplex.client.replies import (
 )
 from diplex.client.streams import AsyncStream, Stream
 from diplex.client.synchronous import Client
-from diplex.client.wire import ADDRESS_VARIABLE, DEFAULT_ADDRESS, MAX_MESSAGE_BYTES
+from diplex.client.wire import MAX_MESSAGE_BYTES
+from diplex.tls import Tls
 
 __all__ = [
     "ADDRESS_VARIABLE",
@@ -83,6 +85,7 @@ __all__ = [
     "Role",
     "Stream",
     "Timings",
+    "Tls",
     "TokenCount",
     "TokenIds",
     "TokenLogprob",

@@ -12,6 +12,7 @@ from google.protobuf.message import Message as Protobuf
 
 from diplex import errors
 from diplex.client import conversion, inputs, requests, wire
+from diplex.client.connection import Connection
 from diplex.client.failures import Failures
 from diplex.client.images import ImageLike
 from diplex.client.replies import (
@@ -25,6 +26,7 @@ from diplex.client.replies import (
     TokenCount,
 )
 from diplex.client.streams import Stream
+from diplex.tls import Tls
 from diplex.v1 import models_pb2 as models_pb
 
 _Reply = TypeVar("_Reply", bound=Protobuf)
@@ -50,9 +52,12 @@ class Client:
             :class:`~diplex.errors.MessageTooLarge`. The server's own limit has the same default.
         client_id: Names the client, so that it gets a share of the work of its own. Default:
             ``$DIPLEX_CLIENT``, else the server goes by the host that the client calls from.
+        api_key: API key or token, which tells the server who calls. Default: ``$DIPLEX_API_KEY``, else none.
+        tls: Whom to trust and what to show, or ``True`` for TLS with the authorities that gRPC brings.
+            Default: as ``$DIPLEX_TLS``, ``$DIPLEX_CA_FILE`` and so on say, else none.
 
     Raises:
-        InvalidRequest: ``client_id`` is too long, or not of printable ASCII characters.
+        InvalidRequest: One of the arguments can't be used; names it.
     """
 
     def __init__(
@@ -61,13 +66,13 @@ class Client:
         *,
         max_message_bytes: int = wire.MAX_MESSAGE_BYTES,
         client_id: str | None = None,
+        api_key: str | None = None,
+        tls: Tls | bool | None = None,
     ) -> None:
-        self.address = wire.resolve_address(address)
-        self._client_id = wire.resolve_client_id(client_id)
+        self._connection = Connection.resolve(address=address, tls=tls, client_id=client_id, api_key=api_key)
+        self.address = self._connection.address
         self._max_message_bytes = max_message_bytes
-        self._channel = grpc.insecure_channel(
-            self.address, [*wire.channel_options(self.address), _READ_IN_CALLER]
-        )
+        self._channel = self._connection.channel(_READ_IN_CALLER)
 
     def generate(
         self,
@@ -110,7 +115,7 @@ class Client:
         request = requests.generate_request(source, options)
         data = wire.serialized(request, limit=self._max_message_bytes)
         call = self._channel.unary_stream(wire.STREAM.path, wire.as_it_is, wire.STREAM.parse)(
-            data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
+            data, timeout=timeout, metadata=self._connection.metadata(request_id)
         )
         return Stream(call, Failures(self.address, timeout))
 
@@ -139,7 +144,7 @@ class Client:
         request = requests.batch_request(sources, options)
         data = wire.serialized(request, limit=self._max_message_bytes)
         call = self._channel.unary_stream(wire.BATCH.path, wire.as_it_is, wire.BATCH.parse)(
-            data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
+            data, timeout=timeout, metadata=self._connection.metadata(request_id)
         )
         try:
             with Failures(self.address, timeout).translated():
@@ -242,7 +247,7 @@ class Client:
         """
         request = wire.serialized(models_pb.LoadModelRequest(model=name), limit=self._max_message_bytes)
         call = self._channel.unary_stream(wire.LOAD_MODEL.path, wire.as_it_is, wire.LOAD_MODEL.parse)(
-            request, timeout=timeout, metadata=wire.metadata(None, self._client_id)
+            request, timeout=timeout, metadata=self._connection.metadata(None)
         )
         with Failures(self.address, timeout).translated():
             for event in call:
@@ -315,7 +320,7 @@ class Client:
         data = wire.serialized(request, limit=self._max_message_bytes)
         with Failures(self.address, timeout).translated():
             reply: _Reply = self._channel.unary_unary(method.path, wire.as_it_is, method.parse)(
-                data, timeout=timeout, metadata=wire.metadata(request_id, self._client_id)
+                data, timeout=timeout, metadata=self._connection.metadata(request_id)
             )
         return reply
 

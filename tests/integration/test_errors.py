@@ -10,7 +10,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from diplex import AsyncClient, status
-from diplex.errors import FieldViolation
+from diplex.errors import FieldViolation, QuotaViolation
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import generation_pb2_grpc
 from tests.fake_gateway import FakeGateway
@@ -22,9 +22,11 @@ KINDS = {kind.reason: kind for kind in status.CLASSES}
 
 def raised(reason, details):
     """An error of a reason as code raises it: a retry's delay is left to the class."""
-    given = (
-        {"violations": [FieldViolation("sampling.top_p", "größer als 1")]} if "BadRequest" in details else {}
-    )
+    given = {}
+    if "BadRequest" in details:
+        given["violations"] = [FieldViolation("sampling.top_p", "größer als 1")]
+    if "QuotaFailure" in details:
+        given["exceeded"] = [QuotaViolation("key:größer", "60 requests a minute")]
     return KINDS[reason]("größer als 語", metadata={"model": "tiny"}, **given)
 
 
@@ -62,6 +64,9 @@ def check_details(error, reason, expected):
     if "BadRequest" in expected:
         (violation,) = unpacked(details["BadRequest"], error_details_pb2.BadRequest()).field_violations
         assert (violation.field, violation.description) == ("sampling.top_p", "größer als 1")
+    if "QuotaFailure" in expected:
+        (violation,) = unpacked(details["QuotaFailure"], error_details_pb2.QuotaFailure()).violations
+        assert (violation.subject, violation.description) == ("key:größer", "60 requests a minute")
     if "RetryInfo" in expected:
         assert unpacked(details["RetryInfo"], error_details_pb2.RetryInfo()).retry_delay.ToMilliseconds() > 0
 

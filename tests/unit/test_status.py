@@ -7,7 +7,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from diplex import errors, status
-from diplex.errors import DiplexError, FieldViolation
+from diplex.errors import DiplexError, FieldViolation, QuotaViolation
 
 CODES = {
     errors.InvalidRequest: ("INVALID_ARGUMENT", 400),
@@ -15,11 +15,16 @@ CODES = {
     errors.ContextLengthExceeded: ("INVALID_ARGUMENT", 400),
     errors.MalformedMessage: ("INVALID_ARGUMENT", 400),
     errors.InvalidCatalogue: ("FAILED_PRECONDITION", 500),
+    errors.Unauthenticated: ("UNAUTHENTICATED", 401),
+    errors.PermissionDenied: ("PERMISSION_DENIED", 403),
     errors.ModelNotFound: ("NOT_FOUND", 404),
     errors.UnsupportedModel: ("FAILED_PRECONDITION", 422),
     errors.LicenceNotAccepted: ("FAILED_PRECONDITION", 422),
     errors.ResourceExhausted: ("RESOURCE_EXHAUSTED", 429),
     errors.QueueFull: ("RESOURCE_EXHAUSTED", 429),
+    errors.RateLimited: ("RESOURCE_EXHAUSTED", 429),
+    errors.QuotaExceeded: ("RESOURCE_EXHAUSTED", 429),
+    errors.DeadlineUnreachable: ("RESOURCE_EXHAUSTED", 429),
     errors.MessageTooLarge: ("RESOURCE_EXHAUSTED", 413),
     errors.InsufficientStorage: ("RESOURCE_EXHAUSTED", 507),
     errors.InsufficientMemory: ("RESOURCE_EXHAUSTED", 507),
@@ -68,18 +73,26 @@ def test_reasons_are_constants_and_differ():
 @pytest.mark.parametrize("kind", every_class(), ids=lambda kind: kind.__name__)
 def test_there_and_back(kind):
     violations = [FieldViolation("chat.messages[0].parts", "is empty"), FieldViolation("prompt", "größer")]
-    error = kind("größer als 語", violations=violations, metadata={"model": "tiny"}, retry_after=1.25)
+    exceeded = [QuotaViolation("key:größer", "60 requests a minute")]
+    error = kind(
+        "größer als 語",
+        violations=violations,
+        metadata={"model": "tiny"},
+        retry_after=1.25,
+        exceeded=exceeded,
+    )
     back = there_and_back(error)
     assert type(back) is kind
     assert (back.message, back.violations) == (error.message, error.violations)
     assert (back.metadata, back.retry_after) == (error.metadata, error.retry_after)
+    assert back.exceeded == error.exceeded
 
 
 def test_optional_details_are_left_out():
     sent = status.to_rpc_status(errors.ModelNotFound("text"))
     assert [detail.TypeName() for detail in sent.details] == ["google.rpc.ErrorInfo"]
     back = there_and_back(errors.ModelNotFound("text"))
-    assert (back.violations, back.metadata, back.retry_after) == ((), {}, None)
+    assert (back.violations, back.metadata, back.retry_after, back.exceeded) == ((), {}, None, ())
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "語", "😀"])
@@ -96,6 +109,8 @@ def test_long_texts_are_cut_at_whole_characters(letter):
     ("code", "kind"),
     {
         "INVALID_ARGUMENT": errors.InvalidRequest,
+        "UNAUTHENTICATED": errors.Unauthenticated,
+        "PERMISSION_DENIED": errors.PermissionDenied,
         "NOT_FOUND": errors.ModelNotFound,
         "FAILED_PRECONDITION": errors.UnsupportedModel,
         "RESOURCE_EXHAUSTED": errors.ResourceExhausted,

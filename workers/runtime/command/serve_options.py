@@ -169,6 +169,80 @@ MaxMessageMib = Annotated[
 
 DrainSeconds = Annotated[float, typer.Option(min=0, help="Time for running calls after SIGTERM.")]
 
+MetricsListen = Annotated[
+    str,
+    typer.Option(
+        envvar="DIPLEX_WORKER_METRICS_LISTEN",
+        help="Where to serve metrics for Prometheus, host:port; whoever reaches it can read them.",
+        show_default="nowhere",
+    ),
+]
+
+TracesEndpoint = Annotated[
+    str,
+    typer.Option(
+        envvar="DIPLEX_TRACES_ENDPOINT",
+        help="Where spans are sent by OTLP over gRPC, as http://127.0.0.1:4317; "
+        "empty: what the standard OTEL_* variables say.",
+        show_default="nowhere",
+    ),
+]
+
+LogLevel = Annotated[str, typer.Option(envvar="DIPLEX_LOG_LEVEL", help="Lowest level that is logged.")]
+TlsCertificateFile = Annotated[
+    str,
+    typer.Option(
+        envvar="DIPLEX_TLS_CERTIFICATE_FILE",
+        help="The worker's certificate (PEM), behind it those that lead to its authority. "
+        "Read again when it changes.",
+        show_default="no TLS",
+    ),
+]
+
+TlsKeyFile = Annotated[
+    str,
+    typer.Option(
+        envvar="DIPLEX_TLS_KEY_FILE", help="The certificate's key (PEM), not encrypted.", show_default=False
+    ),
+]
+
+TlsClientCaFile = Annotated[
+    str,
+    typer.Option(
+        envvar="DIPLEX_TLS_CLIENT_CA_FILE",
+        help="Authorities (PEM) one of which must have signed the certificate of whoever connects.",
+        show_default="nobody needs a certificate",
+    ),
+]
+
+GatewayNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gateway-name",
+        envvar="DIPLEX_GATEWAY_NAME",
+        help="A name that such a certificate may have, the gateway's; may be repeated.",
+        show_default="any",
+    ),
+]
+
+GatewayTokenFile = Annotated[
+    str,
+    typer.Option(
+        envvar="DIPLEX_GATEWAY_TOKEN_FILE",
+        help="A file with a secret that callers must send: the gateway's security.worker_token_file.",
+        show_default=False,
+    ),
+]
+
+AllowUnauthenticated = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unauthenticated",
+        envvar="DIPLEX_ALLOW_UNAUTHENTICATED",
+        help="Let everybody call on an address that other machines reach too.",
+    ),
+]
+
 WorkerName = Annotated[str, typer.Option(envvar="DIPLEX_WORKER_NAME", help="Identity in receipts.")]
 
 LogForm = Annotated[LogFormat, typer.Option(envvar="DIPLEX_LOG_FORMAT", help="For machines or for people.")]

@@ -7,28 +7,37 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import typer
+
+from diplex.certificates import ServerTls
 from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.telemetry import configure_logging
+from diplex.tracing import TracingConfig, configure_tracing
 from workers.runtime.adoption import parse
 from workers.runtime.command.kind import WorkerKind
 from workers.runtime.command.models import Models, named
 from workers.runtime.command.options import Accept, AllowCode, Home, Overlays
 from workers.runtime.command.serve_options import (
+    AllowUnauthenticated,
     CacheIdleSeconds,
     CacheSlots,
     Device,
     DrainSeconds,
+    GatewayNames,
+    GatewayTokenFile,
     ImageCacheMib,
     KeepAlive,
     KvMib,
     Listen,
     LogForm,
+    LogLevel,
     MaxLength,
     MaxMessageMib,
     MaxQueue,
     MaxStall,
     MemoryBudget,
     MessagesPerSecond,
+    MetricsListen,
     ModelNames,
     OnDemand,
     PinnedNames,
@@ -39,6 +48,10 @@ from workers.runtime.command.serve_options import (
     Slots,
     Speculation,
     Threads,
+    TlsCertificateFile,
+    TlsClientCaFile,
+    TlsKeyFile,
+    TracesEndpoint,
     WorkerName,
 )
 from workers.runtime.engine.memory import available_bytes
@@ -51,6 +64,7 @@ from workers.runtime.engine.messages import (
     DEFAULT_SHARED_PREFILL_CHUNK,
     EngineConfig,
 )
+from workers.runtime.guard import GatewayCheck
 from workers.runtime.serve import WorkerConfig
 from workers.runtime.serve import serve as serve_worker
 from workers.runtime.supervisor.beat import DEFAULT_MESSAGES_PER_SECOND
@@ -96,15 +110,35 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
         speculation: Speculation = True,
         max_message_mib: MaxMessageMib = 40,
         drain_seconds: DrainSeconds = 30.0,
+        tls_certificate_file: TlsCertificateFile = "",
+        tls_key_file: TlsKeyFile = "",
+        tls_client_ca_file: TlsClientCaFile = "",
+        gateway_name: GatewayNames = None,
+        gateway_token_file: GatewayTokenFile = "",
+        allow_unauthenticated: AllowUnauthenticated = False,
         name: WorkerName = "",
         log_format: LogForm = "json",
+        log_level: LogLevel = "INFO",
+        metrics_listen: MetricsListen = "",
+        traces_endpoint: TracesEndpoint = "",
     ) -> None:
         """Serve models to gateways until SIGTERM.
 
-        Example: python -m workers.onnx_worker serve --listen 0.0.0.0:50061 --model SmolLM2-135M-Instruct
+        Example: python -m workers.onnx_worker serve --listen 127.0.0.1:50061 --model SmolLM2-135M-Instruct
         """
+        try:
+            callers = GatewayCheck(
+                tls=ServerTls.of(tls_certificate_file, tls_key_file, tls_client_ca_file),
+                names=tuple(gateway_name or ()),
+                token_file=gateway_token_file,
+                allow_unauthenticated=allow_unauthenticated,
+            )
+            callers.check_listen(listen)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
         kind.check_device(device)
-        configure_logging(f"{kind.backend}-worker", log_format=log_format)
+        configure_logging(f"{kind.backend}-worker", log_format=log_format, level=log_level)
+        send_spans = configure_tracing(f"diplex-{kind.backend}-worker", TracingConfig(traces_endpoint))
         engine = EngineConfig(
             folder=Path(),
             slots=slots,
@@ -134,7 +168,10 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
             pinned=tuple(pin or ()),
         )
         server = ServerConfig(
-            listen=listen, max_message_bytes=max_message_mib * MEBIBYTE, drain_seconds=drain_seconds
+            listen=listen,
+            max_message_bytes=max_message_mib * MEBIBYTE,
+            drain_seconds=drain_seconds,
+            tls=callers.tls,
         )
 
         async def run() -> None:
@@ -142,9 +179,13 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
                 kind.backend, kind.command("engine"), engine, messages_per_second, serving
             )
             supervisor = Supervisor(settings, models.files.load(), kind.artefacts(models.store))
-            await serve_worker(WorkerConfig(server, names, models.files, name), supervisor)
+            config = WorkerConfig(server, names, callers, models.files, metrics_listen, name)
+            await serve_worker(config, supervisor)
 
-        asyncio.run(run())
+        try:
+            asyncio.run(run())
+        finally:
+            send_spans()
 
     return serve
 
