@@ -12,10 +12,10 @@ from gateway.config import GatewayConfig
 from gateway.edge import GenerationEdge, ModelEdge
 from gateway.fleet.discovery import Resolve
 from gateway.fleet.fleet import Fleet
-from gateway.inference import Inference
 from gateway.models import Models
 from gateway.security.authentication import Authenticator
 from gateway.security.guard import GatewayGuard
+from gateway.telemetry.observed import ObservedInference
 
 
 class Gateway:
@@ -34,7 +34,7 @@ class Gateway:
     def __init__(self, config: GatewayConfig, resolve: Resolve | None = None) -> None:
         config.security.check_listen(config.listen)
         self.fleet = Fleet(config, resolve)
-        inference = self._inference = Inference(self.fleet, config.default_model, config.resilience)
+        inference = self._inference = ObservedInference(self.fleet, config.default_model, config.resilience)
         models = Models(self.fleet, config.default_model)
         self._server = Server(
             config.server,
