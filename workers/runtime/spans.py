@@ -13,12 +13,14 @@ from workers.runtime.generation import Finish
 
 
 def add_engine(finishes: Sequence[Finish], receipt: public.Receipt) -> None:
-    """Adds the three spans of a generation that has ended to the current one.
+    """Adds the three spans of a generation that has ended to the current one; none if nothing was left to do.
 
     Args:
         finishes: How its choices ended; the spans are those of the receipt, which takes the first to begin.
         receipt: Of the generation.
     """
+    if not finishes:
+        return
     usage, timings = receipt.usage, receipt.timings
     model = {"gen_ai.request.model": receipt.model}
     arrived = tracing.wall_clock(min(finish.timings.arrived for finish in finishes))
