@@ -22,6 +22,7 @@ from gateway.inference import Inference
 from gateway.models import Models
 from gateway.security.authentication import Authenticator
 from gateway.security.guard import GatewayGuard
+from gateway.telemetry.observed import ObservedInference
 
 
 class Gateway:
@@ -41,7 +42,7 @@ class Gateway:
         for listen in filter(None, (config.listen, config.http.listen)):
             config.security.check_listen(listen)
         self.fleet = Fleet(config, resolve)
-        inference = Inference(self.fleet, config.default_model)
+        inference = self._inference = ObservedInference(self.fleet, config.default_model, config.resilience)
         models = Models(self.fleet, config.default_model)
         authenticator = Authenticator(config.security)
         self._server = Server(
@@ -62,8 +63,11 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         self.address = await self._server.start()
-        if self._http:
-            self.url = await self._http.start()
+        try:
+            self.url = await self._http.start() if self._http else ""
+        except OSError:
+            await self._server.stop()
+            raise
         await self.fleet.__aenter__()
         self._health = asyncio.create_task(self._follow_health(), name="health")
         return self
@@ -75,6 +79,7 @@ class Gateway:
         if self._http:
             await self._http.stop(None)
         await self._server.stop()
+        await self._inference.close()
         await self.fleet.__aexit__(kind, error, trace)
 
     async def run_until_signal(self) -> None:

@@ -8,12 +8,14 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 
 from diplex.serving import MEBIBYTE, ServerConfig
+from diplex.tracing import TracingConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
 from gateway.http.config import HttpConfig
+from gateway.resilience.config import ResilienceConfig
 from gateway.routing.config import RoutingConfig
 from gateway.security.config import SecurityConfig
-from gateway.telemetry.config import LogConfig
+from gateway.telemetry.config import LogConfig, MetricsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,9 @@ class GatewayConfig:
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
+    traces: TracingConfig = field(default_factory=TracingConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def __post_init__(self) -> None:
         for worker in self.workers:

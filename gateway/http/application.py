@@ -29,7 +29,7 @@ def application(
     """
 
     def route(method: str, path: str, serve: Serve) -> Route:
-        return Route(path, _OneMethod(method, Endpoint(edge, serve)))
+        return Route(path, _OneMethod(method, Endpoint(method, path, edge, serve)))
 
     async def alive(_: Asked) -> JSONResponse:
         return JSONResponse({"status": "ok"})

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
+import grpc
 import structlog
+from opentelemetry.context import get_current
 from starlette.types import Receive, Scope, Send
 
-from diplex import errors
+from diplex import errors, status
+from diplex.access import Account, accounted
 from diplex.caller import CLIENT_KEY, is_client_name
 from diplex.errors import DiplexError, InvalidRequest
 from diplex.rpc import Running
@@ -59,7 +63,9 @@ class Edge:
         self._max_body_bytes = max_body_bytes
         self.running = running
 
-    async def caller(self, scope: Scope, headers: Mapping[str, str], request_id: str) -> Caller:
+    async def caller(
+        self, scope: Scope, headers: Mapping[str, str], request_id: str, account: Account
+    ) -> Caller:
         """Who sends a request, and until when the answer is wanted.
 
         Raises:
@@ -72,7 +78,8 @@ class Edge:
         client = headers.get(CLIENT_KEY, "")
         if not is_client_name(client):
             client = scope["client"][0] if scope.get("client") else "unix"
-        return Caller.within(_timeout_of(headers), request_id, principal.name or client, principal)
+        caller = Caller.within(_timeout_of(headers), request_id, principal.name or client, principal)
+        return replace(caller, trace=get_current(), account=account)
 
     async def body(self, headers: Mapping[str, str], receive: Receive) -> bytes:
         """The body of a request, read to its end.
@@ -111,11 +118,15 @@ class Endpoint:
     """An ASGI application that serves one path. A client that goes away ends its request at once.
 
     Args:
+        method: The HTTP method.
+        path: As its route has it.
         edge: Shared with others.
         serve: Answers requests.
     """
 
-    def __init__(self, edge: Edge, serve: Serve) -> None:
+    def __init__(self, method: str, path: str, edge: Edge, serve: Serve) -> None:
+        self._name = f"{method} {path}"
+        self._attributes = {"http.request.method": method, "http.route": path}
         self._edge = edge
         self._serve = serve
 
@@ -127,23 +138,20 @@ class Endpoint:
             request_id = request_id_of(())
         structlog.contextvars.bind_contextvars(request_id=request_id)
         reply = Reply(send, request_id)
-        try:
-            with self._edge.running.counted():
-                await self._answer(scope, headers, receive, reply, request_id)
-        except ClientGone:
-            _LOG.info("client gone", path=scope["path"])
-        except asyncio.CancelledError:
-            # Nobody cancels this task but the server, when it can't wait any longer.
-            await reply.fail(errors.Draining("the server is shutting down; send the request again"))
-        except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
-            await reply.fail(_known(error, scope["path"], request_id))
-
-    async def _answer(
-        self, scope: Scope, headers: Mapping[str, str], receive: Receive, reply: Reply, request_id: str
-    ) -> None:
-        caller = await self._edge.caller(scope, headers, request_id)
-        request = Request(scope, headers, await self._edge.body(headers, receive))
-        await unless_gone(receive, self._within_deadline(request, caller, reply))
+        with accounted(self._name, request_id, headers.items(), self._attributes) as account:
+            try:
+                with self._edge.running.counted():
+                    caller = await self._edge.caller(scope, headers, request_id, account)
+                    request = Request(scope, headers, await self._edge.body(headers, receive))
+                    await unless_gone(receive, self._within_deadline(request, caller, reply))
+                account.code = grpc.StatusCode.OK
+            except ClientGone:
+                pass
+            except asyncio.CancelledError:
+                # Nobody cancels this task but the server, when it can't wait any longer.
+                await self._fail(reply, errors.Draining("the server stops; send the request again"), account)
+            except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
+                await self._fail(reply, error, account)
 
     async def _within_deadline(self, request: Request, caller: Caller, reply: Reply) -> None:
         try:
@@ -152,18 +160,20 @@ class Endpoint:
         except TimeoutError as error:
             raise errors.DeadlineExceeded("the caller's deadline passed") from error
 
+    async def _fail(self, reply: Reply, error: Exception, account: Account) -> None:
+        known = self._known(error, reply.request_id)
+        known.metadata["request_id"] = reply.request_id
+        account.code, account.reason = status.status_of(known).code, known.reason
+        await reply.fail(known)
 
-def _known(error: Exception, path: str, request_id: str) -> DiplexError:
-    """The error as it is told: with the request's id, and with the names of this edge."""
-    if isinstance(error, InvalidRequest):
-        error = in_json_names(error)
-    if isinstance(error, DiplexError):
-        _LOG.info("refused", path=path, reason=error.reason, request_id=request_id)
-    else:
-        _LOG.error("defect", path=path, request_id=request_id, exc_info=error)
-        error = errors.InternalError(f"a defect in the server; its log names request {request_id}")
-    error.metadata["request_id"] = request_id
-    return error
+    def _known(self, error: Exception, request_id: str) -> DiplexError:
+        """The error as it is told: with the names of this edge."""
+        if isinstance(error, InvalidRequest):
+            return in_json_names(error)
+        if isinstance(error, DiplexError):
+            return error
+        _LOG.error("defect", rpc=self._name, request_id=request_id, exc_info=error)
+        return errors.InternalError(f"a defect in the server; its log names request {request_id}")
 
 
 def _timeout_of(headers: Mapping[str, str]) -> float | None:

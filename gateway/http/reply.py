@@ -27,7 +27,8 @@ class Reply:
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
-        self._request_id = request_id
+        self.request_id = request_id
+        """Of the request."""
         self.code = 0
         """HTTP status that was sent; 0 as long as nothing was."""
 
@@ -63,6 +64,6 @@ class Reply:
         self.code = code
         named = (
             (b"content-type", media_type),
-            (REQUEST_ID_KEY.encode(), self._request_id.encode("latin-1", "replace")),
+            (REQUEST_ID_KEY.encode(), self.request_id.encode("latin-1", "replace")),
         )
         await self._send({"type": "http.response.start", "status": code, "headers": [*named, *headers]})

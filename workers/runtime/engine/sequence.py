@@ -16,7 +16,7 @@ class Sequence:
 
     All that a scheduler does is to let ``length`` catch up with ``tokens``. With one token missing the
     sequence decodes, with more it is prefilled, whether they are a fresh prompt, what a preempted sequence
-    lost, or what another worker generated.
+    lost, or what another worker has generated.
     """
 
     id: int
@@ -38,6 +38,8 @@ class Sequence:
     """Where to find guesses of the next tokens; ``None`` for a sequence that isn't to be speculated on."""
     pictures: tuple[Picture, ...] = ()
     """Those that its tokens show."""
+    undivided: bool = False
+    """Whether one run must take in all that is missing of a picture."""
     tokens: list[int] = field(init=False)
     """Prompt and output."""
     slot: Slot | None = field(default=None, init=False)
@@ -59,6 +61,13 @@ class Sequence:
         """Tokens to be taken in before the next one can be chosen."""
         return len(self.tokens) - self.length
 
+    def whole(self, size: int) -> int:
+        """So many of the missing tokens, and what they would leave of a picture that mustn't be divided."""
+        end = self.length + size
+        while self.undivided and end < len(self.tokens) and max(self.tokens[end - 1 : end + 1]) < 0:
+            end += 1
+        return end - self.length
+
     @property
     def decodes(self) -> bool:
         """Whether the next token is a step away. What is still to be seen of a picture is prefilled."""
@@ -69,6 +78,11 @@ class Sequence:
     def unseen(self) -> Picture | None:
         """The first of its pictures that isn't all encoded."""
         return next((picture for picture in self.pictures if not picture.complete), None)
+
+    @property
+    def cacheable(self) -> int:
+        """Tokens of the prompt that a cache may spare: all, if there is output behind them, else but one."""
+        return len(self.prompt) - (not self.prior)
 
     @property
     def generated(self) -> int:
