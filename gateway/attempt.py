@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final, Protocol, cast
 
 import grpc
@@ -15,6 +16,7 @@ from diplex.worker.v1 import worker_pb2
 from gateway.caller import Caller
 from gateway.conversion import precision_number
 from gateway.fleet.facts import Worker
+from gateway.resilience.relayed import Relayed
 from gateway.routing.router import RETRY_SECONDS, Candidate
 
 _BROKEN: Final = frozenset(
@@ -31,8 +33,8 @@ _BROKEN: Final = frozenset(
 class GenerateStream(Protocol):
     """A running call of a worker's ``Generate``."""
 
-    async def read(self) -> bytes | None:
-        """The next event, as the bytes that it is; ``None`` behind the last one."""
+    async def read(self) -> worker_pb2.GenerateResponse | None:
+        """The next event; ``None`` behind the last one."""
 
     def cancel(self) -> None:
         """Ends it."""
@@ -51,7 +53,11 @@ class GenerateCall(Protocol):
         """Makes the call."""
 
 
-class Generation:
+_LEAST_LIMIT: Final = 0.001
+"""Seconds of its time limit that a generation has left at least when it is gone on with."""
+
+
+class Attempt:
     """A generation on one worker, from the call to its last event.
 
     Args:
@@ -59,7 +65,7 @@ class Generation:
         candidate: The worker and its deployment.
         request: As the client sent it.
         caller: On whose behalf.
-        attempt: How many workers were tried, this one included.
+        relayed: What the client has of it already, and how many workers were tried, this one included.
         whole: Nobody reads along; the deltas may come at the end.
 
     Raises:
@@ -72,22 +78,32 @@ class Generation:
         candidate: Candidate,
         request: generation_pb2.GenerateRequest,
         caller: Caller,
+        relayed: Relayed,
         *,
-        attempt: int,
         whole: bool,
     ) -> None:
         message = worker_pb2.GenerateRequest(
-            request_id=caller.request_id, request=request, client=caller.client, attempt=attempt, whole=whole
+            request_id=caller.request_id,
+            request=request,
+            prior=relayed.prior(),
+            client=caller.client,
+            attempt=relayed.attempts,
+            whole=whole,
+            after_sequence=relayed.sequence,
         )
         message.request.model = candidate.deployment.model
         message.request.precision = precision_number(candidate.deployment.precision)
+        message.request.sampling.seed = relayed.seed
+        message.request.ClearField("idempotency_key")
+        message.request.ClearField("resume")
+        _spend(message.request, relayed)
         self.worker = candidate.worker
         self._call = call(message, timeout=caller.remaining(), metadata=caller.metadata)
 
-    async def read(self) -> bytes | None:
-        """The next event, a ``GenerateStreamResponse`` of the public API; ``None`` behind the last one.
+    async def read(self) -> worker_pb2.GenerateResponse | None:
+        """The worker's next event; ``None`` behind the last one.
 
-        With the first, the worker has admitted the request.
+        With the first that is no progress, the worker has admitted the request.
 
         Raises:
             DiplexError: What the worker refused or failed with; ``WorkerLost`` if the connection broke.
@@ -100,6 +116,14 @@ class Generation:
     def cancel(self) -> None:
         """Tells the worker to stop; nothing if it has ended."""
         self._call.cancel()
+
+
+def _spend(request: generation_pb2.GenerateRequest, relayed: Relayed) -> None:
+    """Takes the time since the generation was admitted off its limit, if it has one."""
+    if relayed.admitted_at is None or not request.HasField("time_limit"):
+        return
+    left = request.time_limit.ToNanoseconds() / 1e9 - (time.time() - relayed.admitted_at)
+    request.time_limit.FromNanoseconds(int(max(left, _LEAST_LIMIT) * 1e9))
 
 
 def error_of(error: grpc.aio.AioRpcError, worker: Worker) -> DiplexError:

@@ -13,21 +13,25 @@ import grpc
 import structlog
 
 from diplex import validation
-from diplex.errors import DiplexError, InsufficientMemory, InternalError, Unavailable
+from diplex.errors import DiplexError, InsufficientMemory, Unavailable
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2
 from gateway.assembly import Assembly
-from gateway.attempt import Generation, error_of
+from gateway.attempt import error_of
 from gateway.caller import Caller
 from gateway.conversion import plan_candidate, precision_number, wanted_by
 from gateway.fleet import offer
 from gateway.fleet.facts import Wanted
 from gateway.fleet.fleet import Fleet
+from gateway.resilience.attempts import Attempts
+from gateway.resilience.config import ResilienceConfig
+from gateway.resilience.relayed import Relayed, seed_of
 from gateway.routing import names, router
 from gateway.routing.router import Candidate
 from gateway.security.principal import Method
 
+_RESILIENCE: Final = ResilienceConfig()
 _LOG: Final = structlog.get_logger()
 
 
@@ -37,11 +41,15 @@ class Inference:
     Args:
         fleet: The workers; opened and closed by the caller.
         default_model: Serves requests that name no model; empty for the only one there is.
+        resilience: What is done when a worker is lost.
     """
 
-    def __init__(self, fleet: Fleet, default_model: str = "") -> None:
+    def __init__(
+        self, fleet: Fleet, default_model: str = "", resilience: ResilienceConfig = _RESILIENCE
+    ) -> None:
         self._fleet = fleet
         self._default_model = default_model
+        self._attempts = Attempts(fleet, self._choose, resilience)
 
     async def generate(
         self,
@@ -61,28 +69,13 @@ class Inference:
             whole: Nobody reads along; the deltas may come at the end.
 
         Raises:
-            DiplexError: See ``diplex.errors``; ``WorkerLost`` when the worker is lost in mid-stream.
+            DiplexError: See ``diplex.errors``.
         """
         validation.check_generate(request)
-        candidates = self._choose(wanted_by(request), caller)
-        for attempt, candidate in enumerate(candidates, 1):
-            call = self._fleet.generate_call(candidate.worker)
-            generation = Generation(call, candidate, request, caller, attempt=attempt, whole=whole)
-            last, admitted = b"", False
-            try:
-                while (event := await generation.read()) is not None:
-                    # Before its worker admits the request there is at most progress, and others may be tried.
-                    admitted = admitted or not _is_progress(event)
-                    yield event
-                    last = event
-            except (Unavailable, InsufficientMemory) as error:
-                _failed(error, candidate, is_last=admitted or attempt == len(candidates))
-                continue
-            finally:
-                generation.cancel()
-            if not pb.GenerateStreamResponse.FromString(last).HasField("receipt"):
-                raise InternalError(f"worker {generation.worker.name} ended a generation without a receipt")
-            return
+        responses = self._attempts.run(request, caller, Relayed(seed_of(request)), whole=whole)
+        async with aclosing(responses):
+            async for response in responses:
+                yield response.event
 
     async def generate_whole(self, request: pb.GenerateRequest, caller: Caller) -> pb.GenerateResponse:
         """Generates and returns everything at once; otherwise as :meth:`generate`."""
@@ -160,10 +153,6 @@ class Inference:
             except grpc.aio.AioRpcError as error:
                 raise error_of(error, candidate.worker) from error
         return reply.response
-
-
-def _is_progress(event: bytes) -> bool:
-    return pb.GenerateStreamResponse.FromString(event).HasField("progress")
 
 
 def _failed(error: DiplexError, candidate: Candidate, *, is_last: bool) -> None:

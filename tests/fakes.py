@@ -108,6 +108,38 @@ def model(
     )
 
 
+def _said_before(script: Sequence[Step], request: worker_pb2.GenerateRequest) -> int:
+    """How many of the words another worker has said, as far as the script has so many."""
+    prior = sum(len(choice.token_ids) for choice in request.prior)
+    return prior if prior <= sum(isinstance(step, Say) for step in script) else 0
+
+
+def _steps_from(script: Sequence[Step], said: int) -> Sequence[Step]:
+    """What comes behind so many words; ``accepted`` has to be sent all the same."""
+    if not said:
+        return script
+    words = [index for index, step in enumerate(script) if isinstance(step, Say)]
+    return [Admit(), *script[words[said - 1] + 1 :]]
+
+
+def enveloped(
+    event: generation_pb2.GenerateStreamResponse, output: generation_pb2.OutputOptions
+) -> worker_pb2.GenerateResponse:
+    """An event as a worker sends it; its token ids are told to the client only if it wants them."""
+    kind = event.WhichOneof("event")
+    assert kind is not None
+    response = worker_pb2.GenerateResponse(kind=worker_pb2.EventKind.Value(f"EVENT_KIND_{kind.upper()}"))
+    if kind == "delta":
+        response.choice, response.characters = event.delta.choice, len(event.delta.text)
+        response.token_ids.extend(event.delta.token_ids)
+        if not output.token_ids:
+            event.delta.ClearField("token_ids")
+    elif kind == "finished":
+        response.choice = event.finished.choice
+    response.event = event.SerializeToString()
+    return response
+
+
 class FakeWorker:
     """Serves while it is open (``async with``), or between :meth:`start` and :meth:`stop`.
 
@@ -236,18 +268,19 @@ class FakeWorker:
 
     async def generate(
         self, request: worker_pb2.GenerateRequest, call: Call
-    ) -> AsyncGenerator[generation_pb2.GenerateStreamResponse]:
-        """The RPC."""
+    ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
+        """The RPC. What is prior is not said again, nor is anything done that stands before it."""
         seen = SeenCall(request, call.request_id, call.timeout)
         self.calls.append(seen)
         self._arrived.put_nowait(seen)
-        sequence = 0
+        sequence = request.after_sequence
         try:
             async for event in self._walk(request):
-                if not event.HasField("progress"):
+                first = event.HasField("accepted") and request.after_sequence
+                if not (event.HasField("progress") or first):
                     sequence += 1
                     event.sequence = sequence
-                yield event
+                yield enveloped(event, request.request.output)
         except (asyncio.CancelledError, GeneratorExit):
             seen.cancelled = True
             raise
@@ -257,8 +290,8 @@ class FakeWorker:
     async def _walk(
         self, request: worker_pb2.GenerateRequest
     ) -> AsyncGenerator[generation_pb2.GenerateStreamResponse]:
-        accepted, said = False, 0
-        for step in self.script:
+        accepted, said = False, _said_before(self.script, request)
+        for step in _steps_from(self.script, said):
             if isinstance(step, Admit | Say) and not accepted:
                 accepted = True
                 yield self._accepted(request)
@@ -303,6 +336,7 @@ class FakeWorker:
             worker=self.name,
             attempts=request.attempt,
             usage=generation_pb2.Usage(prompt_tokens=3, completion_tokens=said),
+            seed=request.request.sampling.seed,
         )
 
     async def _crash(self) -> None:

@@ -7,15 +7,12 @@ from typing import Final, Protocol
 import grpc
 
 from diplex.errors import EngineCrashed, InternalError, WorkerLost
-from diplex.v1 import generation_pb2 as pb
 from diplex.worker.v1 import worker_pb2
 from gateway.attempt import error_of
 from gateway.fleet.facts import Worker
 
 _WORKERS_FAULT: Final = (WorkerLost, EngineCrashed, InternalError)
 """Errors that speak against the worker, and not against the request or the moment."""
-
-_parse: Final = pb.GenerateStreamResponse.FromString
 
 
 class Passage(Protocol):
@@ -42,7 +39,7 @@ class Flight:
 
     def __init__(
         self,
-        call: grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, bytes],
+        call: grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse],
         worker: Worker,
         passage: Passage,
     ) -> None:
@@ -50,26 +47,26 @@ class Flight:
         self._worker = worker
         self._passage = passage
 
-    async def read(self) -> bytes | None:
+    async def read(self) -> worker_pb2.GenerateResponse | None:
         """The next event; ``None`` behind the last one.
 
         Raises:
             AioRpcError: The call failed.
         """
         try:
-            event = await self._call.read()
+            response = await self._call.read()
         except grpc.aio.AioRpcError as error:
             known = error_of(error, self._worker)
             if isinstance(known, _WORKERS_FAULT):
                 self._passage.failed(known.reason)
             self._passage.ended()
             raise
-        if not isinstance(event, bytes):
+        if not isinstance(response, worker_pb2.GenerateResponse):
             self._passage.ended()
             return None
-        if tokens := _parse(event).delta.tokens:
+        if tokens := len(response.token_ids):
             self._passage.passed(tokens)
-        return event
+        return response
 
     def cancel(self) -> None:
         """Tells the worker to stop; nothing if it has ended."""

@@ -18,8 +18,6 @@ from gateway.fleet.endpoint import Endpoint
 from gateway.fleet.facts import Worker
 from gateway.security.channel import worker_channel
 
-_GENERATE: Final = "/diplex.worker.v1.WorkerService/Generate"
-
 _LOG: Final = structlog.get_logger()
 
 
@@ -45,10 +43,7 @@ class Link:
         self._idle = asyncio.Event()  # set while there are no calls
         self._idle.set()
         self.stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(self._channel)
-        self.generate: grpc.aio.UnaryStreamMultiCallable[worker_pb2.GenerateRequest, bytes]
-        self.generate = self._channel.unary_stream(
-            _GENERATE, request_serializer=worker_pb2.GenerateRequest.SerializeToString
-        )
+        self.generate = self.stub.Generate
         self.state: worker_pb2.WatchResponse | None = None
         """The last message of the watch, also when it has broken since."""
         self.worker: Worker = worker_of(endpoint.address, None, connected=False)
@@ -142,9 +137,9 @@ def _channel_arguments(config: GatewayConfig) -> list[tuple[str, int]]:
         # What a worker sends is ours, and the gateway's own limits apply to requests only.
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
-        # A worker whose machine vanished is noticed within half a minute, also by calls that wait.
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        # A worker that hangs, or whose machine vanished, is noticed also by calls that wait.
+        ("grpc.keepalive_time_ms", int(config.resilience.keepalive_seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", int(config.resilience.keepalive_timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", int(config.reconnect_first_seconds * 1000)),

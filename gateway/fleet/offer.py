@@ -11,20 +11,25 @@ from diplex.worker.v1 import worker_pb2
 def merged(states: Iterable[worker_pb2.WatchResponse]) -> list[models_pb2.Model]:
     """One entry a model with all its deployments, sorted by name.
 
-    What workers say differently of one model (its capabilities, say) is taken from the first.
+    What workers say differently of one model is taken from the first that says something.
     """
     models: dict[str, models_pb2.Model] = {}  # case-folded name -> model
     for state in states:
         for advertised in state.models:
-            model = models.setdefault(advertised.name.casefold(), _without_deployments(advertised))
+            key = advertised.name.casefold()
+            model = _alone(advertised)
+            model.MergeFrom(models.get(key, models_pb2.Model()))  # which overwrites what both have set
             model.aliases.extend(alias for alias in advertised.aliases if alias not in model.aliases)
             model.deployments.extend(_deployments(advertised, state))
+            models[key] = model
     return [models[name] for name in sorted(models)]
 
 
-def _without_deployments(advertised: models_pb2.Model) -> models_pb2.Model:
+def _alone(advertised: models_pb2.Model) -> models_pb2.Model:
+    """The model without its lists."""
     model = models_pb2.Model()
     model.CopyFrom(advertised)
+    model.ClearField("aliases")
     model.ClearField("deployments")
     return model
 

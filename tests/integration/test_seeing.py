@@ -15,6 +15,7 @@ from diplex.worker.v1 import worker_pb2
 from tests.fixtures.published_graphs import write_published_eyes
 from tests.fixtures.tiny_eyes import ROWS, write_tiny_eyes
 from tests.integration.worker_process import rest, worker
+from tests.worker_events import Events
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -70,7 +71,7 @@ def asked(model, *pictures, question="What is it?", split=False, tokens=12):
 
 async def answer(started, *arguments, **options):
     """Text and usage."""
-    events = await rest(started.stub.Generate(asked(*arguments, **options), timeout=60))
+    events = await rest(Events(started.stub.Generate(asked(*arguments, **options), timeout=60)))
     text = "".join(event.delta.text for event in events if event.HasField("delta"))
     return text, events[-1].receipt.usage
 

@@ -23,6 +23,7 @@ from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
 from gateway.assembly import Assembly
 from tests.fake_backend import byte_tokenizer
 from tests.integration.conftest import SLOTS
+from tests.worker_events import Events
 from workers.runtime.servicer import WorkerServicer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -65,7 +66,7 @@ def generate(stub, **fields):
     if fields.keys() & {"chat", "tokens"}:
         del fields["prompt"]
     request = worker_pb2.GenerateRequest(request_id="r1", request=pb.GenerateRequest(**fields))
-    return stub.Generate(request, timeout=30)
+    return Events(stub.Generate(request, timeout=30))
 
 
 def user(*parts):
@@ -276,7 +277,8 @@ async def test_a_whole_answer_is_one_delta(stub):
     request = pb.GenerateRequest(
         model="tiny-llama", prompt="Hi", stopping=pb.StoppingOptions(max_tokens=8), sampling=GREEDY
     )
-    whole = stub.Generate(worker_pb2.GenerateRequest(request=request, whole=True, attempt=3), timeout=30)
+    message = worker_pb2.GenerateRequest(request=request, whole=True, attempt=3)
+    whole = Events(stub.Generate(message, timeout=30))
     events = [event async for event in whole]
     assert [event.WhichOneof("event") for event in events] == ["accepted", "delta", "finished", "receipt"]
     assert [event.sequence for event in events] == [1, 2, 3, 4]
@@ -377,14 +379,71 @@ async def test_what_is_refused_and_where(stub, given, kind, fields):
     assert error.metadata["request_id"]
 
 
-async def test_what_other_workers_did_is_refused(stub):
+@pytest.mark.parametrize(
+    ("prior", "field"),
+    [
+        ({"choice": 1}, "prior[0].choice"),
+        ({"token_ids": [1_000_000]}, "prior.token_ids[0]"),
+        ({"token_ids": [40, 41], "characters": 0}, "prior"),
+    ],
+)
+async def test_what_cannot_have_been_generated_is_refused(stub, prior, field):
     request = worker_pb2.GenerateRequest(
         request=pb.GenerateRequest(model="tiny-llama", prompt="Hi"),
-        prior=[worker_pb2.PriorChoice(token_ids=[1])],
+        prior=[worker_pb2.PriorChoice(**prior)],
     )
-    error = await refusal(stub.Generate(request, timeout=30).read())
-    assert type(error) is errors.UnsupportedFeature
-    assert fields_of(error) == ["prior"]
+    error = await refusal(drained(Events(stub.Generate(request, timeout=30))))
+    assert type(error) is errors.InvalidRequest
+    assert fields_of(error) == [field]
+
+
+async def drained(events):
+    return [event async for event in events]
+
+
+def prior_of(responses):
+    """What a client has that got these."""
+    prior = {}
+    for response in responses:
+        if response.kind in (worker_pb2.EVENT_KIND_DELTA, worker_pb2.EVENT_KIND_FINISHED):
+            choice = prior.setdefault(response.choice, worker_pb2.PriorChoice(choice=response.choice))
+            choice.token_ids.extend(response.token_ids)
+            choice.characters += response.characters
+            choice.finished = response.kind == worker_pb2.EVENT_KIND_FINISHED
+            choice.completion_tokens = response.completion_tokens
+    return list(prior.values())
+
+
+async def test_another_attempt_goes_on_behind_any_event(stub):
+    request = pb.GenerateRequest(
+        model="tiny-llama",
+        prompt="Hi",
+        sampling=pb.SamplingOptions(temperature=1.5, seed=3, frequency_penalty=0.5),
+        stopping=pb.StoppingOptions(max_tokens=6),
+        output=pb.OutputOptions(n=2, echo=True),
+    )
+    first = Events(stub.Generate(worker_pb2.GenerateRequest(request=request), timeout=30))
+    events = await drained(first)
+    assert not any(event.delta.token_ids for event in events)
+    for cut in range(1, len(events)):
+        message = worker_pb2.GenerateRequest(
+            request=request, prior=prior_of(first.responses[:cut]), after_sequence=cut, attempt=2
+        )
+        second = Events(stub.Generate(message, timeout=30))
+        accepted, *rest = await drained(second)
+        assert (accepted.WhichOneof("event"), accepted.sequence) == ("accepted", 0)
+        assert [event.sequence for event in rest] == list(range(cut + 1, cut + 1 + len(rest)))
+        whole, response = whole_of(events), whole_of([*events[:cut], *rest])
+        assert response.choices == whole.choices
+        assert response.receipt.usage.completion_tokens == whole.receipt.usage.completion_tokens == 12
+        assert (response.receipt.attempts, response.receipt.seed) == (2, 3)
+
+
+def whole_of(events):
+    assembly = Assembly()
+    for event in events:
+        assembly.add(event)
+    return assembly.response()
 
 
 async def test_counts_are_refused_alike(stub):

@@ -16,6 +16,7 @@ from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
 from tests.fixtures.tiny_llama import write_tiny_llama
+from tests.worker_events import Events
 from workers.runtime.catalogue import Catalogue
 
 ENGINE = "workers.onnx_worker.engine"
@@ -98,7 +99,7 @@ class Worker:
             stopping=pb.StoppingOptions(max_tokens=max_tokens),
             output=pb.OutputOptions(progress=progress),
         )
-        return self.stub.Generate(worker_pb2.GenerateRequest(request=request), timeout=60)
+        return Events(self.stub.Generate(worker_pb2.GenerateRequest(request=request), timeout=60))
 
     def load(self, model: str):
         """A load's call."""

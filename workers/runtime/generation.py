@@ -97,6 +97,20 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Prior:
+    """What the caller has already of one choice, from another worker."""
+
+    choice: int
+    token_ids: tuple[int, ...] = ()
+    characters: int = 0
+    """Of its text, an echoed input included."""
+    finished: bool = False
+    """Nothing more is generated for it."""
+    completion_tokens: int = 0
+    """Tokens that it took, the one that ended it included; of one that has ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One request as the engine gets it."""
 
@@ -113,6 +127,14 @@ class Generation:
     """Whether the oldest turns of a conversation that is too long may be dropped."""
     tools: ToolUse | None = None
     """What may be called; ``None`` for nothing."""
+    prior: tuple[Prior, ...] = ()
+    """What the generation goes on from, of choices that were begun elsewhere."""
+
+    @property
+    def unfinished(self) -> tuple[int, ...]:
+        """The choices that are still to be brought to their end."""
+        ended = {prior.choice for prior in self.prior if prior.finished}
+        return tuple(choice for choice in range(self.output.choices) if choice not in ended)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from typing import Final
 
 from diplex import validation
-from diplex.errors import UnsupportedFeature
 from diplex.rpc import Call
 from diplex.v1 import generation_pb2 as public
 from diplex.worker.v1 import worker_pb2
@@ -37,15 +36,13 @@ class WorkerServicer:
 
     async def generate(
         self, message: worker_pb2.GenerateRequest, call: Call
-    ) -> AsyncGenerator[public.GenerateStreamResponse]:
+    ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
         """Streams one generation. Only progress is sent before the engine has admitted the request."""
         request = message.request
         validation.check_generate(request)
-        if message.prior:
-            raise UnsupportedFeature.of_field("prior", "not served yet by this version")
         model = self._find(request.model, request.precision)
         generation = wire.generation(message, model.entry, call.timeout)
-        told = wire.Told(generation.output.choices, with_ids=request.output.token_ids)
+        told = wire.Told(generation, with_ids=request.output.token_ids, after=message.after_sequence)
         accepted = public.Accepted()
         if request.output.progress:
             async with aclosing(model.loading()) as loading:
@@ -61,9 +58,7 @@ class WorkerServicer:
                     continue
                 for response in told.piece(event):
                     yield response
-        receipt = wire.receipt(
-            accepted, model, told.finishes, seed=generation.sampling.seed, attempt=message.attempt
-        )
+        receipt = wire.receipt(accepted, model, told.finishes, generation, attempt=message.attempt)
         yield told.receipt(receipt)
 
     async def watch(

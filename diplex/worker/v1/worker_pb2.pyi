@@ -11,6 +11,7 @@ import diplex.v1.generation_pb2
 import diplex.v1.models_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import sys
 import typing
@@ -22,6 +23,29 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _EventKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _EventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_EventKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    EVENT_KIND_UNSPECIFIED: _EventKind.ValueType  # 0
+    EVENT_KIND_PROGRESS: _EventKind.ValueType  # 1
+    EVENT_KIND_ACCEPTED: _EventKind.ValueType  # 2
+    EVENT_KIND_DELTA: _EventKind.ValueType  # 3
+    EVENT_KIND_FINISHED: _EventKind.ValueType  # 4
+    EVENT_KIND_RECEIPT: _EventKind.ValueType  # 5
+
+class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper): ...
+
+EVENT_KIND_UNSPECIFIED: EventKind.ValueType  # 0
+EVENT_KIND_PROGRESS: EventKind.ValueType  # 1
+EVENT_KIND_ACCEPTED: EventKind.ValueType  # 2
+EVENT_KIND_DELTA: EventKind.ValueType  # 3
+EVENT_KIND_FINISHED: EventKind.ValueType  # 4
+EVENT_KIND_RECEIPT: EventKind.ValueType  # 5
+Global___EventKind: typing_extensions.TypeAlias = EventKind
+
 @typing.final
 class GenerateRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -32,6 +56,7 @@ class GenerateRequest(google.protobuf.message.Message):
     CLIENT_FIELD_NUMBER: builtins.int
     ATTEMPT_FIELD_NUMBER: builtins.int
     WHOLE_FIELD_NUMBER: builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     client: builtins.str
     """Who asks: whoever is fair to callers tells them apart by this."""
@@ -39,13 +64,17 @@ class GenerateRequest(google.protobuf.message.Message):
     """Counts the workers that were tried for this request, this one included; goes into the receipt."""
     whole: builtins.bool
     """Nobody reads along: all deltas of a choice come as one, at its end."""
+    after_sequence: builtins.int
+    """The number of the last event that was relayed to the client; those of this attempt count on from there. If it
+    isn't 0, the client has its `accepted` already, and this attempt's has the number 0.
+    """
     @property
     def request(self) -> diplex.v1.generation_pb2.GenerateRequest:
         """As the client sent it, with the model's canonical name."""
 
     @property
     def prior(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___PriorChoice]:
-        """What other workers already generated for this request. Empty on a first attempt."""
+        """What other workers already generated for this request, the choices in any order. Empty on a first attempt."""
 
     def __init__(
         self,
@@ -56,38 +85,86 @@ class GenerateRequest(google.protobuf.message.Message):
         client: builtins.str = ...,
         attempt: builtins.int = ...,
         whole: builtins.bool = ...,
+        after_sequence: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "client", b"client", "prior", b"prior", "request", b"request", "request_id", b"request_id", "whole", b"whole"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_sequence", b"after_sequence", "attempt", b"attempt", "client", b"client", "prior", b"prior", "request", b"request", "request_id", b"request_id", "whole", b"whole"]) -> None: ...
 
 Global___GenerateRequest: typing_extensions.TypeAlias = GenerateRequest
 
 @typing.final
 class PriorChoice(google.protobuf.message.Message):
-    """One choice of a generation that a failed worker began."""
+    """What the client has of one choice of a generation that a lost worker began. A worker that goes on from there
+    generates what the lost one would have: the same tokens for the same seed, and text without a gap or a repeat.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CHOICE_FIELD_NUMBER: builtins.int
     TOKEN_IDS_FIELD_NUMBER: builtins.int
-    TEXT_FIELD_NUMBER: builtins.int
+    CHARACTERS_FIELD_NUMBER: builtins.int
+    FINISHED_FIELD_NUMBER: builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: builtins.int
     choice: builtins.int
-    text: builtins.str
-    """The text that was relayed to the client; less than the tokens' text when some was held back."""
+    characters: builtins.int
+    """Characters (Unicode code points) of its text, an echoed input included."""
+    finished: builtins.bool
+    """Set when the choice has ended. Nothing more is generated for it."""
+    completion_tokens: builtins.int
+    """Tokens that it took, the one that ended it included; of one that has ended."""
     @property
-    def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """The tokens that were relayed to the client."""
-
+    def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
     def __init__(
         self,
         *,
         choice: builtins.int = ...,
         token_ids: collections.abc.Iterable[builtins.int] | None = ...,
-        text: builtins.str = ...,
+        characters: builtins.int = ...,
+        finished: builtins.bool = ...,
+        completion_tokens: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["choice", b"choice", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["characters", b"characters", "choice", b"choice", "completion_tokens", b"completion_tokens", "finished", b"finished", "token_ids", b"token_ids"]) -> None: ...
 
 Global___PriorChoice: typing_extensions.TypeAlias = PriorChoice
+
+@typing.final
+class GenerateResponse(google.protobuf.message.Message):
+    """An event, and beside it what a gateway must know to have another worker go on behind it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    CHOICE_FIELD_NUMBER: builtins.int
+    TOKEN_IDS_FIELD_NUMBER: builtins.int
+    CHARACTERS_FIELD_NUMBER: builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: builtins.int
+    event: builtins.bytes
+    """A diplex.v1.GenerateStreamResponse, to be passed on as the bytes that it is."""
+    kind: Global___EventKind.ValueType
+    choice: builtins.int
+    """Of a delta or an end."""
+    characters: builtins.int
+    """Characters (Unicode code points) of the delta's text."""
+    completion_tokens: builtins.int
+    """Of an end: tokens that the choice took, the one that ended it included."""
+    @property
+    def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The tokens that the event stands for, whether or not the client asked for their ids."""
+
+    def __init__(
+        self,
+        *,
+        event: builtins.bytes = ...,
+        kind: Global___EventKind.ValueType = ...,
+        choice: builtins.int = ...,
+        token_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        characters: builtins.int = ...,
+        completion_tokens: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["characters", b"characters", "choice", b"choice", "completion_tokens", b"completion_tokens", "event", b"event", "kind", b"kind", "token_ids", b"token_ids"]) -> None: ...
+
+Global___GenerateResponse: typing_extensions.TypeAlias = GenerateResponse
 
 @typing.final
 class WatchRequest(google.protobuf.message.Message):

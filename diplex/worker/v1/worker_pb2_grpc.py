@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from diplex.v1 import generation_pb2 as diplex_dot_v1_dot_generation__pb2
 from diplex.worker.v1 import worker_pb2 as diplex_dot_worker_dot_v1_dot_worker__pb2
 
 GRPC_GENERATED_VERSION = '1.75.1'
@@ -38,7 +37,7 @@ class WorkerServiceStub(object):
         self.Generate = channel.unary_stream(
                 '/diplex.worker.v1.WorkerService/Generate',
                 request_serializer=diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateRequest.SerializeToString,
-                response_deserializer=diplex_dot_v1_dot_generation__pb2.GenerateStreamResponse.FromString,
+                response_deserializer=diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateResponse.FromString,
                 _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/diplex.worker.v1.WorkerService/Watch',
@@ -68,8 +67,7 @@ class WorkerServiceServicer(object):
     def Generate(self, request, context):
         """Generates. Initial metadata is sent once the engine has admitted the request: until then nothing
         has been done that another worker couldn't do instead; except that `progress` events, where the request asks
-        for them, go before, all with the sequence number 0. The events are the public ones, ready to be passed on as
-        the bytes that they are. A model that isn't loaded is loaded first.
+        for them, go before, all with the sequence number 0. A model that isn't loaded is loaded first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,7 +107,7 @@ def add_WorkerServiceServicer_to_server(servicer, server):
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
                     request_deserializer=diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateRequest.FromString,
-                    response_serializer=diplex_dot_v1_dot_generation__pb2.GenerateStreamResponse.SerializeToString,
+                    response_serializer=diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -158,7 +156,7 @@ class WorkerService(object):
             target,
             '/diplex.worker.v1.WorkerService/Generate',
             diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateRequest.SerializeToString,
-            diplex_dot_v1_dot_generation__pb2.GenerateStreamResponse.FromString,
+            diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateResponse.FromString,
             options,
             channel_credentials,
             insecure,

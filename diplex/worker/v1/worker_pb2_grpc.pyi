@@ -7,7 +7,6 @@ gateways of Diplex are meant to call it.
 
 import abc
 import collections.abc
-import diplex.v1.generation_pb2
 import diplex.worker.v1.worker_pb2
 import grpc
 import grpc.aio
@@ -32,15 +31,15 @@ _WorkerServiceGenerateType = typing_extensions.TypeVar(
     '_WorkerServiceGenerateType',
     grpc.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.GenerateRequest,
-        diplex.v1.generation_pb2.GenerateStreamResponse,
+        diplex.worker.v1.worker_pb2.GenerateResponse,
     ],
     grpc.aio.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.GenerateRequest,
-        diplex.v1.generation_pb2.GenerateStreamResponse,
+        diplex.worker.v1.worker_pb2.GenerateResponse,
     ],
     default=grpc.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.GenerateRequest,
-        diplex.v1.generation_pb2.GenerateStreamResponse,
+        diplex.worker.v1.worker_pb2.GenerateResponse,
     ],
 )
 
@@ -113,7 +112,7 @@ class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServic
     def __init__(self: WorkerServiceStub[
         grpc.UnaryStreamMultiCallable[
             diplex.worker.v1.worker_pb2.GenerateRequest,
-            diplex.v1.generation_pb2.GenerateStreamResponse,
+            diplex.worker.v1.worker_pb2.GenerateResponse,
         ],
         grpc.UnaryStreamMultiCallable[
             diplex.worker.v1.worker_pb2.WatchRequest,
@@ -137,7 +136,7 @@ class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServic
     def __init__(self: WorkerServiceStub[
         grpc.aio.UnaryStreamMultiCallable[
             diplex.worker.v1.worker_pb2.GenerateRequest,
-            diplex.v1.generation_pb2.GenerateStreamResponse,
+            diplex.worker.v1.worker_pb2.GenerateResponse,
         ],
         grpc.aio.UnaryStreamMultiCallable[
             diplex.worker.v1.worker_pb2.WatchRequest,
@@ -160,8 +159,7 @@ class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServic
     Generate: _WorkerServiceGenerateType
     """Generates. Initial metadata is sent once the engine has admitted the request: until then nothing
     has been done that another worker couldn't do instead; except that `progress` events, where the request asks
-    for them, go before, all with the sequence number 0. The events are the public ones, ready to be passed on as
-    the bytes that they are. A model that isn't loaded is loaded first.
+    for them, go before, all with the sequence number 0. A model that isn't loaded is loaded first.
     """
 
     Watch: _WorkerServiceWatchType
@@ -180,7 +178,7 @@ class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServic
 WorkerServiceAsyncStub: typing_extensions.TypeAlias = WorkerServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.GenerateRequest,
-        diplex.v1.generation_pb2.GenerateStreamResponse,
+        diplex.worker.v1.worker_pb2.GenerateResponse,
     ],
     grpc.aio.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.WatchRequest,
@@ -206,11 +204,10 @@ class WorkerServiceServicer(metaclass=abc.ABCMeta):
         self,
         request: diplex.worker.v1.worker_pb2.GenerateRequest,
         context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[diplex.v1.generation_pb2.GenerateStreamResponse], collections.abc.AsyncIterator[diplex.v1.generation_pb2.GenerateStreamResponse]]:
+    ) -> typing.Union[collections.abc.Iterator[diplex.worker.v1.worker_pb2.GenerateResponse], collections.abc.AsyncIterator[diplex.worker.v1.worker_pb2.GenerateResponse]]:
         """Generates. Initial metadata is sent once the engine has admitted the request: until then nothing
         has been done that another worker couldn't do instead; except that `progress` events, where the request asks
-        for them, go before, all with the sequence number 0. The events are the public ones, ready to be passed on as
-        the bytes that they are. A model that isn't loaded is loaded first.
+        for them, go before, all with the sequence number 0. A model that isn't loaded is loaded first.
         """
 
     @abc.abstractmethod

@@ -14,6 +14,7 @@ from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import generation_pb2_grpc
 from gateway.application import Gateway
 from gateway.config import GatewayConfig
+from gateway.resilience.config import ResilienceConfig
 from gateway.routing.config import RoutingConfig
 from tests.fakes import Fail, FakeWorker, Hold, Say
 
@@ -146,7 +147,7 @@ class TestEjection:
         async with serving(one, eject_failures=1) as stub:
             for _ in range(3):
                 assert type(await failure(stub.Generate(HI))) is errors.EngineCrashed
-            assert len(one.calls) == 3
+            assert len(one.calls) == 3 * ResilienceConfig().most_losses
 
     async def test_refusals_are_no_failures(self, three):
         one, two, _ = three

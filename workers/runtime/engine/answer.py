@@ -32,8 +32,9 @@ class Clocked:
 
     def timings(self, now: float) -> Timings:
         """Where the time went, for a sequence that ends now."""
-        started = now if self.started is None else self.started
         first_token = now if self.first_token is None else self.first_token
+        # A grammar may give the first tokens before any step.
+        started = min(now if self.started is None else self.started, first_token)
         return Timings(started - self.arrived, first_token - started, now - first_token)
 
 
@@ -60,6 +61,8 @@ class Answer:
     """Tokens of the prompt that the prefix cache held."""
     guessed: int = 0
     """Tokens that speculation had guessed."""
+    ahead: int = 0
+    """Characters of the next text that the caller has already."""
 
     @classmethod
     def begin(cls, request: Encoded, choice: int, text: ModelText, clock: Callable[[], float]) -> Answer:
@@ -184,13 +187,15 @@ class Answer:
             else:
                 text += self.stops.flush()
         finish = None if reason is None else self._finish(reason, match)
+        if self.ahead:
+            text, self.ahead = text[self.ahead :], max(0, self.ahead - len(text))
         return Piece(self.request.id, text, token_ids, finish, self.choice)
 
     def _unopened(self) -> str:
         return self.constraint.flush() if self.constraint else ""
 
     def _count(self, token: int) -> None:
-        if self.generated == 0:
+        if self.clocked.first_token is None:
             self.clocked.first_token = self.clock()
         self.generated += 1
         if self.counts is not None:

@@ -14,6 +14,7 @@ from workers.runtime.engine.answer import Answer
 from workers.runtime.engine.backend import Backend, StepResult
 from workers.runtime.engine.budget import Allowance, PrefillBudget
 from workers.runtime.engine.chooser import Chooser, Chosen, Logprobs
+from workers.runtime.engine.continuation import caught_up
 from workers.runtime.engine.intake import Arrived, Closed, Encoded, InboxItem, Unencodable
 from workers.runtime.engine.messages import (
     Admitted,
@@ -231,23 +232,47 @@ class Engine:
 
     def _admit(self, request: Encoded) -> None:
         # Counted against the slots too: of requests that come in one step, some will find one free.
-        choices = request.generation.output.choices
-        if len(self._answers) + choices > max(self._most_requests, choices if not self._answers else 0):
+        choices = request.generation.unfinished
+        if len(self._answers) + len(choices) > max(
+            self._most_requests, len(choices) if not self._answers else 0
+        ):
             self._sight.let_go(request.pictures)
             self._send(Refused(request.id, self._queue_full()))
             return
         told = self._text.told(request.prompt_ids)
         self._send(Admitted(request.id, told, self._echoed(request), request.dropped, request.image_tokens))
-        numbers = [request.id, *islice(self._further, choices - 1)]
+        if not choices:  # all had ended already
+            self._sight.let_go(request.pictures)
+            return
+        numbers = [request.id, *islice(self._further, len(choices) - 1)]
         self._choices[request.id] = set(numbers)
-        for choice, number in enumerate(numbers):
+        for choice, number in zip(choices, numbers, strict=True):
             answer = self._answers[number] = Answer.begin(request, choice, self._text, self._clock)
             if answer.over_at is not None:
                 self._timed[number] = answer
-            self._scheduler.add(self._sequence(number, request))
-        if request.grammar is not None and request.generation.output.logprobs is None:
-            jumped = [pieces for number in numbers if (pieces := tuple(self._jumped(number)))]
-            self._report(tuple(joined(pieces) for pieces in jumped))
+        pieces = [piece for number in numbers if (piece := self._queued(number))]
+        if pieces:
+            self._report(tuple(pieces))
+
+    def _queued(self, number: int) -> Piece | None:
+        """Puts a choice into the queue, behind what there is of it; gives what it comes to without a step."""
+        answer = self._answers.get(number)
+        if answer is None:  # refused with another choice of its request
+            return None
+        request, sequence = answer.request, self._sequence(number, answer.request)
+        try:
+            end = caught_up(answer, sequence, self._echoed(request), self._scheduler.max_length)
+        except DiplexError as error:
+            self._refuse(number, error)
+            return None
+        if end is not None:
+            self._forget(number)
+            return end
+        self._scheduler.add(sequence)
+        if request.grammar is None or request.generation.output.logprobs is not None:
+            return None
+        pieces = tuple(self._jumped(number))
+        return joined(pieces) if pieces else None
 
     def _echoed(self, request: Encoded) -> str:
         if not request.generation.output.echo:

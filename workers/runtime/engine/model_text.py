@@ -142,7 +142,7 @@ class ModelText:
         """Refuses what the model's vocabulary and template can't have.
 
         Raises:
-            InvalidRequest: A token that is to be biased isn't in the vocabulary.
+            InvalidRequest: A token that is to be biased, or to be gone on from, isn't in the vocabulary.
             UnsupportedFeature: Nobody knows how the model writes calls.
         """
         tools = generation.tools
@@ -157,10 +157,13 @@ class ModelText:
                     f"sampling.logit_bias[{token}]", f"is not in the vocabulary of {size} tokens"
                 )
 
-    def _check_vocabulary(self, ids: tuple[int, ...]) -> None:
+        for prior in generation.prior:
+            self._check_vocabulary(prior.token_ids, "prior.token_ids")
+
+    def _check_vocabulary(self, ids: tuple[int, ...], field: str = "tokens.ids") -> None:
         size = self.description.vocab_size
         for position, token in enumerate(ids):
             if not 0 <= token < size:
                 raise InvalidRequest.of_field(
-                    f"tokens.ids[{position}]", f"{token} is not in the vocabulary of {size} tokens"
+                    f"{field}[{position}]", f"{token} is not in the vocabulary of {size} tokens"
                 )

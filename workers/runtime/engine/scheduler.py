@@ -221,7 +221,7 @@ class Scheduler:
         self._running[sequence.id] = sequence
         if not sequence.admitted:
             shared = slot.prefix.length if slot.prefix else slot.length
-            sequence.cached = slot.length
+            sequence.cached = min(slot.length, len(sequence.prompt))
             self._waiting.charge(sequence.client, len(sequence.tokens) - shared)
         self._admissions += 1
         sequence.admitted = self._admissions
@@ -246,8 +246,8 @@ class Scheduler:
             if sequence.slot is not None and sequence.slot.prefix is not None:
                 copied = self._table.copy(sequence.slot, allowance.tokens * COPIED_PER_COMPUTED)
                 allowance.spend(-(-copied // COPIED_PER_COMPUTED))
-                if not sequence.generated:
-                    sequence.cached = min(sequence.cached + copied, len(sequence.prompt) - 1)
+                if sequence.generated == len(sequence.prior):
+                    sequence.cached = min(sequence.cached + copied, sequence.cacheable)
 
     def _line_up(self) -> list[Sequence]:
         """Brings what decodes into the first rows; returns it by row."""

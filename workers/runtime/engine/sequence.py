@@ -16,7 +16,7 @@ class Sequence:
 
     All that a scheduler does is to let ``length`` catch up with ``tokens``. With one token missing the
     sequence decodes, with more it is prefilled, whether they are a fresh prompt, what a preempted sequence
-    lost, or what another worker generated.
+    lost, or what another worker has generated.
     """
 
     id: int
@@ -69,6 +69,11 @@ class Sequence:
     def unseen(self) -> Picture | None:
         """The first of its pictures that isn't all encoded."""
         return next((picture for picture in self.pictures if not picture.complete), None)
+
+    @property
+    def cacheable(self) -> int:
+        """Tokens of the prompt that a cache may spare: all, if there is output behind them, else but one."""
+        return len(self.prompt) - (not self.prior)
 
     @property
     def generated(self) -> int:

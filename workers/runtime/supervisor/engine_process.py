@@ -129,17 +129,18 @@ class EngineProcess:
         """
         request_id = next(self._ids)
         mailbox = self._open(Submit(request_id, generation), Mailbox(whole=whole))
-        unfinished = generation.output.choices
+        unfinished, admitted = len(generation.unfinished), False
         try:
-            while unfinished:
+            while unfinished or not admitted:
                 mail = await mailbox.get()
                 assert isinstance(mail, Admitted | Piece)  # noqa: S101  # what a Submit is answered with
+                admitted = True
                 unfinished -= isinstance(mail, Piece) and mail.finish is not None
                 yield mail
         finally:
             del self._mailboxes[request_id]
             self._beat.leave(mailbox)
-            if unfinished:
+            if unfinished or not admitted:
                 self._send(Cancel(request_id))
 
     async def count(self, model_input: ModelInput) -> tuple[int, ...]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from diplex.v1 import generation_pb2 as public
+from diplex.worker.v1 import worker_pb2
 from workers.runtime.engine.messages import Admitted, Logprob, Piece
 from workers.runtime.generation import (
     Finish,
     FinishReason,
+    Generation,
+    Timings,
 )
 from workers.runtime.progress import Phase, Progress
 from workers.runtime.supervisor.model import ServedModel
@@ -32,6 +35,9 @@ _PHASES: Final = {
     Phase.LOAD: public.LOAD_PHASE_LOAD,
     Phase.WARM: public.LOAD_PHASE_WARM,
 }
+
+
+_NO_TIME: Final = Timings(0.0, 0.0, 0.0)
 
 
 def accepted(
@@ -56,61 +62,92 @@ class Told:
     """What a stream has been told of a generation, and its next events.
 
     Args:
-        choices: How many continuations there are.
+        generation: What is generated.
         with_ids: Whether token ids are told.
+        after: Number of the last event that the caller has; more than 0 if it has ``accepted`` already.
     """
 
-    def __init__(self, choices: int, *, with_ids: bool) -> None:
+    def __init__(self, generation: Generation, *, with_ids: bool, after: int = 0) -> None:
         self.finishes: list[Finish] = []
         """How the choices ended that have, in this order."""
-        self._choices = choices
+        self._choices = generation.output.choices
+        self._echoed = {prior.choice for prior in generation.prior if prior.characters}
         self._with_ids = with_ids
-        self._sequence = 0
-        self._untold = [0] * choices  # tokens that had no text yet
+        self._sequence = self._after = after
+        self._untold: list[list[int]] = [[] for _ in range(self._choices)]  # tokens without an event yet
 
-    def progress(self, progress: Progress) -> public.GenerateStreamResponse:
+    def progress(self, progress: Progress) -> worker_pb2.GenerateResponse:
         """How far the loading of the model is that the request waits for."""
-        return self._next(progress=load_progress(progress))
+        event = public.GenerateStreamResponse(progress=load_progress(progress))
+        return _response(event, worker_pb2.EVENT_KIND_PROGRESS)
 
-    def accepted(self, accepted: public.Accepted) -> public.GenerateStreamResponse:
+    def accepted(self, accepted: public.Accepted) -> worker_pb2.GenerateResponse:
         """The request is admitted."""
-        return self._next(accepted=accepted)
+        number = 0 if self._after else self._next()
+        event = public.GenerateStreamResponse(sequence=number, accepted=accepted)
+        return _response(event, worker_pb2.EVENT_KIND_ACCEPTED)
 
-    def echo(self, text: str) -> Iterator[public.GenerateStreamResponse]:
-        """The input's text, if there is any to be told, in front of every choice."""
-        if text:
-            for choice in range(self._choices):
-                yield self._next(delta=public.Delta(choice=choice, text=text))
+    def echo(self, text: str) -> Iterator[worker_pb2.GenerateResponse]:
+        """The input's text, if there is any to be told, in front of every choice that has none yet."""
+        for choice in range(self._choices) if text else ():
+            if choice not in self._echoed:
+                yield self._delta(public.Delta(choice=choice, text=text))
 
-    def piece(self, piece: Piece) -> Iterator[public.GenerateStreamResponse]:
+    def piece(self, piece: Piece) -> Iterator[worker_pb2.GenerateResponse]:
         """A piece of a choice, and its end."""
-        self._untold[piece.choice] += len(piece.token_ids)
-        if piece.text or piece.logprobs or piece.calls or (piece.token_ids and self._with_ids):
-            delta = _delta(piece, tokens=self._untold[piece.choice], with_ids=self._with_ids)
-            self._untold[piece.choice] = 0
-            yield self._next(delta=delta)
+        untold = self._untold[piece.choice]
+        untold.extend(piece.token_ids)
+        if piece.text or piece.logprobs or piece.calls or (untold and self._with_ids):
+            yield self._delta(_delta(piece, untold, with_ids=self._with_ids), untold)
+            untold.clear()
         if piece.finish is not None:
             self.finishes.append(piece.finish)
-            yield self._next(finished=_finished(piece.choice, piece.finish))
+            event = public.GenerateStreamResponse(
+                sequence=self._next(), finished=_finished(piece.choice, piece.finish)
+            )
+            yield worker_pb2.GenerateResponse(
+                event=event.SerializeToString(),
+                kind=worker_pb2.EVENT_KIND_FINISHED,
+                choice=piece.choice,
+                token_ids=untold,
+                completion_tokens=piece.finish.completion_tokens,
+            )
 
-    def receipt(self, receipt: public.Receipt) -> public.GenerateStreamResponse:
+    def receipt(self, receipt: public.Receipt) -> worker_pb2.GenerateResponse:
         """The last event."""
-        return self._next(receipt=receipt)
+        event = public.GenerateStreamResponse(sequence=self._next(), receipt=receipt)
+        return _response(event, worker_pb2.EVENT_KIND_RECEIPT)
 
-    def _next(self, **event: Any) -> public.GenerateStreamResponse:
+    def _delta(self, delta: public.Delta, token_ids: Sequence[int] = ()) -> worker_pb2.GenerateResponse:
+        event = public.GenerateStreamResponse(sequence=self._next(), delta=delta)
+        return worker_pb2.GenerateResponse(
+            event=event.SerializeToString(),
+            kind=worker_pb2.EVENT_KIND_DELTA,
+            choice=delta.choice,
+            token_ids=token_ids,
+            characters=len(delta.text),
+        )
+
+    def _next(self) -> int:
         self._sequence += 1
-        return public.GenerateStreamResponse(sequence=self._sequence, **event)
+        return self._sequence
 
 
-def _delta(piece: Piece, *, tokens: int, with_ids: bool) -> public.Delta:
+def _response(
+    event: public.GenerateStreamResponse, kind: worker_pb2.EventKind.ValueType
+) -> worker_pb2.GenerateResponse:
+    return worker_pb2.GenerateResponse(event=event.SerializeToString(), kind=kind)
+
+
+def _delta(piece: Piece, tokens: Sequence[int], *, with_ids: bool) -> public.Delta:
     """A piece of a choice, which stands for ``tokens``: its own and those before without a text."""
     return public.Delta(
         choice=piece.choice,
         text=piece.text,
-        token_ids=piece.token_ids if with_ids else (),
+        token_ids=tokens if with_ids else (),
         logprobs=map(_logprob, piece.logprobs) if piece.logprobs else (),
         tool_calls=map(_tool_call, piece.calls) if piece.calls else (),
-        tokens=tokens,
+        tokens=len(tokens),
     )
 
 
@@ -135,14 +172,21 @@ def _finished(choice: int, finish: Finish) -> public.ChoiceFinished:
 
 
 def receipt(
-    accepted: public.Accepted, model: ServedModel, finishes: Sequence[Finish], *, seed: int, attempt: int
+    accepted: public.Accepted,
+    model: ServedModel,
+    finishes: Sequence[Finish],
+    generation: Generation,
+    *,
+    attempt: int,
 ) -> public.Receipt:
     """What a generation took whose choices ended so, on the worker that was tried as number ``attempt``.
 
-    The time to the first token is that of the choice which had it first.
+    The time to the first token is that of the choice which had it first. Choices that had ended before, on
+    another worker, count with their tokens only.
     """
-    first = min(finishes, key=lambda finish: finish.timings.until_first)
-    until_last = max(finish.timings.until_last for finish in finishes)
+    first = min((finish.timings for finish in finishes), key=lambda it: it.until_first, default=_NO_TIME)
+    until_last = max((finish.timings.until_last for finish in finishes), default=0.0)
+    before = sum(prior.completion_tokens for prior in generation.prior if prior.finished)
     return public.Receipt(
         request_id=accepted.request_id,
         model=accepted.model,
@@ -152,20 +196,20 @@ def receipt(
         worker=accepted.worker,
         attempts=attempt or 1,
         usage=public.Usage(
-            prompt_tokens=first.prompt_tokens,
+            prompt_tokens=accepted.prompt_tokens,
             # A further choice takes over what the first one has computed, which was nobody's cache before.
-            cached_prompt_tokens=min(finish.cached_tokens for finish in finishes),
-            completion_tokens=sum(finish.completion_tokens for finish in finishes),
+            cached_prompt_tokens=min((finish.cached_tokens for finish in finishes), default=0),
+            completion_tokens=before + sum(finish.completion_tokens for finish in finishes),
             speculated_tokens=sum(finish.speculated_tokens for finish in finishes),
-            image_tokens=first.image_tokens.all,
-            cached_image_tokens=first.image_tokens.cached,
+            image_tokens=accepted.image_tokens,
+            cached_image_tokens=accepted.cached_image_tokens,
         ),
         timings=public.Timings(
-            queue_ms=first.timings.queue * 1e3,
-            prefill_ms=first.timings.prefill * 1e3,
-            decode_ms=(until_last - first.timings.until_first) * 1e3,
+            queue_ms=first.queue * 1e3,
+            prefill_ms=first.prefill * 1e3,
+            decode_ms=(until_last - first.until_first) * 1e3,
         ),
-        seed=seed,
+        seed=generation.sampling.seed,
     )
 
 

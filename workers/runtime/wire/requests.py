@@ -17,6 +17,7 @@ from workers.runtime.generation import (
     Generation,
     ModelInput,
     Output,
+    Prior,
     Priority,
     Prompt,
     Stopping,
@@ -75,6 +76,7 @@ def generation(message: worker_pb2.GenerateRequest, entry: ModelEntry, timeout: 
 
     Raises:
         UnsupportedFeature: The model can't take the input.
+        InvalidRequest: What is to be gone on from is of no choice of the request.
     """
     request = message.request
     tools = _tool_use(request, entry)
@@ -88,6 +90,7 @@ def generation(message: worker_pb2.GenerateRequest, entry: ModelEntry, timeout: 
         output=_output(request.output),
         tools=tools,
         truncate=request.truncation == public.TRUNCATION_POLICY_DROP_OLDEST_TURNS,
+        prior=_prior(message.prior, request.output.n or 1),
     )
 
 
@@ -250,6 +253,19 @@ def _stopping(request: public.GenerateRequest) -> Stopping:
     most = options.max_tokens if options.HasField("max_tokens") else None
     seconds = request.time_limit.ToNanoseconds() / 1e9 if request.HasField("time_limit") else None
     return Stopping(most, options.min_tokens, tuple(options.stop), tuple(options.stop_token_ids), seconds)
+
+
+def _prior(given: Sequence[worker_pb2.PriorChoice], choices: int) -> tuple[Prior, ...]:
+    seen: set[int] = set()
+    for index, prior in enumerate(given):
+        if prior.choice >= choices or prior.choice in seen:
+            text = f"{prior.choice} comes twice, or isn't one of {choices} choices"
+            raise InvalidRequest.of_field(f"prior[{index}].choice", text)
+        seen.add(prior.choice)
+    return tuple(
+        Prior(it.choice, tuple(it.token_ids), it.characters, it.finished, it.completion_tokens)
+        for it in given
+    )
 
 
 def _output(options: public.OutputOptions) -> Output:
