@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from diplex import errors, status
+from diplex.access import Account, accounted
 from diplex.caller import client_of
 from diplex.telemetry import REQUEST_ID_KEY, request_id_of
 
@@ -39,6 +40,8 @@ class Call:
     """Names the request in logs on every hop; from the caller's metadata, or fresh."""
     context: Context
     """gRPC's own view of the call."""
+    account: Account
+    """What operators are told of it; whoever serves it may add to that."""
     principal: object = None
     """Who calls, as the server's guard knows its callers; ``None`` without a guard."""
 
@@ -162,13 +165,13 @@ class _Edge:
         self, serve: Callable[[Any, Call], Awaitable[Message]]
     ) -> Callable[[bytes, Context], Awaitable[Message]]:
         async def handle(data: bytes, context: Context) -> Message:
-            call = _begin(context)
-            try:
-                with self._running.counted():
-                    call = await self._let_in(call)
-                    return await serve(self._parse(data), call)
-            except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
-                await self._abort(call, error)
+            with self._begun(context) as call:
+                try:
+                    with self._running.counted():
+                        known = await self._let_in(call)
+                        return await serve(self._parse(data), known)
+                except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
+                    await self._abort(call, error)
 
         return handle
 
@@ -178,17 +181,33 @@ class _Edge:
         # A coroutine that writes, not a generator that gRPC iterates over: a cancellation that arrives
         # during a write then still ends in this frame, which closes the method's generator at once.
         async def handle(data: bytes, context: Context) -> None:
-            call = _begin(context)
-            try:
-                with self._running.counted():
-                    call = await self._let_in(call)
-                    async with aclosing(serve(self._parse(data), call)) as responses:
-                        async for response in responses:
-                            await _write(context, response)
-            except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
-                await self._abort(call, error)
+            with self._begun(context) as call:
+                try:
+                    with self._running.counted():
+                        known = await self._let_in(call)
+                        async with aclosing(serve(self._parse(data), known)) as responses:
+                            async for response in responses:
+                                await _write(context, response)
+                except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
+                    await self._abort(call, error)
 
         return handle
+
+    @contextmanager
+    def _begun(self, context: Context) -> Iterator[Call]:
+        metadata = context.invocation_metadata()
+        request_id = request_id_of(metadata)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        with accounted(self._name, request_id, metadata) as account:
+            try:
+                yield Call(request_id, context, account)
+                account.code = grpc.StatusCode.OK
+            except asyncio.CancelledError:
+                left = context.time_remaining()
+                late = left is not None and left <= 0
+                account.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+                raise
 
     async def _let_in(self, call: Call) -> Call:
         return call if self._guard is None else replace(call, principal=await self._guard(call))
@@ -211,6 +230,7 @@ class _Edge:
             raise error
         known = self._known(error, call)
         known.metadata["request_id"] = call.request_id
+        call.account.code, call.account.reason = status.status_of(known).code, known.reason
         details = status.to_rpc_status(known)
         await call.context.abort(
             status.status_of(known).code,
@@ -220,19 +240,11 @@ class _Edge:
 
     def _known(self, error: Exception, call: Call) -> errors.DiplexError:
         if isinstance(error, errors.DiplexError):
-            _LOG.info("refused", rpc=self._name, reason=error.reason, request_id=call.request_id)
             return error
         _LOG.error("defect", rpc=self._name, request_id=call.request_id, exc_info=error)
         return errors.InternalError(
             f"a defect in the server; its log names request {call.request_id}",
         )
-
-
-def _begin(context: Context) -> Call:
-    call = Call(request_id_of(context.invocation_metadata()), context)
-    structlog.contextvars.bind_contextvars(request_id=call.request_id)
-    context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
-    return call
 
 
 async def _write(context: Context, message: Message | bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 import structlog
 
 from diplex.request_id import REQUEST_ID_KEY, new_request_id, request_id_of
+from diplex.tracing import current_ids
 
 __all__ = ["REQUEST_ID_KEY", "LogFormat", "configure_logging", "new_request_id", "request_id_of"]
 
@@ -25,6 +26,7 @@ def configure_logging(service: str, *, log_format: LogFormat, level: str = "INFO
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -58,3 +60,11 @@ def configure_logging(service: str, *, log_format: LogFormat, level: str = "INFO
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _add_trace(
+    _: structlog.typing.WrappedLogger, __: str, line: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """The trace that the line belongs to, if it belongs to one."""
+    line.update(current_ids())
+    return line

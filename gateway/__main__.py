@@ -16,7 +16,9 @@ import structlog
 import typer
 
 from diplex.exposure import TooOpen
+from diplex.metrics import metrics_server
 from diplex.telemetry import configure_logging
+from diplex.tracing import configure_tracing
 from gateway.application import Gateway
 from gateway.config import GatewayConfig
 from gateway.configuration import loading
@@ -89,11 +91,14 @@ def main(
         raise typer.Exit(2) from error
     settings = loaded.config
     configure_logging("gateway", log_format=settings.log.format, level=settings.log.level)
+    send_spans = configure_tracing("diplex-gateway", settings.traces)
     try:
         asyncio.run(_serve(settings))
     except (OSError, TooOpen, InvalidKeysFile) as error:
         structlog.get_logger().error("not started", error=str(error))
         raise typer.Exit(1) from error
+    finally:
+        send_spans()
 
 
 def _given(context: typer.Context) -> dict[str, Setting]:
@@ -106,8 +111,9 @@ def _given(context: typer.Context) -> dict[str, Setting]:
 
 
 async def _serve(config: GatewayConfig) -> None:
-    async with Gateway(config) as gateway:
-        await gateway.run_until_signal()
+    with metrics_server(config.metrics.listen):
+        async with Gateway(config) as gateway:
+            await gateway.run_until_signal()
 
 
 if __name__ == "__main__":

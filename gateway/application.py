@@ -13,10 +13,10 @@ from gateway.config import GatewayConfig
 from gateway.edge import GenerationEdge, ModelEdge
 from gateway.fleet.discovery import Resolve
 from gateway.fleet.fleet import Fleet
-from gateway.inference import Inference
 from gateway.models import Models
 from gateway.security.authentication import Authenticator
 from gateway.security.guard import GatewayGuard
+from gateway.telemetry.observed import ObservedInference
 
 
 class Gateway:
@@ -36,7 +36,7 @@ class Gateway:
         config.security.check_listen(config.listen)
         self.fleet = Fleet(config, resolve)
         self._admission = Admission(config.admission)
-        inference = Inference(self.fleet, config.default_model, config.resilience, self._admission)
+        inference = ObservedInference(self.fleet, config.default_model, config.resilience, self._admission)
         models = Models(self.fleet, config.default_model)
         self._server = Server(
             config.server,

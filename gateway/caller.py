@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self, cast
 
-from diplex import errors
+from opentelemetry.context import Context, get_current
+
+from diplex import errors, tracing
+from diplex.access import Account
 from diplex.rpc import Call
 from diplex.telemetry import REQUEST_ID_KEY
 from gateway.security.principal import ANYBODY, Principal
@@ -25,12 +28,17 @@ class Caller:
     itself, else its host."""
     principal: Principal = ANYBODY
     """Who it was proved to be, with its rights."""
+    trace: Context = field(default_factory=Context, compare=False)
+    """The span of which this request's are parts."""
+    account: Account = field(default_factory=Account, compare=False)
+    """Of the RPC, for what operators are told."""
 
     @classmethod
     def of(cls, call: Call) -> Self:
         """The caller of an RPC."""
         principal = ANYBODY if call.principal is None else cast("Principal", call.principal)
-        return cls.within(call.timeout, call.request_id, principal.name or call.client, principal)
+        caller = cls.within(call.timeout, call.request_id, principal.name or call.client, principal)
+        return replace(caller, trace=get_current(), account=call.account)
 
     @classmethod
     def within(
@@ -47,7 +55,7 @@ class Caller:
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call to a worker."""
-        return ((REQUEST_ID_KEY, self.request_id),)
+        return ((REQUEST_ID_KEY, self.request_id), *tracing.carried(self.trace))
 
     def remaining(self) -> float | None:
         """Seconds until the deadline; ``None`` without one.

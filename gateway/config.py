@@ -8,13 +8,14 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 
 from diplex.serving import MEBIBYTE, ServerConfig
+from diplex.tracing import TracingConfig
 from gateway.admission.config import AdmissionConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
 from gateway.resilience.config import ResilienceConfig
 from gateway.routing.config import RoutingConfig
 from gateway.security.config import SecurityConfig
-from gateway.telemetry.config import LogConfig
+from gateway.telemetry.config import LogConfig, MetricsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class GatewayConfig:
     security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
+    traces: TracingConfig = field(default_factory=TracingConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def __post_init__(self) -> None:
         for worker in self.workers:

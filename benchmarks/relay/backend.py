@@ -57,6 +57,18 @@ _WHOLE = pb.GenerateResponse(
 ).SerializeToString()
 
 
+def _enveloped(event: bytes, kind: worker_pb2.EventKind.ValueType, **more: Any) -> bytes:
+    return worker_pb2.GenerateResponse(event=event, kind=kind, **more).SerializeToString()
+
+
+_ENVELOPED = {
+    _FIRST: _enveloped(_FIRST, worker_pb2.EVENT_KIND_ACCEPTED),
+    _DELTA: _enveloped(_DELTA, worker_pb2.EVENT_KIND_DELTA, token_ids=[4711], characters=6),
+    _LAST[0]: _enveloped(_LAST[0], worker_pb2.EVENT_KIND_FINISHED, completion_tokens=1),
+    _LAST[1]: _enveloped(_LAST[1], worker_pb2.EVENT_KIND_RECEIPT),
+}  # a public event -> the same as a worker sends it
+
+
 async def _stream(tokens: int) -> AsyncGenerator[bytes]:
     yield _FIRST
     for _ in range(tokens):
@@ -77,7 +89,7 @@ async def _generate_stream(data: bytes, _: object) -> AsyncGenerator[bytes]:
 async def _worker_generate(data: bytes, _: object) -> AsyncGenerator[bytes]:
     message = worker_pb2.GenerateRequest.FromString(data)
     async for event in _stream(1 if message.whole else message.request.stopping.max_tokens):
-        yield event
+        yield _ENVELOPED[event]
 
 
 async def _watch(_: bytes, __: object) -> AsyncGenerator[bytes]:

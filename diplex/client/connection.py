@@ -10,6 +10,7 @@ import grpc
 
 from diplex import errors
 from diplex.caller import CLIENT_KEY, LONGEST_CLIENT, is_client_name
+from diplex.client.tracing import trace_headers
 from diplex.request_id import REQUEST_ID_KEY
 from diplex.tls import Tls
 
@@ -80,7 +81,7 @@ class Connection:
             (CLIENT_KEY, self.client_id),
             ("authorization", f"Bearer {self.api_key}" if self.api_key else ""),
         )
-        return tuple((key, value) for key, value in given if value)
+        return (*((key, value) for key, value in given if value), *trace_headers())
 
     def channel(self, *options: tuple[str, int]) -> grpc.Channel:
         """A channel for ordinary code.

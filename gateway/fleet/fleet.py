@@ -9,7 +9,9 @@ from types import TracebackType
 from typing import Final, Self
 
 import structlog
+from opentelemetry.trace import SpanKind
 
+from diplex import tracing
 from diplex.errors import WorkerLost
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
 from gateway import prompt
@@ -108,12 +110,17 @@ class Fleet:
             timeout: float | None,
             metadata: tuple[tuple[str, str], ...],
         ) -> Flight:
+            span, within = tracing.start(
+                "attempt", tracing.context_of(metadata), SpanKind.CLIENT, _attributes(worker, message)
+            )
             until_end = ExitStack()
+            until_end.callback(span.end)
             until_end.enter_context(link.in_use())
             passage = self._balancer.begin(
                 worker.address, message.request.model, prompt.tokens_of(message.request), until_end.close
             )
-            return Flight(link.generate(message, timeout=timeout, metadata=metadata), worker, passage)
+            on_wire = tracing.joined(metadata, within)
+            return Flight(link.generate(message, timeout=timeout, metadata=on_wire), worker, passage, span)
 
         return call
 
@@ -153,3 +160,14 @@ class Fleet:
 
     def _take_snapshot(self) -> facts.Fleet:
         return facts.Fleet(tuple(link.worker for link in self._links.values()))
+
+
+def _attributes(worker: facts.Worker, message: worker_pb2.GenerateRequest) -> dict[str, str | int]:
+    """What a span says of a call."""
+    return {
+        "rpc.system": "grpc",
+        "server.address": worker.address,
+        "gen_ai.request.model": message.request.model,
+        "diplex.worker": worker.name,
+        "diplex.attempt": message.attempt,
+    }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 import grpc
+from opentelemetry.trace import Span
 
+from diplex import tracing
 from diplex.errors import EngineCrashed, InternalError, WorkerLost
 from diplex.worker.v1 import worker_pb2
 from gateway.attempt import error_of
@@ -35,6 +37,7 @@ class Flight:
         call: The call, just made.
         worker: Where to.
         passage: Is told.
+        span: Of the call; ends with the passage.
     """
 
     def __init__(
@@ -42,10 +45,12 @@ class Flight:
         call: grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse],
         worker: Worker,
         passage: Passage,
+        span: Span,
     ) -> None:
         self._call = call
         self._worker = worker
         self._passage = passage
+        self._span = span
 
     async def read(self) -> worker_pb2.GenerateResponse | None:
         """The next event; ``None`` behind the last one.
@@ -57,6 +62,7 @@ class Flight:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
             known = error_of(error, self._worker)
+            tracing.fail(self._span, known.reason)
             if isinstance(known, _WORKERS_FAULT):
                 self._passage.failed(known.reason)
             self._passage.ended()

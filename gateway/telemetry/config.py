@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from diplex.telemetry import LogFormat
+
+_HOST_AND_PORT: Final = re.compile(r"(\S*:)?\d{1,5}")
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
@@ -18,3 +21,15 @@ class LogConfig:
     """Logs for machines (json) or for people (console)."""
     level: Level = "INFO"
     """Lowest level that is logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """Metrics for Prometheus, over HTTP at ``/metrics``."""
+
+    listen: str = ""
+    """Where, as ``host:port``. Empty: nowhere. Whoever reaches it can read it."""
+
+    def __post_init__(self) -> None:
+        if self.listen and not _HOST_AND_PORT.fullmatch(self.listen):
+            raise ValueError(f"listen should be host:port, not {self.listen}")

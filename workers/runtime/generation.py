@@ -156,6 +156,8 @@ class Timings:
     """From there to the first token."""
     decode: float
     """From the first token to the last."""
+    arrived: float = 0.0
+    """When it arrived in the engine process, on the monotonic clock."""
 
     @property
     def until_first(self) -> float:

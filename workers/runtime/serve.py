@@ -6,13 +6,18 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from prometheus_client import REGISTRY
+
+from diplex.metrics import metrics_server
 from diplex.serving import Server, ServerConfig
 from diplex.version import installed_version
 from diplex.worker.v1 import worker_pb2
 from workers.runtime.catalogue.watch import CatalogueFiles, watch
 from workers.runtime.guard import GatewayCheck, GatewayGuard
+from workers.runtime.metrics import EngineMetrics
 from workers.runtime.servicer import WorkerServicer
 from workers.runtime.supervisor.supervisor import Supervisor
 
@@ -28,6 +33,8 @@ class WorkerConfig:
     """What is asked of gateways."""
     catalogue: CatalogueFiles | None = None
     """Read again when they change; ``None`` for never."""
+    metrics_listen: str = ""
+    """Where metrics are served over HTTP, ``host:port``; empty for nowhere."""
     name: str = ""
     """Identity in events and receipts; empty for backend, host and process id."""
 
@@ -43,6 +50,15 @@ async def serve(config: WorkerConfig, supervisor: Supervisor) -> None:
     servicer = WorkerServicer(supervisor, worker=name, version=installed_version())
     service = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
     server = Server(config.server, {service: servicer}, GatewayGuard(config.callers))
+    with ExitStack() as until_end:
+        metrics = EngineMetrics(supervisor, asyncio.get_running_loop())
+        REGISTRY.register(metrics)
+        until_end.callback(REGISTRY.unregister, metrics)
+        until_end.enter_context(metrics_server(config.metrics_listen))
+        await _serve(server, supervisor, config)
+
+
+async def _serve(server: Server, supervisor: Supervisor, config: WorkerConfig) -> None:
     await server.start()
     tasks = [
         asyncio.create_task(_report_health(server, supervisor), name="health"),

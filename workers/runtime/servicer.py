@@ -7,11 +7,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
 
+from opentelemetry import trace
+
 from diplex import validation
+from diplex.observation import Observation, observed, request_attributes
 from diplex.rpc import Call
 from diplex.v1 import generation_pb2 as public
 from diplex.worker.v1 import worker_pb2
-from workers.runtime import wire
+from workers.runtime import spans, wire
 from workers.runtime.engine.messages import Admitted
 from workers.runtime.supervisor.model import ServedModel
 from workers.runtime.supervisor.supervisor import Supervisor
@@ -38,9 +41,20 @@ class WorkerServicer:
         self, message: worker_pb2.GenerateRequest, call: Call
     ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
         """Streams one generation. Only progress is sent before the engine has admitted the request."""
+        span = trace.get_current_span()
+        span.set_attributes(request_attributes(message.request))
+        with observed(span, call.account) as observation:
+            async with aclosing(self._generate(message, call, observation)) as responses:
+                async for response in responses:
+                    yield response
+
+    async def _generate(
+        self, message: worker_pb2.GenerateRequest, call: Call, observation: Observation
+    ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
         request = message.request
         validation.check_generate(request)
         model = self._find(request.model, request.precision)
+        observation.model = model.entry.name
         generation = wire.generation(message, model.entry, call.timeout)
         told = wire.Told(generation, with_ids=request.output.token_ids, after=message.after_sequence)
         accepted = public.Accepted()
@@ -56,9 +70,12 @@ class WorkerServicer:
                     for response in told.echo(event.text):
                         yield response
                     continue
+                observation.text()
                 for response in told.piece(event):
                     yield response
         receipt = wire.receipt(accepted, model, told.finishes, generation, attempt=message.attempt)
+        observation.finished(receipt)
+        spans.add_engine(told.finishes, receipt)
         yield told.receipt(receipt)
 
     async def watch(

@@ -32,7 +32,8 @@ def test_config_prints_values_and_sources(file):
         "diplex.cli", "config", "--set", "drain_seconds=5", DIPLEX_CONFIG=str(file), DIPLEX_LISTEN="unix:/x"
     )
     assert (done.returncode, done.stderr) == (0, "")
-    rows = dict(line.split("  # ") for line in done.stdout.splitlines() if "  # " in line)
+    top = done.stdout.partition("\n[")[0]
+    rows = dict(line.split("  # ") for line in top.splitlines() if "  # " in line)
     told = {
         row.partition(" = ")[0]: (row.partition(" = ")[2].strip(), source) for row, source in rows.items()
     }

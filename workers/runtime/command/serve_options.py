@@ -169,6 +169,26 @@ MaxMessageMib = Annotated[
 
 DrainSeconds = Annotated[float, typer.Option(min=0, help="Time for running calls after SIGTERM.")]
 
+MetricsListen = Annotated[
+    str,
+    typer.Option(
+        envvar="DIPLEX_WORKER_METRICS_LISTEN",
+        help="Where to serve metrics for Prometheus, host:port; whoever reaches it can read them.",
+        show_default="nowhere",
+    ),
+]
+
+TracesEndpoint = Annotated[
+    str,
+    typer.Option(
+        envvar="DIPLEX_TRACES_ENDPOINT",
+        help="Where spans are sent by OTLP over gRPC, as http://127.0.0.1:4317; "
+        "empty: what the standard OTEL_* variables say.",
+        show_default="nowhere",
+    ),
+]
+
+LogLevel = Annotated[str, typer.Option(envvar="DIPLEX_LOG_LEVEL", help="Lowest level that is logged.")]
 TlsCertificateFile = Annotated[
     str,
     typer.Option(

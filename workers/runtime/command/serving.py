@@ -12,6 +12,7 @@ import typer
 from diplex.certificates import ServerTls
 from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.telemetry import configure_logging
+from diplex.tracing import TracingConfig, configure_tracing
 from workers.runtime.adoption import parse
 from workers.runtime.command.kind import WorkerKind
 from workers.runtime.command.models import Models, named
@@ -29,12 +30,14 @@ from workers.runtime.command.serve_options import (
     KvMib,
     Listen,
     LogForm,
+    LogLevel,
     MaxLength,
     MaxMessageMib,
     MaxQueue,
     MaxStall,
     MemoryBudget,
     MessagesPerSecond,
+    MetricsListen,
     ModelNames,
     OnDemand,
     PinnedNames,
@@ -48,6 +51,7 @@ from workers.runtime.command.serve_options import (
     TlsCertificateFile,
     TlsClientCaFile,
     TlsKeyFile,
+    TracesEndpoint,
     WorkerName,
 )
 from workers.runtime.engine.memory import available_bytes
@@ -114,6 +118,9 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
         allow_unauthenticated: AllowUnauthenticated = False,
         name: WorkerName = "",
         log_format: LogForm = "json",
+        log_level: LogLevel = "INFO",
+        metrics_listen: MetricsListen = "",
+        traces_endpoint: TracesEndpoint = "",
     ) -> None:
         """Serve models to gateways until SIGTERM.
 
@@ -130,7 +137,8 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         kind.check_device(device)
-        configure_logging(f"{kind.backend}-worker", log_format=log_format)
+        configure_logging(f"{kind.backend}-worker", log_format=log_format, level=log_level)
+        send_spans = configure_tracing(f"diplex-{kind.backend}-worker", TracingConfig(traces_endpoint))
         engine = EngineConfig(
             folder=Path(),
             slots=slots,
@@ -171,9 +179,13 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
                 kind.backend, kind.command("engine"), engine, messages_per_second, serving
             )
             supervisor = Supervisor(settings, models.files.load(), kind.artefacts(models.store))
-            await serve_worker(WorkerConfig(server, names, callers, models.files, name), supervisor)
+            config = WorkerConfig(server, names, callers, models.files, metrics_listen, name)
+            await serve_worker(config, supervisor)
 
-        asyncio.run(run())
+        try:
+            asyncio.run(run())
+        finally:
+            send_spans()
 
     return serve
 

@@ -35,7 +35,7 @@ class Clocked:
         first_token = now if self.first_token is None else self.first_token
         # A grammar may give the first tokens before any step.
         started = min(now if self.started is None else self.started, first_token)
-        return Timings(started - self.arrived, first_token - started, now - first_token)
+        return Timings(started - self.arrived, first_token - started, now - first_token, self.arrived)
 
 
 @dataclass(slots=True)

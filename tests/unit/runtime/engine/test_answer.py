@@ -94,8 +94,8 @@ def test_the_clock_is_read_at_the_stations():
     under_test.start()
     under_test.push(ids("a")[0], None)
     piece = under_test.push(ids("b")[0], FinishReason.MAX_TOKENS)
-    assert piece.finish.timings == Timings(queue=1.0, prefill=2.0, decode=5.0)
+    assert piece.finish.timings == Timings(queue=1.0, prefill=2.0, decode=5.0, arrived=1.0)
 
 
 def test_what_never_began_spent_its_time_waiting():
-    assert Clocked(1.0).timings(4.0) == Timings(queue=3.0, prefill=0.0, decode=0.0)
+    assert Clocked(1.0).timings(4.0) == Timings(queue=3.0, prefill=0.0, decode=0.0, arrived=1.0)
