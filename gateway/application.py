@@ -36,7 +36,9 @@ class Gateway:
         config.security.check_listen(config.listen)
         self.fleet = Fleet(config, resolve)
         self._admission = Admission(config.admission)
-        inference = ObservedInference(self.fleet, config.default_model, config.resilience, self._admission)
+        inference = self._inference = ObservedInference(
+            self.fleet, config.default_model, config.resilience, self._admission
+        )
         models = Models(self.fleet, config.default_model)
         self._server = Server(
             config.server,
@@ -60,6 +62,7 @@ class Gateway:
     ) -> None:
         await self._stop_health()
         await self._server.stop()
+        await self._inference.close()
         await self.fleet.__aexit__(kind, error, trace)
         self._admission.close()
 

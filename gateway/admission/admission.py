@@ -48,7 +48,13 @@ class Admission:
 
     @contextmanager
     def admitted(
-        self, request: pb.GenerateRequest, caller: Caller, candidates: Sequence[Candidate], *, whole: bool
+        self,
+        request: pb.GenerateRequest,
+        caller: Caller,
+        candidates: Sequence[Candidate],
+        *,
+        whole: bool,
+        begun: bool,
     ) -> Iterator[Visit]:
         """A generation's stay; charged when it is let in, and settled when it is over.
 
@@ -57,6 +63,7 @@ class Admission:
             caller: On whose behalf.
             candidates: Who can serve it, best first; at least one.
             whole: Its tokens come at the end only.
+            begun: The client has a part of it already, so that it is let in whatever its deadline.
 
         Raises:
             RateLimited: The caller's rate stands against it.
@@ -67,7 +74,7 @@ class Admission:
         question = self._question(request, caller, candidates)
         demand, pool = question.demand, question.pool
         now = asyncio.get_running_loop().time()
-        forecast = self._deadlines.foresee(question) if self._config.predict else None
+        forecast = self._deadlines.foresee(question) if self._config.predict and not begun else None
         tokens = pool.tokens(demand) or _UNKNOWN_TOKENS
         charge = self._quotas.begin(caller.principal, demand.prompt_tokens + tokens * demand.choices)
         stay = Stay(
