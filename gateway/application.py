@@ -8,6 +8,7 @@ from typing import Self
 
 from diplex.serving import Server
 from diplex.v1 import generation_pb2, models_pb2
+from gateway.admission.admission import Admission
 from gateway.config import GatewayConfig
 from gateway.edge import GenerationEdge, ModelEdge
 from gateway.fleet.discovery import Resolve
@@ -42,7 +43,10 @@ class Gateway:
         for listen in filter(None, (config.listen, config.http.listen)):
             config.security.check_listen(listen)
         self.fleet = Fleet(config, resolve)
-        inference = self._inference = ObservedInference(self.fleet, config.default_model, config.resilience)
+        self._admission = Admission(config.admission)
+        inference = self._inference = ObservedInference(
+            self.fleet, config.default_model, config.resilience, self._admission
+        )
         models = Models(self.fleet, config.default_model)
         authenticator = Authenticator(config.security)
         self._server = Server(
@@ -81,6 +85,7 @@ class Gateway:
         await self._server.stop()
         await self._inference.close()
         await self.fleet.__aexit__(kind, error, trace)
+        self._admission.close()
 
     async def run_until_signal(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains."""

@@ -9,6 +9,7 @@ from annotated_types import Ge, Interval
 
 from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.tracing import TracingConfig
+from gateway.admission.config import AdmissionConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
 from gateway.http.config import HttpConfig
@@ -43,6 +44,7 @@ class GatewayConfig:
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
