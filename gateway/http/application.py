@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from starlette.requests import Request as Asked
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.http.endpoint import Edge, Endpoint, Serve
+from gateway.caller import Caller
+from gateway.http import pages
+from gateway.http.endpoint import Edge, Endpoint, Request, Serve
 from gateway.http.generation import Generations
 from gateway.http.models import ModelList
+from gateway.http.reply import Reply
 
 CHAT_OF_TORCH = "/chat-server/v1/chat/completions/torch"
 
@@ -31,14 +34,6 @@ def application(
     def route(method: str, path: str, serve: Serve) -> Route:
         return Route(path, _OneMethod(method, Endpoint(method, path, edge, serve)))
 
-    async def alive(_: Asked) -> JSONResponse:
-        return JSONResponse({"status": "ok"})
-
-    async def ready(_: Asked) -> JSONResponse:
-        return (
-            JSONResponse({"status": "ready"}) if can_answer() else JSONResponse({"status": "not ready"}, 503)
-        )
-
     return Router(
         routes=[
             route("POST", "/v1/chat/completions", generations.chat),
@@ -46,12 +41,17 @@ def application(
             route("POST", "/v1/completions", generations.completion),
             route("GET", "/v1/models", models.all),
             route("GET", "/v1/models/{name:path}", models.one),
-            Route("/healthz", alive),
-            Route("/readyz", ready),
+            route("GET", "/metrics", metrics),
+            *pages.routes(can_answer),
         ],
         default=_unknown,
         redirect_slashes=False,
     )
+
+
+async def metrics(_: Request, __: Caller, reply: Reply) -> None:
+    """``GET /metrics``, for whoever may call at all."""
+    await reply.whole(generate_latest(), media_type=CONTENT_TYPE_LATEST.encode())
 
 
 class _OneMethod:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from google.rpc import status_pb2
 
@@ -28,6 +28,9 @@ from gateway.http.parsing import parse
 from gateway.http.reply import Reply
 from gateway.inference import Inference
 
+IDEMPOTENCY: Final = "idempotency-key"
+"""Header with a request's idempotency key."""
+
 
 class Generations:
     """Answers chats and completions.
@@ -43,19 +46,23 @@ class Generations:
 
     async def chat(self, request: Request, caller: Caller, reply: Reply) -> None:
         """``POST /v1/chat/completions``."""
-        await self._chat(parse(ChatRequest, request.body, REFUSED_IN_CHATS), caller, reply)
+        await self._chat(parse(ChatRequest, request.body, REFUSED_IN_CHATS), request, caller, reply)
 
     async def torch_chat(self, request: Request, caller: Caller, reply: Reply) -> None:
         """The same under a path that older clients know, by the torch backend unless it names another."""
         chat = parse(ChatRequest, request.body, REFUSED_IN_CHATS)
         torch: Literal["torch"] = "torch"
-        await self._chat(chat if chat.backend else chat.model_copy(update={"backend": torch}), caller, reply)
+        chat = chat if chat.backend else chat.model_copy(update={"backend": torch})
+        await self._chat(chat, request, caller, reply)
 
     async def completion(self, request: Request, caller: Caller, reply: Reply) -> None:
         """``POST /v1/completions``."""
         wanted = parse(CompletionRequest, request.body, REFUSED_IN_COMPLETIONS)
         caller = _named(caller, wanted.user)
         protos = wanted.to_protos()
+        if key := request.headers.get(IDEMPOTENCY):
+            for index, proto in enumerate(protos):
+                proto.idempotency_key = f"{key}.{index}" if index else key
         if not wanted.stream:
             await reply.whole(_json(completion_reply.whole(await self._all(protos, caller))))
             return
@@ -66,9 +73,10 @@ class Generations:
         chunks = completion_reply.CompletionChunks(wanted.n or 1, include_usage=wanted.include_usage)
         await self._stream(protos[0], chunks, caller, reply)
 
-    async def _chat(self, chat: ChatRequest, caller: Caller, reply: Reply) -> None:
+    async def _chat(self, chat: ChatRequest, request: Request, caller: Caller, reply: Reply) -> None:
         caller = _named(caller, chat.user)
         proto = await chat.to_proto(self._images)
+        proto.idempotency_key = request.headers.get(IDEMPOTENCY, "")
         if not chat.stream:
             response = await self._inference.generate_whole(proto, caller)
             await reply.whole(_json(chat_reply.whole(response)))

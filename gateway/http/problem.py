@@ -22,7 +22,12 @@ _TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rat
 _GROUPS: Final = re.compile(r"^(sampling|stopping|output)\.")
 _PART: Final = re.compile(r"^chat\.messages\[(\d+)\]\.parts(\[\d+\])?(\.\w+)*")
 _TOOL: Final = re.compile(r"^tools\[(\d+)\]\.(name|description|parameters)(_schema)?")
-_NAMES: Final = {"tokens.ids": "prompt", "tool_choice.mode": "tool_choice", "tool_choice.name": "tool_choice"}
+_NAMES: Final = {
+    "idempotency_key": "idempotency-key",
+    "tokens.ids": "prompt",
+    "tool_choice.mode": "tool_choice",
+    "tool_choice.name": "tool_choice",
+}
 
 
 def http_status(error: DiplexError) -> int:
