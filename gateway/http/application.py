@@ -39,6 +39,7 @@ def application(
             route("POST", "/v1/chat/completions", generations.chat),
             route("POST", CHAT_OF_TORCH, generations.torch_chat),
             route("POST", "/v1/completions", generations.completion),
+            route("POST", "/v1/responses", generations.response),
             route("GET", "/v1/models", models.all),
             route("GET", "/v1/models/{name:path}", models.one),
             route("GET", "/metrics", metrics),

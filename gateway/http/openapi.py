@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from diplex.version import installed_version
 from gateway.http.chat_request import ChatRequest
 from gateway.http.completion_request import CompletionRequest
+from gateway.http.responses_request import ResponsesRequest
 
 _REF: Final = "#/components/schemas/{model}"
 _ERROR: Final = {
@@ -71,6 +72,9 @@ OPERATIONS: Final = (
         "Goes on with a chat, by the torch backend unless it names another.",
         ChatRequest,
         streams=True,
+    ),
+    Operation(
+        "post", "/v1/responses", "Goes on with a chat, in other words.", ResponsesRequest, streams=True
     ),
     Operation("get", "/v1/models", "Lists the models."),
     Operation("get", "/v1/models/{name}", "Tells of a model; its name may have slashes."),
