@@ -41,7 +41,7 @@ async def test_the_answer_is_that_of_grpc(client, stack):
     pieces = [chunk async for chunk in await chat(client, stream=True)]
     assert whole.choices[0].message.content == expected.text
     assert "".join(chunk.choices[0].delta.content or "" for chunk in pieces) == expected.text
-    assert whole.usage.prompt_tokens == expected.usage.prompt_tokens
+    assert whole.usage.prompt_tokens == expected.receipt.usage.prompt_tokens
     assert whole.diplex["model_digest"] == pieces[-1].diplex["model_digest"] == expected.receipt.model_digest
 
 
