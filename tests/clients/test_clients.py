@@ -129,7 +129,15 @@ class TestLlm:
 
     @pytest.mark.usefixtures("folder")
     def test_its_command(self):
-        command = [str(Path(sys.executable).with_name("llm")), "-m", "small", "-o", "temperature", "0", QUESTION]
+        command = [
+            str(Path(sys.executable).with_name("llm")),
+            "-m",
+            "small",
+            "-o",
+            "temperature",
+            "0",
+            QUESTION,
+        ]
         assert ANSWER in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
