@@ -23,6 +23,9 @@ MEBIBYTE: Final = 1024 * 1024
 _LAST_WORDS_SECONDS: Final = 0.5
 """What the last calls have to send their status, once their methods have returned."""
 
+_AGAIN_SECONDS: Final = 0.2
+"""Pause before an address that isn't free is tried again."""
+
 _LOG: Final = structlog.get_logger()
 
 
@@ -68,22 +71,20 @@ class Server:
     ) -> None:
         self._config = config
         self._names = [service.full_name for service in services]
-        self._server = grpc.aio.server(options=_channel_arguments(config))
         self._health = health.aio.HealthServicer()
         self._running = Running()
-        for service, implementation in services.items():
-            handlers = handlers_of(
+        self._handlers = [
+            handlers_of(
                 service,
                 implementation,
                 max_message_bytes=config.max_message_bytes,
                 running=self._running,
                 guard=guard,
             )
-            self._server.add_generic_rpc_handlers((handlers,))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
-        )
+            for service, implementation in services.items()
+        ]
+        self._server = self._assembled()
+        self._renewing: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
         """Binds and begins to answer; returns the address with the real port.
@@ -92,19 +93,9 @@ class Server:
             OSError: The address can't be bound, or the certificates can't be used.
         """
         await self.set_serving(serving=False)
-        tls = self._config.tls
-        credentials = ServerCertificates(tls).credentials() if tls else None
-        try:
-            port = (
-                self._server.add_secure_port(self._config.listen, credentials)
-                if credentials
-                else self._server.add_insecure_port(self._config.listen)
-            )
-        except RuntimeError as error:
-            raise OSError(f"can't listen on {self._config.listen}: is the address in use?") from error
-        await self._server.start()
-        address = _with_port(self._config.listen, port)
-        _LOG.info("listening", address=address, tls=tls is not None)
+        address = await self._open(self._config.listen)
+        self._renewing = asyncio.create_task(self._renew(address), name="renew the server")
+        _LOG.info("listening", address=address, tls=self._config.tls is not None)
         return address
 
     async def set_serving(self, *, serving: bool) -> None:
@@ -115,10 +106,24 @@ class Server:
         for name in ("", *self._names):
             await self._health.set(name, state)
 
-    async def run_until_signal(self, on_drain: Callable[[], Awaitable[None]]) -> None:
+    @property
+    def running(self) -> Running:
+        """Counts the calls under way; what is served beside this server may count there too."""
+        return self._running
+
+    async def run_until_signal(
+        self,
+        on_drain: Callable[[], Awaitable[None]],
+        beside: Callable[[float | None], Awaitable[None]] | None = None,
+    ) -> None:
         """Waits for SIGTERM or SIGINT, then stops: health off, ``on_drain``, running calls to their end.
 
         A second signal ends the wait for running calls. Watches, of ours and of health, are not waited for.
+
+        Args:
+            on_drain: Called first.
+            beside: Stops what is served beside, whose calls have so many seconds, or none; called again when
+                there is less patience.
         """
         # What the start has left lives as long as the process. To look through all of it again and again for
         # garbage would hold up every call by some ten milliseconds.
@@ -128,19 +133,75 @@ class Server:
         _LOG.info("draining", seconds=self._config.drain_seconds)
         await self._health.enter_graceful_shutdown()
         await on_drain()
-        stopped = asyncio.create_task(self._server.stop(self._config.drain_seconds))
+        stopped = asyncio.create_task(self._stop_all(self._config.drain_seconds, beside))
         ended = asyncio.create_task(self._running.ended())
         again = asyncio.create_task(signals.get())
         await asyncio.wait((stopped, ended, again), return_when=asyncio.FIRST_COMPLETED)
-        await self._server.stop(None if again.done() else _LAST_WORDS_SECONDS)
+        await self._stop_all(None if again.done() else _LAST_WORDS_SECONDS, beside)
         ended.cancel()
         again.cancel()
         await stopped
         _LOG.info("stopped")
 
+    async def _stop_all(
+        self, grace: float | None, beside: Callable[[float | None], Awaitable[None]] | None
+    ) -> None:
+        stopping: list[Awaitable[None]] = [self._server.stop(grace)]
+        if beside:
+            stopping.append(beside(grace))
+        await asyncio.gather(*stopping)
+
     async def stop(self) -> None:
         """Stops at once; running calls are cancelled."""
         await self._server.stop(None)
+
+    def _assembled(self) -> grpc.aio.Server:
+        server = grpc.aio.server(handlers=self._handlers, options=_channel_arguments(self._config))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+        )
+        return server
+
+    async def _open(self, listen: str) -> str:
+        tls = self._config.tls
+        credentials = ServerCertificates(tls).credentials() if tls else None
+        try:
+            port = (
+                self._server.add_secure_port(listen, credentials)
+                if credentials
+                else self._server.add_insecure_port(listen)
+            )
+        except RuntimeError as error:
+            raise OSError(f"can't listen on {listen}: is the address in use?") from error
+        await self._server.start()
+        return _with_port(listen, port)
+
+    async def _renew(self, address: str) -> None:
+        """Opens a new server at the same address when gRPC's own has crashed; until the server is stopped.
+
+        grpc.aio ends all service for good at a call whose path is no UTF-8 (seen with grpcio 1.85); nothing
+        that we have a hand in comes before it. What runs is lost, as if the process had been restarted.
+        """
+        while True:
+            try:
+                await self._server.wait_for_termination()
+            except Exception as error:  # noqa: BLE001  # whatever has ended it
+                _LOG.error("server crashed, opening another", address=address, error=str(error))
+            else:
+                return
+            await self._open_again(address)
+
+    async def _open_again(self, address: str) -> None:
+        while True:
+            self._server = self._assembled()
+            try:
+                await self._open(address)
+            except OSError as error:
+                _LOG.error("not opened again", address=address, error=str(error))
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
 
 def _signals() -> asyncio.Queue[int]:

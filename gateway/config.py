@@ -9,8 +9,10 @@ from annotated_types import Ge, Interval
 
 from diplex.serving import MEBIBYTE, ServerConfig
 from diplex.tracing import TracingConfig
+from gateway.admission.config import AdmissionConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
+from gateway.http.config import HttpConfig
 from gateway.resilience.config import ResilienceConfig
 from gateway.routing.config import RoutingConfig
 from gateway.security.config import SecurityConfig
@@ -40,7 +42,9 @@ class GatewayConfig:
     )
     """Longest pause between two tries to reach a lost worker, before jitter."""
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)

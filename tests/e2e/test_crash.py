@@ -91,7 +91,11 @@ def test_the_engine_is_killed_under_a_whole_answer(fragile):
 
 def test_the_worker_is_killed(default_model, tmp_path, figure):
     socket = f"unix:{tmp_path / 'worker.sock'}"
-    with services.stack(tmp_path, "--model", default_model) as stack, stack.client() as client:
+    with (
+        services.stack(tmp_path, "--model", default_model) as stack,
+        stack.client() as client,
+        services.Client(stack.address, patience=0) as hasty,
+    ):
         engine = stack.engine()
         with running_streams(client, 2) as streams:
             killed = time.monotonic()
@@ -99,7 +103,7 @@ def test_the_worker_is_killed(default_model, tmp_path, figure):
             engine.wait(10)  # it does not outlive its supervisor
             stack.gateway.entry("worker lost")
             with pytest.raises(errors.Unavailable):
-                client.generate(RawPrompt(ENDLESS), max_tokens=1, timeout=LOADED)
+                hasty.generate(RawPrompt(ENDLESS), max_tokens=1, timeout=LOADED)
             assert client.health(timeout=10) is Health.NOT_SERVING
             with services.worker(socket, "--model", default_model):
                 generations = [stream.result(LOADED) for stream in streams]
@@ -139,7 +143,17 @@ def test_a_worker_told_to_end_with_its_engine_lets_a_stream_finish(tmp_path, def
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda it: it.name)
 def test_up_leaves_no_process_behind(default_model, tmp_path, number):
-    argv = [sys.executable, "-m", "diplex.cli", "up", "--listen", "127.0.0.1:0", "--model", default_model]
+    argv = [
+        sys.executable,
+        "-m",
+        "diplex.cli",
+        "up",
+        "--listen",
+        "127.0.0.1:0",
+        "--http-listen",
+        "127.0.0.1:0",
+    ]
+    argv += ["--model", default_model]
     env = services.environment(TMPDIR=str(tmp_path))
     with services.Service([*argv, "--log-format", "json"], env=env) as up:
         address = up.entry("ready")["address"]
