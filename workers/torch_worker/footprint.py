@@ -23,8 +23,8 @@ _FLOAT: Final = 4
 _ACTIVATIONS: Final = 8
 """Arrays as wide as the residual stream, or as the layer between, that a step has at the same time."""
 _SEEN: Final = 5
-"""Arrays as wide as a layer of the eyes, for each patch of a picture, at the same time; measured with the eyes
-of Qwen2-VL and Qwen2.5-VL: 4.0 and 4.7."""
+"""Arrays as wide as a layer of the eyes, for each patch of a picture, at the same time: 4.0 measured with
+Qwen2-VL's, 4.7 with Qwen2.5-VL's."""
 
 _WEIGHT: Final = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1, "int4": 0.5}
 """Bytes a weight; matrices have nearly all of them."""
