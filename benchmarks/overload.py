@@ -26,7 +26,7 @@ from diplex.client import AsyncClient
 from diplex.polling import poll_without_event_engine
 
 _MODEL: Final = "SmolLM2-135M-Instruct"
-_TOKENS: Final = 24
+_TOKENS: Final = 48
 _SLOTS: Final = 8
 _PROMPT: Final = "Count the ways in which a gateway can say no, number {}."
 

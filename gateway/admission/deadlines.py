@@ -18,6 +18,8 @@ from gateway.caller import Caller
 
 _SOONEST: Final = 0.05
 """Seconds; nobody is told to come back sooner."""
+_HEADROOM: Final = 1.1
+"""Where some have been promised a time, others leave a tenth of theirs: the queue may move more slowly."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ class Deadlines:
         promised = self._ledger.awaited(question.key, max(0.0, left - forecast.service))
         if not promised or self._ledger.redeem(question.name, question.key, self._config.grace_seconds):
             return None
-        behind = question.forecast(promised)
-        return None if behind is None else _late(replace(behind, harmful=False), left, question.demand)
+        behind = question.forecast(promised) or forecast
+        cautious = replace(behind, harmful=False, caution=behind.caution * _HEADROOM)
+        return _late(cautious, left, question.demand)
 
     def _refusal(self, question: Question, forecast: Forecast, late: float) -> DeadlineUnreachable:
         again = max(_SOONEST, late)
