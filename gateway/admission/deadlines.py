@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, Literal
 
 from diplex.errors import DeadlineExceeded, DeadlineUnreachable
 from diplex.v1 import generation_pb2 as pb
@@ -20,6 +20,12 @@ _SOONEST: Final = 0.05
 """Seconds; nobody is told to come back sooner."""
 _HEADROOM: Final = 1.1
 """Where some have been promised a time, others leave a tenth of theirs: the queue may move more slowly."""
+_OF_THE_CALL: Final[tuple[Literal["idempotency_key", "resumable", "resume"], ...]] = (
+    "idempotency_key",
+    "resumable",
+    "resume",
+)
+"""Fields that say nothing of what is asked for."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,11 @@ class Question:
     def name(self) -> bytes:
         """What tells whether a request is sent again: its content, and who sends it."""
         name = hashlib.blake2b(self.caller.client.encode(), digest_size=16)
-        name.update(self.request.SerializeToString(deterministic=True))
+        request = pb.GenerateRequest()
+        request.CopyFrom(self.request)
+        for field in _OF_THE_CALL:
+            request.ClearField(field)
+        name.update(request.SerializeToString(deterministic=True))
         return name.digest()
 
     def forecast(self, promised: int = 0) -> Forecast | None:

@@ -190,9 +190,9 @@ class TestTls:
             async with AsyncClient(address, tls=authority.client()) as client:
                 await client.generate("Hi", model="tiny")
             elsewhere = Tls(authority.file, server_name="other.example")
-            for wrong in (Tls(), elsewhere, None):
+            for wrong, told in ((Tls(), "ca_file"), (elsewhere, "server_name"), (None, "no gateway answers")):
                 async with AsyncClient(address, tls=wrong, patience=0) as client:
-                    with pytest.raises(errors.Unavailable):
+                    with pytest.raises(errors.Unavailable, match=told):
                         await client.generate("Hi", model="tiny", timeout=10)
 
     async def test_clients_need_a_certificate(self, worker, authority, tmp_path, keys_file):
