@@ -74,10 +74,10 @@ class Failures:
 
 
 _TLS: Final = {  # what gRPC's details have -> what that means
-    "WRONG_VERSION_NUMBER": "it doesn't speak TLS; leave TLS out, or give the address of a port that does",
-    "CERTIFICATE_VERIFY_FAILED": "its certificate isn't signed by an authority that is trusted here: give the "
-    "right one by tls=Tls(ca_file=…), --tls-ca-file or $DIPLEX_CA_FILE",
-    "Hostname Verification": "its certificate is for another name: give that by tls=Tls(server_name=…), "
+    "WRONG_VERSION_NUMBER": "it doesn't speak TLS; leave TLS out, or name a port that does",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate isn't signed by an authority that is trusted here: give "
+    "the right one by tls=Tls(ca_file=…), --tls-ca-file or $DIPLEX_CA_FILE",
+    "Hostname Verification": "its certificate is for another name: give it by tls=Tls(server_name=…), "
     "--tls-server-name or $DIPLEX_SERVER_NAME",
     "Tls handshake failed": "the handshake failed; does it ask for a certificate (--tls-certificate-file)?",
 }

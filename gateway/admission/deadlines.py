@@ -85,21 +85,25 @@ class Deadlines:
                 f"the deadline leaves {left:.2f} s, and such a request takes {forecast.alone:.2f} s on an "
                 "idle worker; allow more time, or ask for fewer tokens"
             )
-        late = _late(forecast, left, demand)
-        if late is None and forecast.wait > 0 and left is not None:
-            late = self._late_behind_promised(question, forecast, left)
+        late = self._late(question, forecast, left)
         if late is not None:
             raise self._refusal(question, forecast, late)
         return forecast
 
-    def _late_behind_promised(self, question: Question, forecast: Forecast, left: float) -> float | None:
-        """The same if those go first that were told to come now; of one of them itself, nothing."""
+    def _late(self, question: Question, forecast: Forecast, left: float | None) -> float | None:
+        """By how many seconds a request would be late; ``None`` if it may come in."""
+        demand = question.demand
+        late = _late(forecast, left, demand)
+        if left is None or forecast.wait == 0:
+            return late
         promised = self._ledger.awaited(question.key, max(0.0, left - forecast.service))
-        if not promised or self._ledger.redeem(question.name, question.key, self._config.grace_seconds):
-            return None
+        if not promised:
+            return late
+        if self._ledger.redeem(question.name, question.key, self._config.grace_seconds):
+            # A promise is kept if it can be, without the caution that newcomers are met with.
+            return _late(replace(forecast, harmful=False, caution=1.0), left, demand)
         behind = question.forecast(promised) or forecast
-        cautious = replace(behind, harmful=False, caution=behind.caution * _HEADROOM)
-        return _late(cautious, left, question.demand)
+        return _late(replace(behind, harmful=False, caution=behind.caution * _HEADROOM), left, demand)
 
     def _refusal(self, question: Question, forecast: Forecast, late: float) -> DeadlineUnreachable:
         again = max(_SOONEST, late)
