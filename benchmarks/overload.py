@@ -3,15 +3,17 @@
     python -m benchmarks.overload [--loads 1 10] [--seconds 30]
 
 One worker with the default model, behind a gateway. Before each load, capacity is measured with as many
-requests at once as the worker has slots. Then requests arrive at random (a Poisson process) at multiples of that, each with a
-deadline. Goodput is the answers a second that came before their deadline. Whoever is refused sends the same
-request again after the ``RetryInfo`` that it was told, if that is before the end of the load.
+requests at once as the worker has slots; no prompt is ever sent twice but by who comes back. Then requests
+arrive at random (a Poisson process) at multiples of that, each with a deadline. Goodput is the answers a second
+that came before their deadline. Whoever is refused sends the same request again after the ``RetryInfo`` that it
+was told, if that is before the end of the load.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import statistics
@@ -31,7 +33,8 @@ _SLOTS: Final = 8
 _CAPACITY_SECONDS: Final = 12.0
 _DEADLINE: Final = 3.0
 """In times that a request takes when all slots are in use."""
-_PROMPT: Final = "Count the ways in which a gateway can say no, number {}."
+_PROMPT: Final = "{}: count the ways in which a gateway can say no."
+_NUMBERS: Final = itertools.count()
 
 
 @dataclass
@@ -86,7 +89,6 @@ class Load:
         self._deadline = deadline
         self._returning = returning
         self._random = random.Random(1)  # noqa: S311  # draws arrivals
-        self._sent = 0
 
     async def run(self, rate: float, seconds: float) -> Outcome:
         """Requests arrive at ``rate`` a second for so long; returns once all are over."""
@@ -97,9 +99,8 @@ class Load:
         at = now()
         while (at := at + self._random.expovariate(rate)) < end:
             await asyncio.sleep(max(0.0, at - now()))
-            self._sent += 1
             comes_back = self._random.random() < self._returning
-            task = asyncio.create_task(self._one(outcome, self._sent, end, comes_back=comes_back))
+            task = asyncio.create_task(self._one(outcome, next(_NUMBERS), end, comes_back=comes_back))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         await asyncio.gather(*tasks)
@@ -143,13 +144,13 @@ async def _capacity(client: AsyncClient, seconds: float) -> tuple[float, float]:
     taken: list[float] = []
     end = time.perf_counter() + seconds
 
-    async def work(number: int) -> None:
+    async def work() -> None:
         while time.perf_counter() < end:
             begun = time.perf_counter()
-            await client.generate(_PROMPT.format(number), max_tokens=_TOKENS, temperature=0)
+            await client.generate(_PROMPT.format(next(_NUMBERS)), max_tokens=_TOKENS, temperature=0)
             taken.append(time.perf_counter() - begun)
 
-    await asyncio.gather(*(work(number) for number in range(_SLOTS)))
+    await asyncio.gather(*(work() for _ in range(_SLOTS)))
     return len(taken) / seconds, statistics.median(taken)
 
 
