@@ -5,8 +5,8 @@
 One worker with the default model, behind a gateway. Before each load, capacity is measured with as many
 requests at once as the worker has slots; no prompt is sent twice but by who comes back. Then requests arrive
 at random (a Poisson process) at multiples of that, each with a deadline. Goodput is the answers a second that
-came before their deadline. Whoever is refused sends the same request again after the ``RetryInfo`` that it was
-told, if that is before the end of the load.
+came before their deadline. Whoever is refused sends the same request again after the ``RetryInfo`` that it
+was told, if that is before the end of the load.
 """
 
 from __future__ import annotations
