@@ -106,10 +106,24 @@ class Server:
         for name in ("", *self._names):
             await self._health.set(name, state)
 
-    async def run_until_signal(self, on_drain: Callable[[], Awaitable[None]]) -> None:
+    @property
+    def running(self) -> Running:
+        """Counts the calls under way; what is served beside this server may count there too."""
+        return self._running
+
+    async def run_until_signal(
+        self,
+        on_drain: Callable[[], Awaitable[None]],
+        beside: Callable[[float | None], Awaitable[None]] | None = None,
+    ) -> None:
         """Waits for SIGTERM or SIGINT, then stops: health off, ``on_drain``, running calls to their end.
 
         A second signal ends the wait for running calls. Watches, of ours and of health, are not waited for.
+
+        Args:
+            on_drain: Called first.
+            beside: Stops what is served beside, whose calls have so many seconds, or none; called again when
+                there is less patience.
         """
         # What the start has left lives as long as the process. To look through all of it again and again for
         # garbage would hold up every call by some ten milliseconds.
@@ -119,15 +133,23 @@ class Server:
         _LOG.info("draining", seconds=self._config.drain_seconds)
         await self._health.enter_graceful_shutdown()
         await on_drain()
-        stopped = asyncio.create_task(self._server.stop(self._config.drain_seconds))
+        stopped = asyncio.create_task(self._stop_all(self._config.drain_seconds, beside))
         ended = asyncio.create_task(self._running.ended())
         again = asyncio.create_task(signals.get())
         await asyncio.wait((stopped, ended, again), return_when=asyncio.FIRST_COMPLETED)
-        await self._server.stop(None if again.done() else _LAST_WORDS_SECONDS)
+        await self._stop_all(None if again.done() else _LAST_WORDS_SECONDS, beside)
         ended.cancel()
         again.cancel()
         await stopped
         _LOG.info("stopped")
+
+    async def _stop_all(
+        self, grace: float | None, beside: Callable[[float | None], Awaitable[None]] | None
+    ) -> None:
+        stopping: list[Awaitable[None]] = [self._server.stop(grace)]
+        if beside:
+            stopping.append(beside(grace))
+        await asyncio.gather(*stopping)
 
     async def stop(self) -> None:
         """Stops at once; running calls are cancelled."""

@@ -31,6 +31,7 @@ _KEYS: Final = keys_of(GatewayConfig)
 
 _OPTIONS: Final = {  # parameter -> the key that it sets
     "listen": "listen",
+    "http_listen": "http.listen",
     "workers": "workers",
     "default_model": "default_model",
     "max_message_mib": "max_message_mib",
@@ -67,6 +68,7 @@ def main(
         typer.Option("--set", metavar="KEY=VALUE", help="Sets any key of the file; may be repeated."),
     ] = None,
     listen: Annotated[str | None, _option("listen")] = None,
+    http_listen: Annotated[str | None, _option("http.listen")] = None,
     workers: Annotated[str | None, _option("workers")] = None,
     default_model: Annotated[str | None, _option("default_model")] = None,
     max_message_mib: Annotated[str | None, _option("max_message_mib")] = None,
@@ -75,7 +77,7 @@ def main(
     log_format: Annotated[str | None, _option("log.format")] = None,
     log_level: Annotated[str | None, _option("log.level")] = None,
 ) -> None:
-    """Serve Diplex's public gRPC API in front of one or more workers.
+    """Serve Diplex's public API, gRPC and if wanted HTTP, in front of one or more workers.
 
     The gateway learns from its workers which models there are. Its health (grpc.health.v1) is SERVING while
     one of them can answer. SIGTERM or Ctrl-C drains: running calls end, new ones are refused.
