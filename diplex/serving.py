@@ -6,7 +6,8 @@ import asyncio
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
@@ -15,8 +16,10 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from diplex.admin import admin_server
 from diplex.certificates import ServerCertificates, ServerTls
-from diplex.rpc import Guard, Running, handlers_of
+from diplex.rpc import Guard, handlers_of
+from diplex.running import Running
 
 MEBIBYTE: Final = 1024 * 1024
 
@@ -24,6 +27,26 @@ _LAST_WORDS_SECONDS: Final = 0.5
 """What the last calls have to send their status, once their methods have returned."""
 
 _LOG: Final = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionConfig:
+    """Connections of callers: signs of life, and how old they may get. No stream is ever cut off by these."""
+
+    keepalive_seconds: float = 60.0
+    """Silence on a connection after which the caller is asked for a sign of life, so that one that vanished is
+    noticed."""
+    keepalive_timeout_seconds: float = 20.0
+    """How long the sign may take before the connection counts as lost, and its calls as cancelled."""
+    max_age_seconds: float = 0.0
+    """Age at which a connection is told to take no new calls (GOAWAY, with jitter), so that callers come back
+    through a load balancer; those under way go on to their ends. 0: never."""
+
+    def __post_init__(self) -> None:
+        if self.keepalive_seconds < 1 or self.keepalive_timeout_seconds < 1:
+            raise ValueError("keepalive_seconds and keepalive_timeout_seconds are 1 at least")
+        if self.max_age_seconds < 0:
+            raise ValueError("max_age_seconds is 0 at least")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +61,10 @@ class ServerConfig:
     """Most metadata of a call; gRPC itself refuses more."""
     max_streams: int = 1024
     """Calls under way on one connection; a client keeps further ones waiting until one has ended."""
+    connections: ConnectionConfig = field(default_factory=ConnectionConfig)
+    """Signs of life, and age."""
+    admin_listen: str = ""
+    """Where operators find channelz, health and reflection; empty for nowhere."""
     tls: ServerTls | None = None
     """``None``: bytes go as they are."""
     drain_seconds: float = 30.0
@@ -71,6 +98,8 @@ class Server:
         self._server = grpc.aio.server(options=_channel_arguments(config))
         self._health = health.aio.HealthServicer()
         self._running = Running()
+        self._models: dict[str, bool] = {}  # name -> whether its health is SERVING
+        self._open = AsyncExitStack()
         for service, implementation in services.items():
             handlers = handlers_of(
                 service,
@@ -102,6 +131,7 @@ class Server:
             )
         except RuntimeError as error:
             raise OSError(f"can't listen on {self._config.listen}: is the address in use?") from error
+        await self._open.enter_async_context(admin_server(self._config.admin_listen, self._health))
         await self._server.start()
         address = _with_port(self._config.listen, port)
         _LOG.info("listening", address=address, tls=tls is not None)
@@ -109,16 +139,26 @@ class Server:
 
     async def set_serving(self, *, serving: bool) -> None:
         """Sets the health of every service and of the server as a whole (the empty name)."""
-        state = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
         for name in ("", *self._names):
-            await self._health.set(name, state)
+            await self._health.set(name, _state(serving=serving))
+
+    async def set_models(self, models: Mapping[str, bool]) -> None:
+        """Sets the health of models, under the names ``model/NAME``; those that have gone are not served.
+
+        Args:
+            models: Name -> whether it is loaded and can answer.
+        """
+        told = dict.fromkeys(self._models, False) | dict(models)
+        for name, serving in told.items():
+            if self._models.get(name) is not serving:
+                await self._health.set(f"model/{name}", _state(serving=serving))
+        self._models = told
 
     async def run_until_signal(self, on_drain: Callable[[], Awaitable[None]]) -> None:
-        """Waits for SIGTERM or SIGINT, then stops: health off, ``on_drain``, running calls to their end.
+        """Waits for SIGTERM or SIGINT, then stops: health off, ``on_drain``, GOAWAY, calls to their ends.
 
-        A second signal ends the wait for running calls. Watches, of ours and of health, are not waited for.
+        What still runs when its time is over, or at a second signal, fails with ``Draining``. Watches, of ours
+        and of health, are not waited for.
         """
         # What the start has left lives as long as the process. To look through all of it again and again for
         # garbage would hold up every call by some ten milliseconds.
@@ -128,19 +168,31 @@ class Server:
         _LOG.info("draining", seconds=self._config.drain_seconds)
         await self._health.enter_graceful_shutdown()
         await on_drain()
-        stopped = asyncio.create_task(self._server.stop(self._config.drain_seconds))
+        grace = self._config.drain_seconds
+        stopped = asyncio.create_task(self._server.stop(grace + 2 * _LAST_WORDS_SECONDS))
         ended = asyncio.create_task(self._running.ended())
         again = asyncio.create_task(signals.get())
-        await asyncio.wait((stopped, ended, again), return_when=asyncio.FIRST_COMPLETED)
-        await self._server.stop(None if again.done() else _LAST_WORDS_SECONDS)
+        await asyncio.wait((stopped, ended, again), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            _LOG.warning("running calls are ended")
+            self._running.end()
+            await asyncio.wait((ended,), timeout=_LAST_WORDS_SECONDS)
+        await self._server.stop(_LAST_WORDS_SECONDS)
         ended.cancel()
         again.cancel()
         await stopped
+        await self._open.aclose()
         _LOG.info("stopped")
 
     async def stop(self) -> None:
         """Stops at once; running calls are cancelled."""
         await self._server.stop(None)
+        await self._open.aclose()
+
+
+def _state(*, serving: bool) -> health_pb2.HealthCheckResponse.ServingStatus:
+    states = health_pb2.HealthCheckResponse
+    return states.SERVING if serving else states.NOT_SERVING
 
 
 def _signals() -> asyncio.Queue[int]:
@@ -156,7 +208,12 @@ def _with_port(listen: str, port: int) -> str:
 
 
 def _channel_arguments(config: ServerConfig) -> list[tuple[str, int]]:
+    connections = config.connections
+    age = [("grpc.max_connection_age_ms", int(connections.max_age_seconds * 1000))]
     return [
+        *(age if connections.max_age_seconds else ()),
+        ("grpc.keepalive_time_ms", int(connections.keepalive_seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", int(connections.keepalive_timeout_seconds * 1000)),
         ("grpc.max_receive_message_length", config.transport_limit_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", config.max_metadata_bytes),

@@ -68,6 +68,7 @@ class Gateway:
         """Says SERVING while a model is ready on a worker that takes requests, and only then."""
         async for fleet in self.fleet.snapshots():
             await self._server.set_serving(serving=fleet.can_answer)
+            await self._server.set_models(fleet.models)
 
     async def _stop_health(self) -> None:
         if self._health:

@@ -7,14 +7,14 @@ from typing import Annotated
 
 from annotated_types import Ge, Interval
 
-from diplex.serving import MEBIBYTE, ServerConfig
+from diplex.serving import MEBIBYTE, ConnectionConfig, ServerConfig
 from diplex.tracing import TracingConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
 from gateway.resilience.config import ResilienceConfig
 from gateway.routing.config import RoutingConfig
 from gateway.security.config import SecurityConfig
-from gateway.telemetry.config import LogConfig, MetricsConfig
+from gateway.telemetry.config import AdminConfig, LogConfig, MetricsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class GatewayConfig:
     security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
+    connections: ConnectionConfig = field(default_factory=ConnectionConfig)
+    admin: AdminConfig = field(default_factory=AdminConfig)
     traces: TracingConfig = field(default_factory=TracingConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
@@ -63,5 +65,7 @@ class GatewayConfig:
             listen=self.listen,
             max_message_bytes=self.max_message_bytes,
             drain_seconds=self.drain_seconds,
+            connections=self.connections,
+            admin_listen=self.admin.listen,
             tls=self.security.tls,
         )
