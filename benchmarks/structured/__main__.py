@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ class Trial:
     def run(self, title: str, schemas: Sequence[Tried], walks: int, max_tokens: int) -> None:
         """Try schemas and print the shares."""
         refused: Counter[str] = Counter()
-        unsatisfiable = accepted = walked = finished = valid = 0
+        unsatisfiable = accepted = walked = finished = judged = valid = 0
         slowest = 0.0
         for label, schema, can_be_satisfied in schemas:
             try:
@@ -67,22 +68,31 @@ class Trial:
                     print(f"  not finished: {_short(schema)} {way.failure} {way.text[:80]!r}")
                     continue
                 finished += 1
-                if validates(schema, way.text):
-                    valid += 1
-                else:
+                try:
+                    found_valid = validates(schema, way.text)
+                except re.error as error:
+                    print(f"  the validator can't judge: {_short(schema)} {error}")
+                    continue
+                judged += 1
+                valid += found_valid
+                if not found_valid:
                     print(f"  INVALID: {json.dumps(schema)} -> {way.text!r}")
         asked = len(schemas) - unsatisfiable
         print(f"{title}: {len(schemas)} schemas, {unsatisfiable} that nothing satisfies refused as such")
         print(f"  accepted {accepted} of the {asked} others, {accepted / asked:.1%}")
         print(f"  slowest compilation: {1000 * slowest:.0f} ms")
         print(f"  walks that ended in {max_tokens} tokens: {finished} of {walked}, {finished / walked:.1%}")
-        print(f"  of these valid: {valid} of {finished}")
+        print(f"  of these valid: {valid} of {judged} that the validator can judge")
         for reason, times in refused.most_common():
             print(f"  refused {times:4d}: {reason}")
 
 
 def validates(schema: Schema, text: str) -> bool:
-    """Whether ``jsonschema`` finds a text valid, formats included."""
+    """Whether ``jsonschema`` finds a text valid, formats included.
+
+    Raises:
+        re.error: A pattern that Python's expressions don't know.
+    """
     validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     return bool(validator(schema, format_checker=validator.FORMAT_CHECKER).is_valid(json.loads(text)))
 
