@@ -97,8 +97,8 @@ def handlers_of(
         service: Descriptor of the service, from its generated module.
         implementation: Has a method in snake case for each RPC that it serves.
         max_message_bytes: Policy limit on a request's size, below the transport's own.
-        running: Keeps the calls under way, but for ``Watch``: those last as long as their callers like, and no
-            drain waits for them.
+        running: Keeps the calls under way, but for ``Watch``: those last as long as their callers like, and
+            no drain waits for them.
         guard: Lets callers in, or not; ``None``: everybody.
     """
     running = running or Running()

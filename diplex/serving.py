@@ -23,6 +23,11 @@ from diplex.running import Running
 
 MEBIBYTE: Final = 1024 * 1024
 
+_STATES: Final = {
+    True: health_pb2.HealthCheckResponse.SERVING,
+    False: health_pb2.HealthCheckResponse.NOT_SERVING,
+}
+
 _LAST_WORDS_SECONDS: Final = 0.5
 """What the last calls have to send their status, once their methods have returned."""
 
@@ -34,8 +39,8 @@ class ConnectionConfig:
     """Connections of callers: signs of life, and how old they may get. No stream is ever cut off by these."""
 
     keepalive_seconds: float = 60.0
-    """Silence on a connection after which the caller is asked for a sign of life, so that one that vanished is
-    noticed."""
+    """Silence on a connection after which the caller is asked for a sign of life: one that has vanished must
+    not hold a slot."""
     keepalive_timeout_seconds: float = 20.0
     """How long the sign may take before the connection counts as lost, and its calls as cancelled."""
     max_age_seconds: float = 0.0
@@ -140,7 +145,7 @@ class Server:
     async def set_serving(self, *, serving: bool) -> None:
         """Sets the health of every service and of the server as a whole (the empty name)."""
         for name in ("", *self._names):
-            await self._health.set(name, _state(serving=serving))
+            await self._health.set(name, _STATES[serving])
 
     async def set_models(self, models: Mapping[str, bool]) -> None:
         """Sets the health of models, under the names ``model/NAME``; those that have gone are not served.
@@ -151,11 +156,11 @@ class Server:
         told = dict.fromkeys(self._models, False) | dict(models)
         for name, serving in told.items():
             if self._models.get(name) is not serving:
-                await self._health.set(f"model/{name}", _state(serving=serving))
+                await self._health.set(f"model/{name}", _STATES[serving])
         self._models = told
 
     async def run_until_signal(self, on_drain: Callable[[], Awaitable[None]]) -> None:
-        """Waits for SIGTERM or SIGINT, then stops: health off, ``on_drain``, GOAWAY, calls to their ends.
+        """Waits for SIGTERM or SIGINT, then: health off, ``on_drain``, GOAWAY, calls to their ends.
 
         What still runs when its time is over, or at a second signal, fails with ``Draining``. Watches, of ours
         and of health, are not waited for.
@@ -188,11 +193,6 @@ class Server:
         """Stops at once; running calls are cancelled."""
         await self._server.stop(None)
         await self._open.aclose()
-
-
-def _state(*, serving: bool) -> health_pb2.HealthCheckResponse.ServingStatus:
-    states = health_pb2.HealthCheckResponse
-    return states.SERVING if serving else states.NOT_SERVING
 
 
 def _signals() -> asyncio.Queue[int]:
