@@ -29,6 +29,8 @@ One tree, free of transport codes; ``diplex.status`` holds the one table between
     │   └── SourceUnavailable     no source of a model's artefact could be reached
     ├── InvalidCatalogue          a catalogue file can't be read or says what can't be
     ├── DigestMismatch            what was downloaded is not what the catalogue names
+    ├── IdempotencyKeyReused      the key names another request's generation
+    ├── ResumptionLost            nobody holds the stream that is to be taken up
     ├── DeadlineExceeded          the caller's deadline passed
     ├── Cancelled                 the caller went away
     ├── NotServed                 an RPC that this version names but does not serve yet
@@ -300,6 +302,20 @@ class DigestMismatch(DiplexError):
 
     reason = "DIGEST_MISMATCH"
     advice = "don't trust the source; report it"
+
+
+class IdempotencyKeyReused(DiplexError):
+    """The idempotency key names the generation of another request."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+    advice = "take a fresh key for every request: see [resilience.md](resilience.md)"
+
+
+class ResumptionLost(DiplexError):
+    """The stream that is to be taken up isn't held here, and no tokens say what it was."""
+
+    reason = "RESUMPTION_LOST"
+    advice = "send the tokens of the events that arrived, or begin anew: see [resilience.md](resilience.md)"
 
 
 class DeadlineExceeded(DiplexError):

@@ -162,8 +162,8 @@ class Server:
     async def run_until_signal(self, on_drain: Callable[[], Awaitable[None]]) -> None:
         """Waits for SIGTERM or SIGINT, then: health off, ``on_drain``, GOAWAY, calls to their ends.
 
-        What still runs when its time is over, or at a second signal, fails with ``Draining``. Watches, of ours
-        and of health, are not waited for.
+        What still runs when its time is over, or at a second signal, fails with ``Draining``. Watches, ours
+        and those of health, are not waited for.
         """
         # What the start has left lives as long as the process. To look through all of it again and again for
         # garbage would hold up every call by some ten milliseconds.

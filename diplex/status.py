@@ -54,6 +54,8 @@ TABLE: Final[dict[type[DiplexError], Status]] = {
     errors.InsufficientMemory: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 507),
     errors.Unavailable: Status(grpc.StatusCode.UNAVAILABLE, 503),
     errors.DigestMismatch: Status(grpc.StatusCode.DATA_LOSS, 502),
+    errors.IdempotencyKeyReused: Status(grpc.StatusCode.ALREADY_EXISTS, 422),
+    errors.ResumptionLost: Status(grpc.StatusCode.FAILED_PRECONDITION, 410),
     errors.DeadlineExceeded: Status(grpc.StatusCode.DEADLINE_EXCEEDED, 504),
     errors.Cancelled: Status(grpc.StatusCode.CANCELLED, 499),
     errors.NotServed: Status(grpc.StatusCode.UNIMPLEMENTED, 501),

@@ -1,21 +1,20 @@
-"""What a public request must satisfy whatever the model: limits, ranges, and what this version serves.
+"""What a public request must satisfy whatever the model: limits and ranges.
 
-All faults of a request are found in one pass and raised as one ``InvalidRequest``. A request without faults
-that asks for what this version doesn't serve yet is refused with ``UnsupportedFeature``. What depends on the
-model, such as images or the length of its context, is checked where the model is known.
+All faults of a request are found in one pass and raised as one ``InvalidRequest``. What depends on the model,
+such as images or the length of its context, is checked where the model is known.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
 
 from google.protobuf.descriptor import EnumDescriptor
 
-from diplex.errors import FieldViolation, InvalidRequest, UnsupportedFeature
+from diplex.errors import FieldViolation, InvalidRequest
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 
@@ -78,19 +77,12 @@ _SAMPLING_RANGES: Final = {
 }
 _BIAS_RANGE: Final = _Range(-100, 100)
 
-_NOT_SERVED_YET: Final[Mapping[str, Callable[[pb.GenerateRequest], bool]]] = {
-    "idempotency_key": lambda request: bool(request.idempotency_key),
-    "resume": lambda request: request.HasField("resume"),
-}
-"""field -> whether a request asks for it. A line goes when its field is served."""
-
 
 def check_generate(request: pb.GenerateRequest) -> None:
     """Refuses a generation that no model of this version can serve.
 
     Raises:
         InvalidRequest: Fields are missing, unknown or out of range; names all of them.
-        UnsupportedFeature: The request is sound and asks for what isn't served yet.
     """
     _refuse(
         _target(request.model, request.backend, request.precision),
@@ -104,7 +96,6 @@ def check_generate(request: pb.GenerateRequest) -> None:
         _call_options(request),
         _image_options(request),
     )
-    _refuse_unserved(field for field, asks in _NOT_SERVED_YET.items() if asks(request))
 
 
 def check_count_tokens(request: pb.CountTokensRequest) -> None:
@@ -145,13 +136,6 @@ def _refuse(*checks: Violations) -> None:
     told = "; ".join(f"{fault.field}: {fault.description}" for fault in violations[:_TOLD])
     more = f"; and {len(violations) - _TOLD} more" if len(violations) > _TOLD else ""
     raise InvalidRequest(told + more, violations=violations)
-
-
-def _refuse_unserved(fields: Iterable[str]) -> None:
-    violations = [FieldViolation(field, "this version doesn't serve it yet") for field in fields]
-    if violations:
-        names = ", ".join(fault.field for fault in violations)
-        raise UnsupportedFeature(f"this version doesn't serve {names} yet", violations=violations)
 
 
 def _target(model: str, backend: int, precision: int) -> Violations:
@@ -332,8 +316,8 @@ def _call_options(request: pb.GenerateRequest) -> Violations:
             f"has {len(request.idempotency_key)} characters, at most {LONGEST_IDEMPOTENCY_KEY} are allowed"
         )
         yield FieldViolation("idempotency_key", description)
-    if request.HasField("resume") and not request.resume.resumption_token:
-        yield FieldViolation("resume.resumption_token", "is empty")
+    if request.HasField("resume") and not (request.resume.resumption_token or request.idempotency_key):
+        yield FieldViolation("resume.resumption_token", "is empty, and there is no idempotency_key")
 
 
 def _image_options(request: pb.GenerateRequest | pb.CountTokensRequest) -> Violations:

@@ -34,7 +34,7 @@ class Gateway:
     def __init__(self, config: GatewayConfig, resolve: Resolve | None = None) -> None:
         config.security.check_listen(config.listen)
         self.fleet = Fleet(config, resolve)
-        inference = ObservedInference(self.fleet, config.default_model, config.resilience)
+        inference = self._inference = ObservedInference(self.fleet, config.default_model, config.resilience)
         models = Models(self.fleet, config.default_model)
         self._server = Server(
             config.server,
@@ -58,6 +58,7 @@ class Gateway:
     ) -> None:
         await self._stop_health()
         await self._server.stop()
+        await self._inference.close()
         await self.fleet.__aexit__(kind, error, trace)
 
     async def run_until_signal(self) -> None:

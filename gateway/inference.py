@@ -13,7 +13,7 @@ import grpc
 import structlog
 
 from diplex import validation
-from diplex.errors import DiplexError, InsufficientMemory, Unavailable
+from diplex.errors import DiplexError, InsufficientMemory, InvalidRequest, Unavailable
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2
@@ -26,7 +26,7 @@ from gateway.fleet.facts import Wanted
 from gateway.fleet.fleet import Fleet
 from gateway.resilience.attempts import Attempts
 from gateway.resilience.config import ResilienceConfig
-from gateway.resilience.relayed import Relayed, seed_of
+from gateway.resilience.streams import Streams
 from gateway.routing import names, router
 from gateway.routing.router import Candidate
 from gateway.security.principal import Method
@@ -36,7 +36,7 @@ _LOG: Final = structlog.get_logger()
 
 
 class Inference:
-    """Serves the public API's meaning on a fleet of workers.
+    """Serves the public API's meaning on a fleet of workers; ``close`` ends what goes on without a client.
 
     Args:
         fleet: The workers; opened and closed by the caller.
@@ -49,7 +49,11 @@ class Inference:
     ) -> None:
         self._fleet = fleet
         self._default_model = default_model
-        self._attempts = Attempts(fleet, self._choose, resilience)
+        self._streams = Streams(Attempts(fleet, self._choose, resilience), resilience)
+
+    async def close(self) -> None:
+        """Ends the generations that go on without a client."""
+        await self._streams.close()
 
     async def generate(
         self,
@@ -72,13 +76,20 @@ class Inference:
             DiplexError: See ``diplex.errors``.
         """
         validation.check_generate(request)
-        responses = self._attempts.run(request, caller, Relayed(seed_of(request)), whole=whole)
-        async with aclosing(responses):
-            async for response in responses:
-                yield response.event
+        events = self._streams.events(request, caller, whole=whole)
+        async with aclosing(events):
+            async for event in events:
+                yield event
 
     async def generate_whole(self, request: pb.GenerateRequest, caller: Caller) -> pb.GenerateResponse:
-        """Generates and returns everything at once; otherwise as :meth:`generate`."""
+        """Generates and returns everything at once; otherwise as :meth:`generate`.
+
+        Raises:
+            InvalidRequest: A stream is to be taken up.
+            DiplexError: See ``diplex.errors``.
+        """
+        if request.HasField("resume"):
+            raise InvalidRequest.of_field("resume", "only streams are taken up; send the key again instead")
         assembly = Assembly()
         events = self.generate(request, caller, whole=True)
         async with aclosing(events):

@@ -313,9 +313,10 @@ class FakeWorker:
                     await self._crash()
                 case Vanish():
                     return
-        yield generation_pb2.GenerateStreamResponse(
-            finished=generation_pb2.ChoiceFinished(reason=generation_pb2.FINISH_REASON_END_OF_SEQUENCE)
-        )
+        if not any(choice.finished for choice in request.prior):
+            yield generation_pb2.GenerateStreamResponse(
+                finished=generation_pb2.ChoiceFinished(reason=generation_pb2.FINISH_REASON_END_OF_SEQUENCE)
+            )
         yield generation_pb2.GenerateStreamResponse(receipt=self._receipt(request, said))
 
     def _accepted(self, request: worker_pb2.GenerateRequest) -> generation_pb2.GenerateStreamResponse:

@@ -254,6 +254,7 @@ class GenerateRequest(google.protobuf.message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
     RESUME_FIELD_NUMBER: builtins.int
     IMAGE_OPTIONS_FIELD_NUMBER: builtins.int
+    RESUMABLE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Name or alias of the model, as ListModels gives it, optionally with a precision behind a slash:
     "SmolLM2-135M-Instruct/int8". Empty: the gateway's default model.
@@ -269,7 +270,12 @@ class GenerateRequest(google.protobuf.message.Message):
     priority: Global___Priority.ValueType
     """Order among waiting requests."""
     idempotency_key: builtins.str
-    """Names the call: a repeated call with the same key returns the same generation."""
+    """Names the generation, among those of one caller: another call with the same key, and the same request, gets the
+    same generation while a gateway's process holds it, whole or still under way. It goes on for a while when its
+    client is gone. The same key with another request is refused with ALREADY_EXISTS. Implies `resumable`.
+    """
+    resumable: builtins.bool
+    """Puts a resumption token into each event of the stream, so that any gateway can go on behind it."""
     @property
     def chat(self) -> Global___ChatInput:
         """A conversation, put through the model's own chat template."""
@@ -298,7 +304,7 @@ class GenerateRequest(google.protobuf.message.Message):
 
     @property
     def resume(self) -> Global___Resume:
-        """Takes up an interrupted stream again."""
+        """Takes up an interrupted stream again. The rest of the request is as it was."""
 
     @property
     def image_options(self) -> Global___ImageOptions:
@@ -324,9 +330,10 @@ class GenerateRequest(google.protobuf.message.Message):
         idempotency_key: builtins.str = ...,
         resume: Global___Resume | None = ...,
         image_options: Global___ImageOptions | None = ...,
+        resumable: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["chat", b"chat", "image_options", b"image_options", "input", b"input", "output", b"output", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "stopping", b"stopping", "time_limit", b"time_limit", "tokens", b"tokens", "tool_choice", b"tool_choice"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "chat", b"chat", "idempotency_key", b"idempotency_key", "image_options", b"image_options", "input", b"input", "model", b"model", "output", b"output", "precision", b"precision", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "stopping", b"stopping", "time_limit", b"time_limit", "tokens", b"tokens", "tool_choice", b"tool_choice", "tools", b"tools", "truncation", b"truncation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "chat", b"chat", "idempotency_key", b"idempotency_key", "image_options", b"image_options", "input", b"input", "model", b"model", "output", b"output", "precision", b"precision", "priority", b"priority", "prompt", b"prompt", "resumable", b"resumable", "resume", b"resume", "sampling", b"sampling", "stopping", b"stopping", "time_limit", b"time_limit", "tokens", b"tokens", "tool_choice", b"tool_choice", "tools", b"tools", "truncation", b"truncation"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["input", b"input"]) -> typing.Literal["chat", "prompt", "tokens"] | None: ...
 
 Global___GenerateRequest: typing_extensions.TypeAlias = GenerateRequest
@@ -771,9 +778,12 @@ class Resume(google.protobuf.message.Message):
     RESUMPTION_TOKEN_FIELD_NUMBER: builtins.int
     AFTER_SEQUENCE_FIELD_NUMBER: builtins.int
     resumption_token: builtins.str
-    """The token of the last event that arrived, as GenerateStreamResponse.resumption_token gave it."""
+    """The tokens of the events that arrived, from the first one on, as GenerateStreamResponse.resumption_token gave
+    them, joined to one text. May be left out beside an idempotency key; then only the gateway's process that holds
+    the generation can go on.
+    """
     after_sequence: builtins.int
-    """The sequence number of that event; the stream goes on behind it."""
+    """The sequence number of the last event that arrived; the stream goes on behind it."""
     def __init__(
         self,
         *,
@@ -867,9 +877,11 @@ class GenerateStreamResponse(google.protobuf.message.Message):
     RECEIPT_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
     sequence: builtins.int
-    """Counts the events of this stream from 1."""
+    """Counts the events of this stream from 1. 0 in `progress`."""
     resumption_token: builtins.str
-    """Names this point of the stream for `Resume`. Empty while streams can't be resumed."""
+    """What the event adds to the token of `Resume`, signed by the gateway. Of streams that are `resumable`, in all events
+    but `progress` and `receipt`.
+    """
     @property
     def accepted(self) -> Global___Accepted:
         """The request is admitted: what will serve it. The first event but for progress."""

@@ -31,7 +31,7 @@ from gateway.conversion import wanted_by
 from gateway.fleet.facts import Wanted
 from gateway.fleet.fleet import Fleet
 from gateway.resilience.config import ResilienceConfig
-from gateway.resilience.relayed import Relayed
+from gateway.resilience.relayed import Relayed, Served
 from gateway.routing.router import Candidate
 
 _LOG: Final = structlog.get_logger()
@@ -112,11 +112,15 @@ class Attempts:
         Raises:
             DiplexError: What is not a lost worker's fault; or the last one's, once nobody can go on.
         """
-        wanted, losses = wanted_by(request), None
+        losses = None
         while True:
+            wanted = _wanted(request, relayed)
             begun = relayed.sequence > 0
             candidate = await self._candidate(wanted, caller, losses, begun=begun, avoid=avoid)
             relayed.attempts += 1
+            if not begun:
+                deployment = candidate.deployment
+                relayed.served = Served(deployment.model, deployment.backend, deployment.precision)
             before = relayed.sequence
             try:
                 with self._attempt(candidate, request, caller, relayed, whole=whole) as attempt:
@@ -128,8 +132,6 @@ class Attempts:
                 raise InternalError(f"worker {candidate.worker.name} ended a generation without a receipt")
             except _OF_ONE_WORKER as error:
                 losses = self._lost(error, candidate, None if relayed.sequence > before else losses)
-            if relayed.sequence:
-                wanted = _same(wanted, candidate)
 
     @contextmanager
     def _attempt(
@@ -217,7 +219,9 @@ def _first(candidates: Sequence[Candidate], avoid: Collection[str]) -> Candidate
     return next((it for it in candidates if it.worker.address not in avoid), candidates[0])
 
 
-def _same(wanted: Wanted, candidate: Candidate) -> Wanted:
-    """What can go on with a generation that a worker has admitted."""
-    deployment = candidate.deployment
-    return replace(wanted, model=deployment.model, backend=deployment.backend, precision=deployment.precision)
+def _wanted(request: pb.GenerateRequest, relayed: Relayed) -> Wanted:
+    """Who may serve a request; of one that a worker has admitted, who can go on with it."""
+    wanted, served = wanted_by(request), relayed.served
+    if not relayed.sequence or served is None:
+        return wanted
+    return replace(wanted, model=served.model, backend=served.backend, precision=served.precision)

@@ -26,3 +26,12 @@ class ResilienceConfig:
     jitter."""
     pause_most_seconds: Annotated[float, Ge(0)] = 1.0
     """Longest such pause, before jitter."""
+    linger_seconds: Annotated[float, Ge(0)] = 30.0
+    """How long a generation with an idempotency key goes on once its client is gone."""
+    keep_seconds: Annotated[float, Ge(0)] = 300.0
+    """How long the answer to a request with an idempotency key is kept, from its end."""
+    keep_mib: Annotated[float, Ge(0)] = 64.0
+    """What such answers may take, in MiB; the oldest go first."""
+    resumption_keys_file: str = ""
+    """File with the secrets that sign resumption tokens, one a line: the first one signs, all are believed.
+    Gateways with the same secrets can go on with each other's streams. Empty: one of this process alone."""

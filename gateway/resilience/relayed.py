@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from diplex.v1 import generation_pb2 as pb
 from diplex.worker.v1 import worker_pb2
+from gateway.fleet.facts import Backend, Precision
 
 
 @dataclass(slots=True)
@@ -18,6 +19,16 @@ class RelayedChoice:
     finished: bool = False
     completion_tokens: int = 0
     """Of one that has finished: those that it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What serves a generation: whoever goes on with it has to be the same."""
+
+    model: str
+    """Canonical name."""
+    backend: Backend | None
+    precision: Precision | None
 
 
 @dataclass(slots=True)
@@ -32,6 +43,8 @@ class Relayed:
     """Workers that were tried."""
     admitted_at: float | None = None
     """When the client was told that it is admitted, in seconds of ``time.time``."""
+    served: Served | None = None
+    """Known once a worker has admitted it."""
     choices: dict[int, RelayedChoice] = field(default_factory=dict)  # index -> choice
     complete: bool = False
     """Whether the client has the receipt."""

@@ -24,6 +24,8 @@ PROMPTS = ("the model is", "to the user of the assistant and", "a")
 PICTURES = ((70, 45), (45, 70), (64, 64))
 """Sizes."""
 TOKENS = 16
+CHUNK = 10
+"""Tokens of a prompt that a step takes in: fewer than a picture has, which may be divided or not."""
 LOAD_SECONDS = 300
 
 
@@ -44,6 +46,7 @@ def stack(checkpoints, tmp_path_factory):
     for name in checkpoints:
         store.ensure(Catalogue.load((catalogue,)).find(name).entry, "torch", "fp32", converter)
     options = ("--catalogue", catalogue, "--home", place / "home", "--memory-budget", "3000", "--slots", "4")
+    options += ("--prefill-chunk", str(CHUNK), "--shared-prefill-chunk", str(CHUNK))
     with services.stack(tmp_path_factory.mktemp("stack"), "--model", FAMILIES[0].name, *options) as both:
         yield both
 
@@ -52,7 +55,7 @@ def stack(checkpoints, tmp_path_factory):
 def answered(stack):
     """Asks for the greedy tokens of inputs, one after the other and then all at once."""
 
-    def ask(model, inputs, **options):
+    def ask(model, inputs, *, split=False):
         with stack.client() as client, ThreadPoolExecutor(len(inputs)) as pool:
 
             def tokens(given):
@@ -65,7 +68,7 @@ def answered(stack):
                     temperature=0,
                     token_ids=True,
                     timeout=LOAD_SECONDS,
-                    **options,
+                    split_images=True if split and pictures else None,
                 )
                 return tuple(reply.token_ids)
 
@@ -79,6 +82,8 @@ def generated(model, tokenizer, **given):
     """The token ids that plain ``generate`` gives, greedily, up to the end of the text."""
     prompt = given["input_ids"]
     with torch.inference_mode():
+        if model.config.model_type == "blip-2" and "pixel_values" not in given:
+            model = model.language_model  # it takes no text alone
         [output] = model.generate(**given, do_sample=False, max_new_tokens=TOKENS).tolist()
     length = prompt.shape[1]
     new = output[length:] if output[:length] == prompt[0].tolist() else output
@@ -115,28 +120,31 @@ def test_tokens_are_those_of_plain_generate(answered, checkpoints, family):
 
 @pytest.mark.parametrize("family", SEEING_FAMILIES, ids=lambda family: family.name)
 def test_what_is_seen_is_what_plain_generate_sees(answered, checkpoints, family):
-    """One by one, and three at once."""
+    """One picture or two beside a text without, one by one and all at once."""
     _, processor = family.make()
     model = AutoModelForImageTextToText.from_pretrained(checkpoints[family.name], dtype=torch.float32)
-    text = in_form(family, processor, [{"type": "image"}, {"type": "text", "text": "Hi"}])
-    if not family.marked:
-        text = text.replace(processor.image_token.content, "")
     pictures = [noise(*size, seed) for seed, size in enumerate(PICTURES, 1)]
+    shown = [[picture] for picture in pictures] + [pictures[-family.most :], []]
     expected = [
-        generated(
-            model,
-            processor.tokenizer,
-            **processor(
-                text=[text], images=[picture], return_tensors="pt", add_special_tokens=False, **family.options
-            ),
-        )
-        for picture in pictures
+        generated(model, processor.tokenizer, **processed(family, processor, "Hi", each)) for each in shown
     ]
-    assert len(set(expected)) == len(expected)
-    inputs = [("Hi", [png(picture)]) for picture in pictures]
-    alone, together = answered(family.name, inputs, split_images=family.split or None)
+    assert len(set(expected)) >= len(PICTURES) + family.most
+    inputs = [("Hi", [png(picture) for picture in each]) for each in shown]
+    alone, together = answered(family.name, inputs, split=family.split)
     assert alone == expected
     assert together == expected
+
+
+def processed(family, processor, text, pictures):
+    """What a family's own processor makes of a user's turn."""
+    content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": text}]
+    text = in_form(family, processor, content)
+    if not family.marked:
+        text = text.replace(processor.image_token.content, "")
+    options = {"return_tensors": "pt", "add_special_tokens": False}
+    if not pictures:
+        return processor.tokenizer(text, **options)
+    return processor(text=[text], images=pictures, **options, **family.options)
 
 
 def noise(width, height, seed):

@@ -209,25 +209,8 @@ def test_the_search_ends_after_enough_faults():
     assert raised.value.message.endswith("; and 92 more")
 
 
-def test_a_fault_goes_before_what_is_not_served():
-    assert violated(prompt(idempotency_key="k", backend=9)) == ["backend"]
-
-
-UNSERVED = [
-    (prompt(idempotency_key="k"), "idempotency_key"),
-    (prompt(resume=pb.Resume(resumption_token="t")), "resume"),  # noqa: S106  # names a point of a stream
-]
-
-
-@pytest.mark.parametrize(("request_", "field"), UNSERVED, ids=[field for _, field in UNSERVED])
-def test_what_is_not_served_is_refused(request_, field):
-    with pytest.raises(errors.UnsupportedFeature) as raised:
-        check_generate(request_)
-    assert [violation.field for violation in raised.value.violations] == [field]
-
-
-def test_the_list_of_what_is_not_served_is_tested_whole():
-    assert {field for _, field in UNSERVED} == set(validation._NOT_SERVED_YET)
+def test_a_stream_can_be_taken_up_by_its_key_alone():
+    check_generate(prompt(idempotency_key="k", resume=pb.Resume(after_sequence=3)))
 
 
 class TestCountTokens:

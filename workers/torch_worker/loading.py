@@ -76,7 +76,13 @@ def load(
     if cache is None or memory is None:
         return Loaded(RowRunner(text_part(model), head, inputs, config.rows, device), eyes)
     runner = SlotRunner(
-        model=text_part(model), head=head, inputs=inputs, cache=cache, memory=memory, device=device
+        model=text_part(model),
+        head=head,
+        inputs=inputs,
+        cache=cache,
+        memory=memory,
+        device=device,
+        mutual=description.vision is not None and description.vision.mutual,
     )
     return Loaded(runner, eyes)
 

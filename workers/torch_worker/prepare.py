@@ -15,7 +15,7 @@ _TOOLS: Final = ("safetensors", "tokenizers", "torch", "transformers")
 class CheckpointToTorch:
     """Makes prepared artefacts from published checkpoints; a :class:`workers.runtime.store.Prepare`."""
 
-    version: Final = "2"
+    version: Final = "3"
     """Raised whenever the same files would give other tensors or other names."""
 
     def __call__(self, source: Path, target: Path, *, profile: str, report: Report) -> Mapping[str, str]:

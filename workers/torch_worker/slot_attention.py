@@ -82,7 +82,7 @@ class SlotAttention:
             query = query.reshape(rows, heads // group, group, size)
         elif group > 1:
             key, value = _repeated(key, group), _repeated(value, group)
-        causal = step.begins and width > 1 and softcap is None and (sliding_window or width) >= width
+        causal = step.causal and width > 1 and softcap is None and (sliding_window or width) >= width
         mask = None if causal else step.mask(sliding_window)
         if softcap is None:
             out = scaled_dot_product_attention(

@@ -22,9 +22,10 @@ class Step:
     Args:
         spans: One a row, in neighbouring slots.
         device: Where indices and masks go.
+        mutual: Whether tokens that name rows of a picture attend to all others of these beside them.
     """
 
-    def __init__(self, spans: Sequence[Span], device: torch.device) -> None:
+    def __init__(self, spans: Sequence[Span], device: torch.device, *, mutual: bool = False) -> None:
         self.first = spans[0].slot
         self.rows = len(spans)
         self.width = max(len(span.tokens) for span in spans)
@@ -38,13 +39,15 @@ class Step:
         starts = torch.tensor(self.starts, device=device)
         self.positions = starts[:, None] + torch.arange(self.width, device=device)
         """int64 ``[rows, width]``: the place of every token in its slot."""
+        self._reach = _reach(spans, self.positions) if mutual else self.positions
+        """int64 ``[rows, width]``: the last place that every token may look at."""
         self.places = (torch.arange(self.rows, device=device), starts) if self.width == 1 else None
         """Row and place of every token, if there is one a row."""
 
     @property
-    def begins(self) -> bool:
-        """Whether nothing comes before the tokens of any row."""
-        return self.end == self.width
+    def causal(self) -> bool:
+        """Whether each token may look at those before it, all of them of this run."""
+        return self.end == self.width and self._reach is self.positions
 
     def mask(self, window: int | None) -> torch.Tensor | None:
         """What each token may look at: bool ``[rows, 1, width, end]``; ``None`` if that is all.
@@ -60,11 +63,22 @@ class Step:
         if self.width == 1 and self.aligned and (window is None or self.end <= window):
             return None
         keys = torch.arange(self.end, device=self._device)
-        places = self.positions[:, None, :, None]
-        seen = keys <= places
+        seen = keys <= self._reach[:, None, :, None]
         if window is not None:
-            seen &= keys > places - window
+            seen &= keys > self.positions[:, None, :, None] - window
         return seen
+
+
+def _reach(spans: Sequence[Span], positions: torch.Tensor) -> torch.Tensor:
+    """The place of the last row of a picture for all of its rows, else a token's own."""
+    if not any(token < 0 for span in spans for token in span.tokens):
+        return positions
+    reach = positions.tolist()
+    for places, span in zip(reach, spans, strict=True):
+        for index in range(len(span.tokens) - 2, -1, -1):
+            if span.tokens[index] < 0 and span.tokens[index + 1] < 0:
+                places[index] = places[index + 1]
+    return torch.tensor(reach, device=positions.device)
 
 
 class SlotCache(Cache):

@@ -24,6 +24,7 @@ class SlotRunner:
         cache: The slots.
         memory: Where the cache lies.
         device: Where the model computes.
+        mutual: Whether the rows of a picture attend to each other in both directions.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class SlotRunner:
         cache: SlotCache,
         memory: SlotMemory,
         device: torch.device,
+        mutual: bool = False,
     ) -> None:
         self._model = model
+        self._mutual = mutual
         self._wanted = WantedRows(head)
         self._inputs = inputs
         self._cache = cache
@@ -48,7 +51,7 @@ class SlotRunner:
 
     def run(self, spans: Sequence[Span]) -> torch.Tensor:
         """See :class:`~workers.torch_worker.runner.Runner`."""
-        step = self._cache.step = Step(spans, self._device)
+        step = self._cache.step = Step(spans, self._device, mutual=self._mutual)
         ids = torch.zeros((step.rows, step.width), dtype=torch.int64)
         for row, span in enumerate(spans):
             ids[row, : len(span.tokens)] = torch.tensor(span.tokens, dtype=torch.int64)

@@ -80,6 +80,8 @@ class Engine:
             config.max_stall, alone=config.prefill_chunk, shared=config.shared_prefill_chunk
         )
         self._speculation = Speculation(backend.most_guessing) if config.speculation else None
+        vision = text.description.vision
+        self._undivided = vision is not None and vision.mutual
         self._sight = Sight(backend.eyes, text.viewer.gallery if text.viewer else None, clock)
         self._chooser = Chooser(text.description.vocab_size, self._scheduler.max_length)
         self._answers: dict[int, Answer] = {}  # sequence -> its answer, while it waits or runs
@@ -302,6 +304,7 @@ class Engine:
             due=patience if generation.deadline is None else min(patience, generation.deadline),
             lookup=PromptLookup() if speculated else None,
             pictures=request.pictures,
+            undivided=self._undivided,
         )
 
     def _queue_full(self) -> QueueFull:

@@ -136,7 +136,7 @@ class ModelText:
         rendered = self._template.render(messages, tools=functions)
         if vision is None or self.viewer is None:
             return rendered
-        return expanded(rendered, vision.image_token, self.viewer.layouts(files, chat.images))
+        return expanded(rendered, vision.mark, self.viewer.layouts(files, chat.images))
 
     def check(self, generation: Generation) -> None:
         """Refuses what the model's vocabulary and template can't have.

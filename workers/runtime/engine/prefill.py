@@ -94,12 +94,12 @@ class Prefill:
     def _takes_off(self, sequence: Sequence, allowance: Allowance, pieces: list[_Piece]) -> bool:
         """Computes a piece at once if that fits. Otherwise begins a flight, if there is none yet."""
         if size := allowance.take(sequence.length, sequence.missing):
-            pieces.append((sequence, size))
+            pieces.append((sequence, _undivided(sequence, size, allowance)))
             return False
         if self._flight or not allowance.bounded:
             return False
         size = allowance.take_staged(sequence.length, sequence.missing, self._of)
-        self._flight = _Flight(sequence, size) if size else None
+        self._flight = _Flight(sequence, _undivided(sequence, size, allowance)) if size else None
         return size > 0
 
     def _advance(self, allowance: Allowance) -> int:
@@ -144,6 +144,13 @@ def _pending(running: Iterable[Sequence]) -> list[Sequence]:
         elif not sequence.decodes:
             pending.append(sequence)
     return sorted(pending, key=lambda s: (-urgency[s.id], s.missing, s.admitted))
+
+
+def _undivided(sequence: Sequence, size: int, allowance: Allowance) -> int:
+    """A piece that doesn't end within a picture that mustn't be divided; what that adds is spent too."""
+    whole = sequence.whole(size)
+    allowance.spend(whole - size)
+    return whole
 
 
 def _chunk(sequence: Sequence, size: int) -> Chunk:

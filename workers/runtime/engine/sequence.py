@@ -38,6 +38,8 @@ class Sequence:
     """Where to find guesses of the next tokens; ``None`` for a sequence that isn't to be speculated on."""
     pictures: tuple[Picture, ...] = ()
     """Those that its tokens show."""
+    undivided: bool = False
+    """Whether one run must take in all that is missing of a picture."""
     tokens: list[int] = field(init=False)
     """Prompt and output."""
     slot: Slot | None = field(default=None, init=False)
@@ -58,6 +60,13 @@ class Sequence:
     def missing(self) -> int:
         """Tokens to be taken in before the next one can be chosen."""
         return len(self.tokens) - self.length
+
+    def whole(self, size: int) -> int:
+        """So many of the missing tokens, and what they would leave of a picture that mustn't be divided."""
+        end = self.length + size
+        while self.undivided and end < len(self.tokens) and max(self.tokens[end - 1 : end + 1]) < 0:
+            end += 1
+        return end - self.length
 
     @property
     def decodes(self) -> bool:

@@ -19,7 +19,9 @@ class VisionDescription:
     """A model's eyes. Families other than Idefics3 leave at their defaults what they don't have."""
 
     image_token: str = "<image>"  # noqa: S105  # no password
-    """Text of the token that stands for a row of features; what the chat template puts for a picture."""
+    """Text of the token that stands for a row of features."""
+    place: str = ""
+    """What the chat template puts for a picture, if that isn't ``image_token``."""
     image_token_id: int
     """Its id."""
     tile_size: int
@@ -47,6 +49,14 @@ class VisionDescription:
     fit: str | None = None
     """How a picture is made one tile, of :mod:`workers.runtime.vision.single_tile`; ``None`` for Idefics3's
     way."""
+    mutual: bool = False
+    """Whether the rows of a tile attend to each other in both directions, for which one run must have them
+    all."""
+
+    @property
+    def mark(self) -> str:
+        """What stands for a picture in a rendered template."""
+        return self.place or self.image_token
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> VisionDescription:

@@ -13,6 +13,7 @@ from workers.runtime.vision.preprocessing import Preprocessor
 from workers.runtime.vision.single_tile import CROP, SQUASH, SingleTile
 
 _INTERNVL_TOKEN: Final = "<IMG_CONTEXT>"  # noqa: S105  # no password
+_GEMMA_BEGIN: Final = "<start_of_image>"
 _ONE_MORE: Final = "full"
 """LLaVA's name for keeping the features of the class token too."""
 
@@ -95,6 +96,26 @@ def _internvl(folder: Path) -> VisionDescription:
     )
 
 
+def _gemma3(folder: Path) -> VisionDescription:
+    config, processor = read_settings(folder, "config.json"), read_processor(folder, "image_mean")
+    size = processor["size"]
+    if size["height"] != size["width"]:
+        raise UnsupportedModel(f"{folder.name} sees no square")
+    return VisionDescription(
+        image_token="<image_soft_token>",  # noqa: S106  # no password
+        image_token_id=config.get("image_token_index", config.get("image_token_id")),
+        place=_GEMMA_BEGIN,
+        tile_size=size["height"],
+        tile_rows=config["mm_tokens_per_image"],
+        longest_edge=size["height"],
+        before=f"\n\n{_GEMMA_BEGIN}",
+        behind="<end_of_image>\n\n",
+        fit=SQUASH,
+        mutual=True,
+        **_levels(processor),
+    )
+
+
 def _levels(processor: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "mean": tuple(processor["image_mean"]),
@@ -107,6 +128,7 @@ def _levels(processor: Mapping[str, Any]) -> dict[str, Any]:
 _READERS: Final[Mapping[str, Callable[[Path], VisionDescription]]] = {
     "idefics3": VisionDescription.of_checkpoint,
     "smolvlm": VisionDescription.of_checkpoint,
+    "gemma3": _gemma3,
     "internvl": _internvl,
     "llava": _llava,
     "blip-2": _blip2,

@@ -25,18 +25,18 @@ def in_parts(messages: Messages) -> list[Mapping[str, object]]:
     return [{**message, "content": _parts(message.get("content"))} for message in messages]
 
 
-def expanded(rendered: str, token: str, layouts: Sequence[Layout]) -> str:
+def expanded(rendered: str, mark: str, layouts: Sequence[Layout]) -> str:
     """A rendered conversation with what stands for its pictures.
 
     Args:
-        rendered: With one ``token`` a picture. Nothing that a user wrote spells it.
-        token: The image token's text.
+        rendered: With one ``mark`` a picture. Nothing that a user wrote spells it.
+        mark: Text of the token that the template puts there.
         layouts: Of the pictures, in their order.
 
     Raises:
-        InvalidRequest: The template has put more or fewer tokens than there are pictures.
+        InvalidRequest: The template has put more or fewer marks than there are pictures.
     """
-    before, *behind = rendered.split(token)
+    before, *behind = rendered.split(mark)
     if len(behind) != len(layouts):
         raise InvalidRequest.of_field(
             "chat", f"the model's chat template has places for {len(behind)} of its {len(layouts)} images"

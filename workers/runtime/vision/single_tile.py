@@ -1,7 +1,7 @@
-"""Preprocessing of models that see a picture as one square: LLaVA 1.5, BLIP-2, InternVL without its tiles.
+"""Preprocessing of models that see a picture as one square: LLaVA 1.5, BLIP-2, Gemma 3, InternVL.
 
-The same as ``CLIPImageProcessor``, ``BlipImageProcessor`` and ``GotOcr2ImageProcessor`` of transformers, in
-Pillow and numpy.
+The same as ``CLIPImageProcessor``, ``BlipImageProcessor``, ``Gemma3ImageProcessor`` and
+``GotOcr2ImageProcessor`` of transformers without tiles and crops, in Pillow and numpy.
 """
 
 from __future__ import annotations

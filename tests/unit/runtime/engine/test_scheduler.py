@@ -71,6 +71,16 @@ def test_long_prompt_goes_in_chunks():
     assert [plan.sampled for plan in plans] == [(), (), (1,)]
 
 
+def test_a_picture_that_must_not_be_divided_makes_a_chunk_longer():
+    under_test = scheduler()
+    under_test.add(sequence(1, (10, 11, 12, -2, -3, -4, 13, 14, -5, 15), undivided=True))
+    plans = [step(under_test, budget=4)[0] for _ in range(2)]
+    assert [plan.chunks for plan in plans] == [
+        (Chunk(1, 0, 0, (10, 11, 12, -2, -3, -4), last=False),),
+        (Chunk(1, 0, 6, (13, 14, -5, 15), last=True),),
+    ]
+
+
 def test_output_that_there_is_already_is_prefilled_and_counts():
     under_test = scheduler()
     under_test.add(sequence(1, max_tokens=4, prior=(20, 21, 22)))

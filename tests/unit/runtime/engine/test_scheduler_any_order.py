@@ -33,6 +33,9 @@ PROMPTS = st.builds(
 PICTURES = {"a": (2,), "b": (3, 1), "c": (1, 1, 1)}  # rows of each tile
 
 
+MOST_SHOWN = 8  # rows of two pictures, side by side
+
+
 class NoTiles:
     """Those of a picture that nobody looks at: the scheduler doesn't."""
 
@@ -68,8 +71,10 @@ class AnyOrder(RuleBasedStateMachine):
         kv_tokens=st.integers(LENGTH, 4 * LENGTH),
         cached_tokens=st.sampled_from([0, 40, 1000]),
         stages=st.integers(1, 3),
+        undivided=st.booleans(),
     )
-    def begin(self, slots, more, kv_tokens, cached_tokens, stages):
+    def begin(self, slots, more, kv_tokens, cached_tokens, stages, *, undivided):
+        self.undivided = undivided
         self.limits = Limits(slots, slots + more, LENGTH, kv_tokens, cached_tokens, stages)
         self.flying = None  # the staged chunk that is not complete
         self.scheduler = Scheduler(self.limits)
@@ -114,6 +119,7 @@ class AnyOrder(RuleBasedStateMachine):
                 prior=prior,
                 lookup=PromptLookup() if number % 3 else None,
                 pictures=pictures,
+                undivided=self.undivided,
             )
         )
 
@@ -192,7 +198,9 @@ class AnyOrder(RuleBasedStateMachine):
                 case Release(slot, keep):
                     self.held[slot][keep:] = [GARBAGE] * (LENGTH - keep)
         assert copied <= budget * COPIED_PER_COMPUTED
-        assert sum(len(chunk.tokens) for chunk in plan.chunks) <= budget
+        assert sum(len(chunk.tokens) for chunk in plan.chunks) <= budget + (
+            MOST_SHOWN if self.undivided else 0
+        )
         if plan.staged:
             self.fly(plan.staged)
         tokens = [token for chunk in plan.complete for token in self.prefill(chunk)]
@@ -221,6 +229,8 @@ class AnyOrder(RuleBasedStateMachine):
         expected = [*self.prompts[chunk.sequence], *self.texts[chunk.sequence]]
         assert self.held[chunk.slot][:end] == expected[:end]
         assert chunk.last == (end == len(expected))
+        if self.undivided and not chunk.last:
+            assert expected[end - 1] >= 0 or expected[end] >= 0
         return [next_token(expected)] if chunk.last else []
 
     def decode(self, slot, row, drafts):
