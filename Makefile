@@ -147,6 +147,10 @@ test: $(VENV)/dev.stamp  ## set up everything and run the default suite
 test-slow: $(VENV)/dev.stamp  ## what takes minutes: each extra alone in its own environment, `make run` in a fresh clone
 	$(BIN)/pytest -m slow
 
+.PHONY: fuzz
+fuzz: $(VENV)/dev.stamp  ## send 20,000 wrong requests and some thousand broken connections; takes minutes
+	$(BIN)/pytest -m slow tests/fuzz
+
 .PHONY: test-torch
 test-torch: .venv-torch/dev.stamp  ## set up .venv-torch and run the suites of the torch worker, and parity with ONNX
 	$(TORCH_BIN)/pytest -m torch tests/torch tests/parity

@@ -30,6 +30,11 @@ _STATES: Final = {
 
 _LAST_WORDS_SECONDS: Final = 0.5
 """What the last calls have to send their status, once their methods have returned."""
+_ENDING_SECONDS: Final = 5.0
+"""What calls that are ended have to clean up and return; they need milliseconds, unless the machine is busy."""
+
+_AGAIN_SECONDS: Final = 0.2
+"""Pause before an address that isn't free is tried again."""
 
 _LOG: Final = structlog.get_logger()
 
@@ -100,24 +105,22 @@ class Server:
     ) -> None:
         self._config = config
         self._names = [service.full_name for service in services]
-        self._server = grpc.aio.server(options=_channel_arguments(config))
         self._health = health.aio.HealthServicer()
         self._running = Running()
         self._models: dict[str, bool] = {}  # name -> whether its health is SERVING
-        self._open = AsyncExitStack()
-        for service, implementation in services.items():
-            handlers = handlers_of(
+        self._until_end = AsyncExitStack()
+        self._handlers = [
+            handlers_of(
                 service,
                 implementation,
                 max_message_bytes=config.max_message_bytes,
                 running=self._running,
                 guard=guard,
             )
-            self._server.add_generic_rpc_handlers((handlers,))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
-        )
+            for service, implementation in services.items()
+        ]
+        self._server = self._assembled()
+        self._renewing: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
         """Binds and begins to answer; returns the address with the real port.
@@ -126,20 +129,10 @@ class Server:
             OSError: The address can't be bound, or the certificates can't be used.
         """
         await self.set_serving(serving=False)
-        tls = self._config.tls
-        credentials = ServerCertificates(tls).credentials() if tls else None
-        try:
-            port = (
-                self._server.add_secure_port(self._config.listen, credentials)
-                if credentials
-                else self._server.add_insecure_port(self._config.listen)
-            )
-        except RuntimeError as error:
-            raise OSError(f"can't listen on {self._config.listen}: is the address in use?") from error
-        await self._open.enter_async_context(admin_server(self._config.admin_listen, self._health))
-        await self._server.start()
-        address = _with_port(self._config.listen, port)
-        _LOG.info("listening", address=address, tls=tls is not None)
+        address = await self._open(self._config.listen)
+        await self._until_end.enter_async_context(admin_server(self._config.admin_listen, self._health))
+        self._renewing = asyncio.create_task(self._renew(address), name="renew the server")
+        _LOG.info("listening", address=address, tls=self._config.tls is not None)
         return address
 
     async def set_serving(self, *, serving: bool) -> None:
@@ -174,25 +167,73 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await on_drain()
         grace = self._config.drain_seconds
-        stopped = asyncio.create_task(self._server.stop(grace + 2 * _LAST_WORDS_SECONDS))
+        stopped = asyncio.create_task(self._server.stop(grace + _ENDING_SECONDS))
         ended = asyncio.create_task(self._running.ended())
         again = asyncio.create_task(signals.get())
         await asyncio.wait((stopped, ended, again), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             _LOG.warning("running calls are ended")
             self._running.end()
-            await asyncio.wait((ended,), timeout=_LAST_WORDS_SECONDS)
+            await asyncio.wait((ended,), timeout=_ENDING_SECONDS)
         await self._server.stop(_LAST_WORDS_SECONDS)
         ended.cancel()
         again.cancel()
         await stopped
-        await self._open.aclose()
+        await self._until_end.aclose()
         _LOG.info("stopped")
 
     async def stop(self) -> None:
         """Stops at once; running calls are cancelled."""
         await self._server.stop(None)
-        await self._open.aclose()
+        await self._until_end.aclose()
+
+    def _assembled(self) -> grpc.aio.Server:
+        server = grpc.aio.server(handlers=self._handlers, options=_channel_arguments(self._config))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            [*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+        )
+        return server
+
+    async def _open(self, listen: str) -> str:
+        tls = self._config.tls
+        credentials = ServerCertificates(tls).credentials() if tls else None
+        try:
+            port = (
+                self._server.add_secure_port(listen, credentials)
+                if credentials
+                else self._server.add_insecure_port(listen)
+            )
+        except RuntimeError as error:
+            raise OSError(f"can't listen on {listen}: is the address in use?") from error
+        await self._server.start()
+        return _with_port(listen, port)
+
+    async def _renew(self, address: str) -> None:
+        """Opens a new server at the same address when gRPC's own has crashed; until the server is stopped.
+
+        grpc.aio ends all service for good at a call whose path is no UTF-8 (seen with grpcio 1.85); nothing
+        that we have a hand in comes before it. What runs is lost, as if the process had been restarted.
+        """
+        while True:
+            try:
+                await self._server.wait_for_termination()
+            except Exception as error:  # noqa: BLE001  # whatever has ended it
+                _LOG.error("server crashed, opening another", address=address, error=str(error))
+            else:
+                return
+            await self._open_again(address)
+
+    async def _open_again(self, address: str) -> None:
+        while True:
+            self._server = self._assembled()
+            try:
+                await self._open(address)
+            except OSError as error:
+                _LOG.error("not opened again", address=address, error=str(error))
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
 
 def _signals() -> asyncio.Queue[int]:

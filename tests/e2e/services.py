@@ -52,6 +52,7 @@ class Service:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",  # gRPC logs what it was sent
             env=env or environment(),
             cwd=cwd,
         )
