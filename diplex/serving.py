@@ -31,7 +31,7 @@ _STATES: Final = {
 _LAST_WORDS_SECONDS: Final = 0.5
 """What the last calls have to send their status, once their methods have returned."""
 _ENDING_SECONDS: Final = 5.0
-"""What calls that are ended have to clean up and return; they need milliseconds, unless the machine is busy."""
+"""What calls that are ended have to clean up and return; they need milliseconds, on a machine with time."""
 
 _AGAIN_SECONDS: Final = 0.2
 """Pause before an address that isn't free is tried again."""
