@@ -8,6 +8,7 @@ from typing import Self
 
 from diplex.serving import Server
 from diplex.v1 import generation_pb2, models_pb2
+from gateway.admission.admission import Admission
 from gateway.config import GatewayConfig
 from gateway.edge import GenerationEdge, ModelEdge
 from gateway.fleet.discovery import Resolve
@@ -34,7 +35,10 @@ class Gateway:
     def __init__(self, config: GatewayConfig, resolve: Resolve | None = None) -> None:
         config.security.check_listen(config.listen)
         self.fleet = Fleet(config, resolve)
-        inference = self._inference = ObservedInference(self.fleet, config.default_model, config.resilience)
+        self._admission = Admission(config.admission)
+        inference = self._inference = ObservedInference(
+            self.fleet, config.default_model, config.resilience, self._admission
+        )
         models = Models(self.fleet, config.default_model)
         self._server = Server(
             config.server,
@@ -60,6 +64,7 @@ class Gateway:
         await self._server.stop()
         await self._inference.close()
         await self.fleet.__aexit__(kind, error, trace)
+        self._admission.close()
 
     async def run_until_signal(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains."""

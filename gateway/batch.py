@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
 from diplex import status
-from diplex.errors import DiplexError, InvalidRequest, QueueFull
+from diplex.errors import DeadlineUnreachable, DiplexError, InvalidRequest, QueueFull, RateLimited
 from diplex.v1 import generation_pb2 as pb
 from diplex.validation import MOST_BATCHED
 from gateway.caller import Caller
@@ -65,13 +65,13 @@ async def generate(
 async def _result(
     inference: Inference, request: pb.GenerateRequest, caller: Caller
 ) -> pb.GenerateBatchResponse:
-    """A request's reply or error. While the workers' queues are full, it waits."""
+    """A request's reply or error. While queues are full or the caller's rate is used up, it waits."""
     request.priority = request.priority or pb.PRIORITY_BATCH
     while True:
         try:
             response = await inference.generate_whole(request, caller)
             return pb.GenerateBatchResponse(response=response)
-        except QueueFull as error:
+        except (QueueFull, RateLimited, DeadlineUnreachable) as error:
             pause = error.retry_after or _PAUSE
             if not caller.can_wait(pause):
                 return pb.GenerateBatchResponse(error=_told(error))

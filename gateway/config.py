@@ -9,6 +9,7 @@ from annotated_types import Ge, Interval
 
 from diplex.serving import MEBIBYTE, ConnectionConfig, ServerConfig
 from diplex.tracing import TracingConfig
+from gateway.admission.config import AdmissionConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
 from gateway.resilience.config import ResilienceConfig
@@ -41,6 +42,7 @@ class GatewayConfig:
     """Longest pause between two tries to reach a lost worker, before jitter."""
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)

@@ -17,6 +17,9 @@ from diplex.errors import DiplexError, InsufficientMemory, InvalidRequest, Unava
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2
+from gateway.admission.admission import Admission
+from gateway.admission.attempts import AdmittedAttempts
+from gateway.admission.config import AdmissionConfig
 from gateway.assembly import Assembly
 from gateway.attempt import error_of
 from gateway.caller import Caller
@@ -28,7 +31,7 @@ from gateway.resilience.attempts import Attempts
 from gateway.resilience.config import ResilienceConfig
 from gateway.resilience.streams import Streams
 from gateway.routing import names, router
-from gateway.routing.router import Candidate
+from gateway.routing.router import Candidate, Plan
 from gateway.security.principal import Method
 
 _RESILIENCE: Final = ResilienceConfig()
@@ -42,14 +45,24 @@ class Inference:
         fleet: The workers; opened and closed by the caller.
         default_model: Serves requests that name no model; empty for the only one there is.
         resilience: What is done when a worker is lost.
+        admission: Lets generations in; ``None`` for one of its own.
     """
 
     def __init__(
-        self, fleet: Fleet, default_model: str = "", resilience: ResilienceConfig = _RESILIENCE
+        self,
+        fleet: Fleet,
+        default_model: str = "",
+        resilience: ResilienceConfig = _RESILIENCE,
+        admission: Admission | None = None,
     ) -> None:
         self._fleet = fleet
         self._default_model = default_model
-        self._streams = Streams(Attempts(fleet, self._choose, resilience), resilience)
+        attempts = AdmittedAttempts(
+            Attempts(fleet, self._choose, resilience),
+            self._planned,
+            admission or Admission(AdmissionConfig()),
+        )
+        self._streams = Streams(attempts, resilience)
 
     async def close(self) -> None:
         """Ends the generations that go on without a client."""
@@ -104,9 +117,7 @@ class Inference:
             DiplexError: The request is wrong in itself, or no worker knows its model; see ``diplex.errors``.
         """
         validation.check_generate(request)
-        plan = self._fleet.plan(wanted_by(request), self._default_model)
-        caller.principal.require(Method.GENERATE, plan.wanted.model)
-        return pb.PlanResponse(candidates=map(plan_candidate, plan.candidates))
+        return pb.PlanResponse(candidates=map(plan_candidate, self._planned(request, caller).candidates))
 
     async def count_tokens(self, request: pb.CountTokensRequest, caller: Caller) -> pb.CountTokensResponse:
         """Counts the tokens of a request's input, with the model's own tokenizer.
@@ -146,6 +157,11 @@ class Inference:
             if model.name.casefold() == plan.wanted.model.casefold():
                 return models_pb2.GetModelResponse(model=model)
         raise router.refusal(plan)
+
+    def _planned(self, request: pb.GenerateRequest, caller: Caller) -> Plan:
+        plan = self._fleet.plan(wanted_by(request), self._default_model)
+        caller.principal.require(Method.GENERATE, plan.wanted.model)
+        return plan
 
     def _choose(self, wanted: Wanted, caller: Caller) -> tuple[Candidate, ...]:
         candidates = self._fleet.choose(wanted, self._default_model)

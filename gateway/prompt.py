@@ -28,7 +28,7 @@ def tokens_of(request: pb.GenerateRequest) -> int:
     """About how many tokens a request comes to, prompt and output of all choices together."""
     bounded = request.stopping.HasField("max_tokens")
     output = min(request.stopping.max_tokens, _MOST_TOKENS) if bounded else _UNBOUNDED_TOKENS
-    return _prompt_tokens(request) + output * (request.output.n or 1)
+    return prompt_tokens_of(request) + output * (request.output.n or 1)
 
 
 def prefix_of(request: pb.GenerateRequest) -> Prefix:
@@ -50,7 +50,8 @@ def prefix_of(request: pb.GenerateRequest) -> Prefix:
     return Prefix(tuple(points), seed.digest())
 
 
-def _prompt_tokens(request: pb.GenerateRequest) -> int:
+def prompt_tokens_of(request: pb.GenerateRequest) -> int:
+    """About how many tokens its prompt comes to."""
     match request.WhichOneof("input"):
         case "tokens":
             return len(request.tokens.ids)

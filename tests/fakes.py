@@ -170,6 +170,8 @@ class FakeWorker:
         self._tls = tls
         self.script = script
         self.address = listen
+        self.timings = (0.0, 0.0, 0.0)
+        """Milliseconds of queue, prefill and decoding that receipts tell."""
         self.calls: list[SeenCall] = []
         """Generations in the order in which they came."""
         self.loads: list[tuple[str, int]] = []
@@ -338,6 +340,9 @@ class FakeWorker:
             attempts=request.attempt,
             usage=generation_pb2.Usage(prompt_tokens=3, completion_tokens=said),
             seed=request.request.sampling.seed,
+            timings=generation_pb2.Timings(
+                queue_ms=self.timings[0], prefill_ms=self.timings[1], decode_ms=self.timings[2]
+            ),
         )
 
     async def _crash(self) -> None:

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from diplex import errors
 from diplex.cli.pace import Pace
+from diplex.cli.patience import PATIENCE
 from diplex.cli.terminal import print_error, standard_error, write_text
 from diplex.client import Client, GenerateOptions, Image, Message, Role
 
@@ -150,5 +151,5 @@ def run(
         DiplexError: An answer failed and nobody sits at a terminal.
     """
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    with Client(address) as client:
+    with Client(address, patience=PATIENCE) as client:
         Chat(client, options, timeout, interactive if receipt is None else receipt, interactive).run()

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from diplex import errors
 from diplex.cli.pace import Pace
+from diplex.cli.patience import PATIENCE
 from diplex.cli.terminal import standard_error, write_text
 from diplex.client import Client, GenerateOptions, RawPrompt, Stream
 
@@ -38,7 +39,7 @@ def run(task: Task) -> None:
         DiplexError: As the client raises it.
     """
     text = _prompt(task.prompt)
-    with Client(task.address) as client:
+    with Client(task.address, patience=PATIENCE) as client:
         pace = Pace()
         source = RawPrompt(text) if task.raw else text
         with client.stream(source, timeout=task.timeout, **task.options) as stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from diplex import errors
+from diplex.cli.patience import PATIENCE
 from diplex.client import Client, Health
 
 _TIMEOUT = 5.0
@@ -19,7 +20,7 @@ def serves(*, address: str | None, service: str, wait: float | None) -> bool:
         service: Full name of a service; empty for the gateway as a whole.
         wait: Seconds to wait until it serves; ``None``: ask once.
     """
-    with Client(address) as client:
+    with Client(address, patience=PATIENCE) as client:
         try:
             if wait is not None:
                 client.wait_until_ready(wait, service=service)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from diplex.cli.patience import PATIENCE
 from diplex.cli.terminal import PIPED_WIDTH, standard_error
 from diplex.client import Client, Deployment, LoadPhase, LoadProgress, Model, ModelList, ModelState
 
@@ -26,7 +27,7 @@ def run(*, address: str | None, as_json: bool) -> None:
     Raises:
         DiplexError: As the client raises it.
     """
-    with Client(address) as client:
+    with Client(address, patience=PATIENCE) as client:
         models = client.list_models(timeout=10)
     if as_json:
         sys.stdout.write(json.dumps(asdict(models), ensure_ascii=False, indent=2) + "\n")
@@ -94,7 +95,7 @@ def load(name: str, *, address: str | None, timeout: float | None) -> None:
         DiplexError: As the client raises it.
     """
     console = standard_error()
-    with Client(address) as client, console.status("") as status:
+    with Client(address, patience=PATIENCE) as client, console.status("") as status:
         last = ""
 
         def show(progress: LoadProgress) -> None:
@@ -130,6 +131,6 @@ def unload(name: str, *, address: str | None, timeout: float | None) -> None:
     Raises:
         DiplexError: As the client raises it.
     """
-    with Client(address) as client:
+    with Client(address, patience=PATIENCE) as client:
         client.unload_model(name, timeout=timeout)
     standard_error().print(f"{escape(name)} is unloaded")

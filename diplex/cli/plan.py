@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from diplex.cli.patience import PATIENCE
 from diplex.cli.terminal import PIPED_WIDTH
 from diplex.client import Candidate, Client, GenerateOptions
 
@@ -22,7 +23,7 @@ def run(*, model: str | None, backend: str | None, address: str | None, as_json:
         DiplexError: As the client raises it.
     """
     options: GenerateOptions = {"model": model, "backend": backend}
-    with Client(address) as client:
+    with Client(address, patience=PATIENCE) as client:
         candidates = client.plan("Hi", timeout=10, **options)
     if as_json:
         found = [asdict(candidate) for candidate in candidates]

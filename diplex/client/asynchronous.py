@@ -17,6 +17,7 @@ from google.protobuf.message import Message as Protobuf
 from diplex import errors
 from diplex.client import conversion, inputs, requests, wire
 from diplex.client.connection import Connection
+from diplex.client.course import Course
 from diplex.client.failures import Failures
 from diplex.client.images import ImageLike
 from diplex.client.replies import (
@@ -29,7 +30,8 @@ from diplex.client.replies import (
     ModelList,
     TokenCount,
 )
-from diplex.client.streams import AsyncStream
+from diplex.client.retrying import DEFAULT_PATIENCE, Retrying
+from diplex.client.streams import AsyncStream, AsyncStreamCall, Attempts
 from diplex.tls import Tls
 from diplex.v1 import models_pb2 as models_pb
 
@@ -55,6 +57,8 @@ class AsyncClient:
         api_key: API key or token, which tells the server who calls. Default: ``$DIPLEX_API_KEY``, else none.
         tls: Whom to trust and what to show, or ``True`` for TLS with the authorities that gRPC brings.
             Default: as ``$DIPLEX_TLS``, ``$DIPLEX_CA_FILE`` and so on say, else none.
+        patience: Seconds for which a call is tried again while no gateway answers it, and for which a stream
+            whose connection broke is to be gone on with; 0 for a single attempt.
 
     Raises:
         InvalidRequest: One of the arguments can't be used; names it.
@@ -68,10 +72,12 @@ class AsyncClient:
         client_id: str | None = None,
         api_key: str | None = None,
         tls: Tls | bool | None = None,
+        patience: float = DEFAULT_PATIENCE,
     ) -> None:
         self._connection = Connection.resolve(address=address, tls=tls, client_id=client_id, api_key=api_key)
         self.address = self._connection.address
         self._max_message_bytes = max_message_bytes
+        self._patience = patience
 
     @cached_property
     def _channel(self) -> grpc.aio.Channel:
@@ -117,11 +123,10 @@ class AsyncClient:
             DiplexError: The request can't be sent. What the gateway raises comes where the stream is read.
         """
         request = requests.generate_request(source, options)
-        data = wire.serialized(request, limit=self._max_message_bytes)
-        call = self._channel.unary_stream(wire.STREAM.path, wire.as_it_is, wire.STREAM.parse)(
-            data, timeout=timeout, metadata=self._connection.metadata(request_id)
-        )
-        return AsyncStream(call, Failures(self.address, timeout))
+        course = Course(request, limit=self._max_message_bytes, resumable=self._patience > 0)
+        retrying = Retrying(self._patience, timeout)
+        failures = Failures(self.address, timeout)
+        return AsyncStream(Attempts(self._begin, course, retrying, failures, request_id or ""))
 
     async def batch(
         self,
@@ -270,7 +275,7 @@ class AsyncClient:
         Raises:
             ModelNotFound: It is not loaded.
         """
-        await self._unary(wire.UNLOAD_MODEL, models_pb.UnloadModelRequest(model=name), timeout)
+        await self._unary(wire.UNLOAD_MODEL, models_pb.UnloadModelRequest(model=name), timeout, patience=0)
 
     async def health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """Health of a service by its full name, or of the gateway as a whole.
@@ -279,7 +284,7 @@ class AsyncClient:
             Unavailable: No gateway answers.
         """
         try:
-            reply = await self._unary(wire.HEALTH_CHECK, wire.health_request(service), timeout)
+            reply = await self._unary(wire.HEALTH_CHECK, wire.health_request(service), timeout, patience=0)
         except errors.ModelNotFound:  # the code is NOT_FOUND, and what was not found is a service
             return Health.SERVICE_UNKNOWN
         return wire.health(reply)
@@ -320,19 +325,32 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    def _begin(self, data: bytes, timeout: float | None, request_id: str) -> AsyncStreamCall:
+        begin = self._channel.unary_stream(wire.STREAM.path, wire.as_it_is, wire.STREAM.parse)
+        return begin(data, timeout=timeout, metadata=self._connection.metadata(request_id or None))
+
     async def _unary(
         self,
         method: wire.Method[_Reply],
         request: Protobuf,
         timeout: float | None,
         request_id: str | None = None,
+        *,
+        patience: float | None = None,
     ) -> _Reply:
         data = wire.serialized(request, limit=self._max_message_bytes)
-        with Failures(self.address, timeout).translated():
-            reply: _Reply = await self._channel.unary_unary(method.path, wire.as_it_is, method.parse)(
-                data, timeout=timeout, metadata=self._connection.metadata(request_id)
-            )
-        return reply
+        retrying = Retrying(self._patience if patience is None else patience, timeout)
+        failures = Failures(self.address, timeout)
+        call = self._channel.unary_unary(method.path, wire.as_it_is, method.parse)
+        while True:
+            try:
+                reply: _Reply = await call(
+                    data, timeout=retrying.timeout, metadata=self._connection.metadata(request_id)
+                )
+            except grpc.RpcError as error:
+                await asyncio.sleep(retrying.pause(error, failures.of(error)))
+            else:
+                return reply
 
     async def _watch(self, service: str, timeout: float) -> AsyncGenerator[Health]:
         call = self._channel.unary_stream(wire.HEALTH_WATCH.path, wire.as_it_is, wire.HEALTH_WATCH.parse)(

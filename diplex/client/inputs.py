@@ -136,6 +136,9 @@ class GenerateOptions(TypedDict, total=False):
 
     model: str | None
     """Name or alias; optionally with a precision behind a slash. Default: the gateway's default model."""
+    idempotency_key: str | None
+    """Names the generation: a repeated call with the same key gets the same one, while the gateway has it. It
+    goes on for a while when its client is gone, so cancelling doesn't end it at once."""
     system: str | None
     """Text of a system message, put before the messages."""
     backend: Backend | str | None

@@ -48,6 +48,7 @@ def generate_request(source: inputs.Input, options: GenerateOptions) -> pb.Gener
     _put_image_options(request, given)
     _put_format(request.output, given)
     _put_tools(request, given)
+    _put(request, "", given, ("idempotency_key",))
     if given.get("truncate"):
         request.truncation = pb.TRUNCATION_POLICY_DROP_OLDEST_TURNS
     if "time_limit" in given:

@@ -13,6 +13,7 @@ from google.protobuf.message import Message as Protobuf
 from diplex import errors
 from diplex.client import conversion, inputs, requests, wire
 from diplex.client.connection import Connection
+from diplex.client.course import Course
 from diplex.client.failures import Failures
 from diplex.client.images import ImageLike
 from diplex.client.replies import (
@@ -25,7 +26,8 @@ from diplex.client.replies import (
     ModelList,
     TokenCount,
 )
-from diplex.client.streams import Stream
+from diplex.client.retrying import DEFAULT_PATIENCE, Retrying
+from diplex.client.streams import Attempts, Stream, StreamCall
 from diplex.tls import Tls
 from diplex.v1 import models_pb2 as models_pb
 
@@ -55,6 +57,8 @@ class Client:
         api_key: API key or token, which tells the server who calls. Default: ``$DIPLEX_API_KEY``, else none.
         tls: Whom to trust and what to show, or ``True`` for TLS with the authorities that gRPC brings.
             Default: as ``$DIPLEX_TLS``, ``$DIPLEX_CA_FILE`` and so on say, else none.
+        patience: Seconds for which a call is tried again while no gateway answers it, and for which a stream
+            whose connection broke is to be gone on with; 0 for a single attempt.
 
     Raises:
         InvalidRequest: One of the arguments can't be used; names it.
@@ -68,10 +72,12 @@ class Client:
         client_id: str | None = None,
         api_key: str | None = None,
         tls: Tls | bool | None = None,
+        patience: float = DEFAULT_PATIENCE,
     ) -> None:
         self._connection = Connection.resolve(address=address, tls=tls, client_id=client_id, api_key=api_key)
         self.address = self._connection.address
         self._max_message_bytes = max_message_bytes
+        self._patience = patience
         self._channel = self._connection.channel(_READ_IN_CALLER)
 
     def generate(
@@ -113,11 +119,10 @@ class Client:
             DiplexError: The request can't be sent. What the gateway raises comes where the stream is read.
         """
         request = requests.generate_request(source, options)
-        data = wire.serialized(request, limit=self._max_message_bytes)
-        call = self._channel.unary_stream(wire.STREAM.path, wire.as_it_is, wire.STREAM.parse)(
-            data, timeout=timeout, metadata=self._connection.metadata(request_id)
-        )
-        return Stream(call, Failures(self.address, timeout))
+        course = Course(request, limit=self._max_message_bytes, resumable=self._patience > 0)
+        retrying = Retrying(self._patience, timeout)
+        failures = Failures(self.address, timeout)
+        return Stream(Attempts(self._begin, course, retrying, failures, request_id or ""))
 
     def batch(
         self,
@@ -263,7 +268,7 @@ class Client:
         Raises:
             ModelNotFound: It is not loaded.
         """
-        self._unary(wire.UNLOAD_MODEL, models_pb.UnloadModelRequest(model=name), timeout)
+        self._unary(wire.UNLOAD_MODEL, models_pb.UnloadModelRequest(model=name), timeout, patience=0)
 
     def health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """Health of a service by its full name, or of the gateway as a whole.
@@ -272,7 +277,7 @@ class Client:
             Unavailable: No gateway answers.
         """
         try:
-            reply = self._unary(wire.HEALTH_CHECK, wire.health_request(service), timeout)
+            reply = self._unary(wire.HEALTH_CHECK, wire.health_request(service), timeout, patience=0)
         except errors.ModelNotFound:  # the code is NOT_FOUND, and what was not found is a service
             return Health.SERVICE_UNKNOWN
         return wire.health(reply)
@@ -310,19 +315,32 @@ class Client:
     ) -> None:
         self.close()
 
+    def _begin(self, data: bytes, timeout: float | None, request_id: str) -> StreamCall:
+        begin = self._channel.unary_stream(wire.STREAM.path, wire.as_it_is, wire.STREAM.parse)
+        return begin(data, timeout=timeout, metadata=self._connection.metadata(request_id or None))
+
     def _unary(
         self,
         method: wire.Method[_Reply],
         request: Protobuf,
         timeout: float | None,
         request_id: str | None = None,
+        *,
+        patience: float | None = None,
     ) -> _Reply:
         data = wire.serialized(request, limit=self._max_message_bytes)
-        with Failures(self.address, timeout).translated():
-            reply: _Reply = self._channel.unary_unary(method.path, wire.as_it_is, method.parse)(
-                data, timeout=timeout, metadata=self._connection.metadata(request_id)
-            )
-        return reply
+        retrying = Retrying(self._patience if patience is None else patience, timeout)
+        failures = Failures(self.address, timeout)
+        call = self._channel.unary_unary(method.path, wire.as_it_is, method.parse)
+        while True:
+            try:
+                reply: _Reply = call(
+                    data, timeout=retrying.timeout, metadata=self._connection.metadata(request_id)
+                )
+            except grpc.RpcError as error:
+                time.sleep(retrying.pause(error, failures.of(error)))
+            else:
+                return reply
 
     def _watch(self, service: str, timeout: float) -> Iterator[Health]:
         call = self._channel.unary_stream(wire.HEALTH_WATCH.path, wire.as_it_is, wire.HEALTH_WATCH.parse)(

@@ -55,6 +55,11 @@ class Transcript:
         """Whether any event but progress has come."""
         return self._accepted is not None
 
+    @property
+    def complete(self) -> bool:
+        """Whether the receipt has come, behind which there is nothing."""
+        return self._receipt is not None
+
     def end(self) -> None:
         """Says that the peer has ended the stream.
 

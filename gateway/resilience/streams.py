@@ -6,15 +6,26 @@ import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Protocol
 
 from diplex.errors import ResumptionLost
 from diplex.v1 import generation_pb2 as pb
+from diplex.worker.v1 import worker_pb2
 from gateway.caller import Caller
-from gateway.resilience.attempts import Attempts
 from gateway.resilience.config import ResilienceConfig
 from gateway.resilience.recordings import Name, Recording, Recordings, Source
 from gateway.resilience.relayed import Relayed, seed_of
 from gateway.resilience.tokens import Seal, Tokens, secrets_of
+
+
+class Runs(Protocol):
+    """What runs generations: :class:`Attempts`, or what stands before them."""
+
+    def run(
+        self, request: pb.GenerateRequest, caller: Caller, relayed: Relayed, *, whole: bool = False
+    ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
+        """See :meth:`gateway.resilience.attempts.Attempts.run`."""
+        ...
 
 
 class Streams:
@@ -29,7 +40,7 @@ class Streams:
         ValueError: It has no good ones.
     """
 
-    def __init__(self, attempts: Attempts, config: ResilienceConfig) -> None:
+    def __init__(self, attempts: Runs, config: ResilienceConfig) -> None:
         self._attempts = attempts
         self._linger = config.linger_seconds
         self._tokens = Tokens(secrets_of(config.resumption_keys_file))

@@ -91,7 +91,11 @@ def test_the_engine_is_killed_under_a_whole_answer(fragile):
 
 def test_the_worker_is_killed(default_model, tmp_path, figure):
     socket = f"unix:{tmp_path / 'worker.sock'}"
-    with services.stack(tmp_path, "--model", default_model) as stack, stack.client() as client:
+    with (
+        services.stack(tmp_path, "--model", default_model) as stack,
+        stack.client() as client,
+        services.Client(stack.address, patience=0) as hasty,
+    ):
         engine = stack.engine()
         with running_streams(client, 2) as streams:
             killed = time.monotonic()
@@ -99,7 +103,7 @@ def test_the_worker_is_killed(default_model, tmp_path, figure):
             engine.wait(10)  # it does not outlive its supervisor
             stack.gateway.entry("worker lost")
             with pytest.raises(errors.Unavailable):
-                client.generate(RawPrompt(ENDLESS), max_tokens=1, timeout=LOADED)
+                hasty.generate(RawPrompt(ENDLESS), max_tokens=1, timeout=LOADED)
             assert client.health(timeout=10) is Health.NOT_SERVING
             with services.worker(socket, "--model", default_model):
                 generations = [stream.result(LOADED) for stream in streams]

@@ -122,7 +122,7 @@ def test_the_logs_hold_no_secrets_and_no_prompts(gateway, worker, authority, iss
     worker.process.wait(services.STOP_SECONDS)
 
     logs = gateway.log + worker.log
-    assert logs.count("UNAUTHENTICATED") == 3
+    assert logs.count("UNAUTHENTICATED") >= 3
     assert '"principal": "ann"' in gateway.log
     secret = [ANN.key, ANN.sha256, WRONG.key, *tokens, token_file.read_text(), WORD, told["answer"].text]
     secret += [key.rpartition("-")[2] for key in (ANN.key, WRONG.key)]

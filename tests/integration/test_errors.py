@@ -44,7 +44,7 @@ async def test_a_row(reason, code, http, listed):
             await stub.Generate(
                 pb.GenerateRequest(prompt="hi"), metadata=[("x-request-id", "row")], timeout=20
             )
-        async with AsyncClient(address) as client:
+        async with AsyncClient(address, patience=0) as client:
             with pytest.raises(KINDS[reason]) as known:
                 await client.generate("hi", timeout=20)
     assert type(known.value) is KINDS[reason]

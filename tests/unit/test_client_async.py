@@ -200,7 +200,7 @@ async def test_waiting_ends_when_the_gateway_serves(gateway):
 
 async def test_waiting_outlasts_a_gateway_that_comes_later(gateway, tmp_path):
     address = f"unix:{tmp_path}/gw.sock"
-    async with AsyncClient(address) as client:
+    async with AsyncClient(address, patience=0) as client:
         with pytest.raises(errors.Unavailable, match="diplex up"):
             await client.generate("x")
         waiting = asyncio.create_task(client.wait_until_ready(30))

@@ -82,7 +82,7 @@ def test_errors_are_ours(gateway, client):
 
 
 def test_nobody_there():
-    with Client("127.0.0.1:1") as client:
+    with Client("127.0.0.1:1", patience=0) as client:
         with pytest.raises(errors.Unavailable, match=r"127\.0\.0\.1:1.*diplex up"):
             client.stream("x").collect()
         with pytest.raises(errors.Unavailable):

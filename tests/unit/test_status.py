@@ -36,6 +36,8 @@ CODES = {
     errors.Draining: ("UNAVAILABLE", 503),
     errors.SourceUnavailable: ("UNAVAILABLE", 503),
     errors.DigestMismatch: ("DATA_LOSS", 502),
+    errors.IdempotencyKeyReused: ("ALREADY_EXISTS", 422),
+    errors.ResumptionLost: ("FAILED_PRECONDITION", 410),
     errors.DeadlineExceeded: ("DEADLINE_EXCEEDED", 504),
     errors.Cancelled: ("CANCELLED", 499),
     errors.NotServed: ("UNIMPLEMENTED", 501),
