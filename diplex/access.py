@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -56,18 +56,24 @@ class Account:
 
 
 @contextmanager
-def accounted(method: str, request_id: str, metadata: grpc.aio.Metadata | None) -> Iterator[Account]:
-    """Keeps an RPC's account while it is served.
+def accounted(
+    method: str,
+    request_id: str,
+    metadata: Iterable[tuple[str, str | bytes]] | None,
+    attributes: tracing.Attributes | None = None,
+) -> Iterator[Account]:
+    """Keeps a call's account while it is served.
 
     Args:
-        method: Full name of the RPC.
+        method: Full name of the RPC, or of what isn't one.
         request_id: Names it in the log.
         metadata: The call's.
+        attributes: Of the span of what isn't an RPC.
     """
     account, began = Account(), time.perf_counter()
     in_flight = IN_FLIGHT.labels(method)
     in_flight.inc()
-    with tracing.serving(method, metadata) as span:
+    with tracing.serving(method, metadata, attributes) as span:
         try:
             yield account
         finally:

@@ -71,6 +71,8 @@ class ServerConfig:
     """Most metadata of a call; gRPC itself refuses more."""
     max_streams: int = 1024
     """Calls under way on one connection; a client keeps further ones waiting until one has ended."""
+    reuse_port: bool = False
+    """Whether others may listen on the same address; otherwise two on one by accident are an error."""
     connections: ConnectionConfig = field(default_factory=ConnectionConfig)
     """Signs of life, and age."""
     admin_listen: str = ""
@@ -152,11 +154,25 @@ class Server:
                 await self._health.set(f"model/{name}", _STATES[serving])
         self._models = told
 
-    async def run_until_signal(self, on_drain: Callable[[], Awaitable[None]]) -> None:
+    @property
+    def running(self) -> Running:
+        """Counts the calls under way; what is served beside this server may count there too."""
+        return self._running
+
+    async def run_until_signal(
+        self,
+        on_drain: Callable[[], Awaitable[None]],
+        beside: Callable[[float | None], Awaitable[None]] | None = None,
+    ) -> None:
         """Waits for SIGTERM or SIGINT, then: health off, ``on_drain``, GOAWAY, calls to their ends.
 
         What still runs when its time is over, or at a second signal, fails with ``Draining``. Watches, ours
         and those of health, are not waited for.
+
+        Args:
+            on_drain: Called first.
+            beside: Stops what is served beside, whose calls have so many seconds, or none; called again when
+                there is less patience.
         """
         # What the start has left lives as long as the process. To look through all of it again and again for
         # garbage would hold up every call by some ten milliseconds.
@@ -167,7 +183,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await on_drain()
         grace = self._config.drain_seconds
-        stopped = asyncio.create_task(self._server.stop(grace + _ENDING_SECONDS))
+        stopped = asyncio.create_task(self._stop_all(grace + _ENDING_SECONDS, beside))
         ended = asyncio.create_task(self._running.ended())
         again = asyncio.create_task(signals.get())
         await asyncio.wait((stopped, ended, again), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
@@ -175,12 +191,20 @@ class Server:
             _LOG.warning("running calls are ended")
             self._running.end()
             await asyncio.wait((ended,), timeout=_ENDING_SECONDS)
-        await self._server.stop(_LAST_WORDS_SECONDS)
+        await self._stop_all(_LAST_WORDS_SECONDS, beside)
         ended.cancel()
         again.cancel()
         await stopped
         await self._until_end.aclose()
         _LOG.info("stopped")
+
+    async def _stop_all(
+        self, grace: float | None, beside: Callable[[float | None], Awaitable[None]] | None
+    ) -> None:
+        stopping: list[Awaitable[None]] = [self._server.stop(grace)]
+        if beside:
+            stopping.append(beside(grace))
+        await asyncio.gather(*stopping)
 
     async def stop(self) -> None:
         """Stops at once; running calls are cancelled."""
@@ -260,8 +284,7 @@ def _channel_arguments(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", config.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", config.max_metadata_bytes),
         ("grpc.max_concurrent_streams", config.max_streams),
-        # Two servers on one port by accident must be an error, not a lottery.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(config.reuse_port)),
         # Who waits for a slow model may ask for a sign of life, as gateways do of workers.
         ("grpc.http2.min_ping_interval_without_data_ms", 500),
         ("grpc.keepalive_permit_without_calls", 1),

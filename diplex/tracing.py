@@ -107,16 +107,21 @@ def carried(context: Context) -> Metadata:
 
 
 @contextmanager
-def serving(method: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> Iterator[Span]:
-    """The span of an RPC that this process serves, current while it is open.
+def serving(
+    method: str, metadata: Iterable[tuple[str, str | bytes]] | None, attributes: Attributes | None = None
+) -> Iterator[Span]:
+    """The span of a call that this process serves, current while it is open.
 
     Args:
-        method: Full name, as ``diplex.v1.GenerationService.Generate``.
+        method: Full name of an RPC, as ``diplex.v1.GenerationService.Generate``, or of what isn't one.
         metadata: The call's.
+        attributes: Of the span of what isn't an RPC.
     """
-    service, _, name = method.rpartition(".")
-    attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
-    span = _TRACER.start_span(f"{service}/{name}", context_of(metadata), SpanKind.SERVER, attributes)
+    if attributes is None:
+        service, _, name = method.rpartition(".")
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+        method = f"{service}/{name}"
+    span = _TRACER.start_span(method, context_of(metadata), SpanKind.SERVER, attributes)
     with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         yield span
 

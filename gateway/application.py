@@ -13,6 +13,13 @@ from gateway.config import GatewayConfig
 from gateway.edge import GenerationEdge, ModelEdge
 from gateway.fleet.discovery import Resolve
 from gateway.fleet.fleet import Fleet
+from gateway.http.application import application
+from gateway.http.endpoint import Edge
+from gateway.http.generation import Generations
+from gateway.http.images import Images
+from gateway.http.models import ModelList
+from gateway.http.server import HttpServer
+from gateway.inference import Inference
 from gateway.models import Models
 from gateway.security.authentication import Authenticator
 from gateway.security.guard import GatewayGuard
@@ -33,26 +40,38 @@ class Gateway:
     """
 
     def __init__(self, config: GatewayConfig, resolve: Resolve | None = None) -> None:
-        config.security.check_listen(config.listen)
+        for listen in filter(None, (config.listen, config.http.listen)):
+            config.security.check_listen(listen)
         self.fleet = Fleet(config, resolve)
         self._admission = Admission(config.admission)
         inference = self._inference = ObservedInference(
             self.fleet, config.default_model, config.resilience, self._admission
         )
         models = Models(self.fleet, config.default_model)
+        authenticator = Authenticator(config.security)
         self._server = Server(
             config.server,
             {
                 generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]: GenerationEdge(inference),
                 models_pb2.DESCRIPTOR.services_by_name["ModelService"]: ModelEdge(inference, models),
             },
-            GatewayGuard(Authenticator(config.security)),
+            GatewayGuard(authenticator),
+        )
+        self._http = _http_server(
+            config, inference, self.fleet, Edge(authenticator, self._server.running, config.max_message_bytes)
         )
         self._health: asyncio.Task[None] | None = None
         self.address = ""
+        self.url = ""
+        """Of the HTTP edge; empty without one."""
 
     async def __aenter__(self) -> Self:
         self.address = await self._server.start()
+        try:
+            self.url = await self._http.start() if self._http else ""
+        except OSError:
+            await self._server.stop()
+            raise
         await self.fleet.__aenter__()
         self._health = asyncio.create_task(self._follow_health(), name="health")
         return self
@@ -61,6 +80,8 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stop_health()
+        if self._http:
+            await self._http.stop(None)
         await self._server.stop()
         await self._inference.close()
         await self.fleet.__aexit__(kind, error, trace)
@@ -68,7 +89,9 @@ class Gateway:
 
     async def run_until_signal(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains."""
-        await self._server.run_until_signal(on_drain=self._stop_health)
+        await self._server.run_until_signal(
+            on_drain=self._stop_health, beside=self._http.stop if self._http else None
+        )
 
     async def _follow_health(self) -> None:
         """Says SERVING while a model is ready on a worker that takes requests, and only then."""
@@ -80,3 +103,13 @@ class Gateway:
         if self._health:
             self._health.cancel()
             await asyncio.wait([self._health])
+
+
+def _http_server(config: GatewayConfig, inference: Inference, fleet: Fleet, edge: Edge) -> HttpServer | None:
+    if not config.http.listen:
+        return None
+    images = Images(config.http.image_hosts, config.http.image_seconds)
+    app = application(
+        edge, Generations(inference, images), ModelList(inference), lambda: fleet.snapshot.can_answer
+    )
+    return HttpServer(config.http.listen, app, config.security.tls, reuse_port=config.reuse_port)

@@ -12,6 +12,7 @@ from diplex.tracing import TracingConfig
 from gateway.admission.config import AdmissionConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.endpoint import parse
+from gateway.http.config import HttpConfig
 from gateway.resilience.config import ResilienceConfig
 from gateway.routing.config import RoutingConfig
 from gateway.security.config import SecurityConfig
@@ -28,6 +29,10 @@ class GatewayConfig:
     """Addresses of the workers, each ``host:port``, ``dns:///name:port`` or ``unix:/path``; in one text, with
     commas or spaces between them. They may come up later, and go and come back. Names are looked up again and
     again, and every address that they have is a worker."""
+    processes: Annotated[int, Ge(1)] = 1
+    """Gateway processes that share the address, each of which can keep one core busy."""
+    reuse_port: bool = False
+    """Whether others may listen on the same address too (``SO_REUSEPORT``); ``processes`` sees to that."""
     default_model: str = ""
     """Serves requests that name no model. Empty: the only model in use, if there is just one."""
     max_message_mib: Annotated[float, Interval(gt=0, le=512)] = 32
@@ -41,6 +46,7 @@ class GatewayConfig:
     )
     """Longest pause between two tries to reach a lost worker, before jitter."""
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
@@ -67,6 +73,7 @@ class GatewayConfig:
             listen=self.listen,
             max_message_bytes=self.max_message_bytes,
             drain_seconds=self.drain_seconds,
+            reuse_port=self.reuse_port,
             connections=self.connections,
             admin_listen=self.admin.listen,
             tls=self.security.tls,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diplex.cli.options import (
+    DEFAULT_HTTP_LISTEN,
     DEFAULT_LISTEN,
     DEFAULT_MAX_TOKENS,
     DEFAULT_MODEL,
@@ -96,6 +97,14 @@ def up(
     listen: Annotated[
         str, typer.Option(envvar="DIPLEX_LISTEN", help="Where the gateway listens.")
     ] = DEFAULT_LISTEN,
+    http_listen: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DIPLEX_HTTP_LISTEN",
+            help="Where it serves HTTP for OpenAI's clients; empty: nowhere.",
+            show_default=f"{DEFAULT_HTTP_LISTEN}, or a free port",
+        ),
+    ] = None,
     slots: Annotated[
         int | None,
         typer.Option(
@@ -140,6 +149,7 @@ def up(
     plan = command.Plan(
         models=tuple(model or [DEFAULT_MODEL]),
         listen=listen,
+        http_listen=http_listen,
         slots=slots,
         threads=threads,
         sample=None if no_sample or json_logs else sample,

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from diplex import errors
+from diplex.cli.options import DEFAULT_HTTP_LISTEN
 
 _PREFIX = "diplex-up-"
 _YOUNG_SECONDS = 60.0
 """A folder younger than this is left alone: its owner may not hold the lock yet."""
 
 
-def free_address(listen: str) -> str:
+def free_address(listen: str, option: str = "--listen") -> str:
     """``listen`` with a real port in place of port 0, if nobody listens there.
 
     Raises:
@@ -30,7 +31,7 @@ def free_address(listen: str) -> str:
         return _free_path(listen)
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit():
-        raise errors.InvalidRequest(f"--listen {listen}: must be host:port or unix:/path")
+        raise errors.InvalidRequest(f"{option} {listen}: must be host:port or unix:/path")
     try:
         family, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[
             0
@@ -42,8 +43,30 @@ def free_address(listen: str) -> str:
     except (OSError, OverflowError) as error:
         raise errors.Unavailable(
             f"can't listen on {listen} ({getattr(error, 'strerror', None) or error}): stop what runs there, "
-            "or choose another address, as in --listen 127.0.0.1:50052"
+            f"or choose another address, as in {option} 127.0.0.1:50052"
         ) from error
+
+
+def free_http_address(listen: str | None) -> str:
+    """The same for HTTP; for ``None`` the usual port, or any if that is taken. Empty stays empty.
+
+    Raises:
+        InvalidRequest: It is no address.
+        Unavailable: Somebody listens there.
+    """
+    if listen is not None:
+        return listen and free_address(listen, "--http-listen")
+    try:
+        return free_address(DEFAULT_HTTP_LISTEN)
+    except errors.Unavailable:
+        return free_address(f"{DEFAULT_HTTP_LISTEN.rpartition(':')[0]}:0")
+
+
+def url(listen: str) -> str:
+    """What OpenAI's clients take as their base URL; the address itself of a socket, empty for nowhere."""
+    if not listen or listen.startswith("unix:"):
+        return listen
+    return f"http://{reachable(listen)}/v1"
 
 
 def _free_path(listen: str) -> str:

@@ -9,6 +9,7 @@ import typer
 
 DEFAULT_MODEL: Final = "SmolLM2-135M-Instruct"
 DEFAULT_LISTEN: Final = "127.0.0.1:50051"
+DEFAULT_HTTP_LISTEN: Final = "127.0.0.1:8000"
 DEFAULT_SYSTEM: Final = "You are a helpful AI assistant."
 DEFAULT_MAX_TOKENS: Final = 1024
 

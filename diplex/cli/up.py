@@ -62,6 +62,8 @@ class Plan:
     json_logs: bool
     torch: TorchPlan | None = None
     """The torch worker; ``None`` for none."""
+    http_listen: str | None = ""
+    """Where the gateway serves HTTP; ``None``: the usual port, or any if that is taken; empty: nowhere."""
 
     def commands(self, listen: str, folder: Path) -> tuple[Command, ...]:
         """Workers and gateway, which talk over sockets in ``folder``."""
@@ -74,6 +76,8 @@ class Plan:
             commands.append(Command("torch-worker", self._worker(torch, sockets[1], self.torch.models)))
         gateway = [sys.executable, "-m", "gateway", "--listen", listen, "--workers", ",".join(sockets)]
         gateway += ["--default-model", self.models[0], *_JSON_LOGS]
+        if self.http_listen:
+            gateway += ["--http-listen", self.http_listen]
         return (*commands, Command("gateway", gateway))
 
     def _worker(self, program: Sequence[str], socket: str, models: Sequence[str]) -> list[str]:
@@ -98,6 +102,7 @@ def run(plan: Plan) -> int:
         worker_module.require_torch(plan.torch.python)
     plan = replace(plan, models=tuple(_absolute(name) for name in plan.models))
     listen = listening.free_address(plan.listen)
+    plan = replace(plan, http_listen=listening.free_http_address(plan.http_listen))
     for name in plan.models:
         if code := worker_module.run("pull", name):
             return code
@@ -116,6 +121,7 @@ class _Up:
         self._plan = plan
         self._address = listening.reachable(listen) if not listen.startswith("unix:") else listen
         self._console = standard_error()
+        self._url = listening.url(plan.http_listen or "")
         commands = plan.commands(listen, folder)
         self._logs = _logs(plan, self._console, [each.name for each in commands])
         self._supervisor = Supervisor(commands, on_line=self._logs.line, on_restart=self._say_restart)
@@ -192,13 +198,16 @@ class _Up:
 
     def _say_ready(self) -> None:
         if self._plan.json_logs:
-            self._logs.remark("ready", level="info", address=self._address, models=self._plan.models)
+            self._logs.remark(
+                "ready", level="info", address=self._address, url=self._url, models=self._plan.models
+            )
             return
         models = ", ".join(self._plan.models)
         diplex = _own_name()
+        http = f", for OpenAI's clients at [bold]{escape(self._url)}[/]" if self._url else ""
         elsewhere = "" if self._address == DEFAULT_ADDRESS else f" --address {self._address}"
         Console(highlight=False, soft_wrap=True).print(
-            f"\n[bold green]ready[/] at [bold]{escape(self._address)}[/] with {escape(models)}\n\n"
+            f"\n[bold green]ready[/] at [bold]{escape(self._address)}[/]{http} with {escape(models)}\n\n"
             f'  {diplex} generate{elsewhere} "What is the capital of France?"\n'
             f"  {diplex} chat{elsewhere}\n"
             f"  {diplex} models{elsewhere}\n\n"

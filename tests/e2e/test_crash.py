@@ -143,7 +143,17 @@ def test_a_worker_told_to_end_with_its_engine_lets_a_stream_finish(tmp_path, def
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda it: it.name)
 def test_up_leaves_no_process_behind(default_model, tmp_path, number):
-    argv = [sys.executable, "-m", "diplex.cli", "up", "--listen", "127.0.0.1:0", "--model", default_model]
+    argv = [
+        sys.executable,
+        "-m",
+        "diplex.cli",
+        "up",
+        "--listen",
+        "127.0.0.1:0",
+        "--http-listen",
+        "127.0.0.1:0",
+    ]
+    argv += ["--model", default_model]
     env = services.environment(TMPDIR=str(tmp_path))
     with services.Service([*argv, "--log-format", "json"], env=env) as up:
         address = up.entry("ready")["address"]

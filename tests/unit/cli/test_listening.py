@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from diplex import errors
-from diplex.cli.listening import free_address, private_folder, reachable
+from diplex.cli.listening import free_address, free_http_address, private_folder, reachable, url
 
 
 def test_port_zero_becomes_a_real_port():
@@ -58,3 +58,25 @@ def test_the_private_folder_is_private_and_goes(tmp_path, monkeypatch):
         with private_folder():
             assert folder.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+class TestHttp:
+    def test_the_usual_port_or_any(self):
+        first = free_http_address(None)
+        with socket.create_server(("127.0.0.1", int(first.rpartition(":")[2]))):
+            second = free_http_address(None)
+        assert first != second
+        assert all(each.startswith("127.0.0.1:") for each in (first, second))
+
+    def test_a_taken_port_that_was_asked_for(self):
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            listen = f"127.0.0.1:{other.getsockname()[1]}"
+            with pytest.raises(errors.Unavailable, match=f"{listen}.*--http-listen"):
+                free_http_address(listen)
+
+    def test_nowhere(self):
+        assert free_http_address("") == url("") == ""
+
+    def test_the_url(self):
+        assert url("0.0.0.0:8000") == "http://127.0.0.1:8000/v1"
+        assert url("unix:/run/x.sock") == "unix:/run/x.sock"

@@ -1,0 +1,82 @@
+"""The paths of the HTTP edge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.requests import Request as Asked
+from starlette.responses import JSONResponse
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.http.endpoint import Edge, Endpoint, Serve
+from gateway.http.generation import Generations
+from gateway.http.models import ModelList
+
+CHAT_OF_TORCH = "/chat-server/v1/chat/completions/torch"
+
+
+def application(
+    edge: Edge, generations: Generations, models: ModelList, can_answer: Callable[[], bool]
+) -> ASGIApp:
+    """What the HTTP server serves.
+
+    Args:
+        edge: Lets requests in.
+        generations: Answers chats and completions.
+        models: Tells of models.
+        can_answer: Whether a model can answer now.
+    """
+
+    def route(method: str, path: str, serve: Serve) -> Route:
+        return Route(path, _OneMethod(method, Endpoint(method, path, edge, serve)))
+
+    async def alive(_: Asked) -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_: Asked) -> JSONResponse:
+        return (
+            JSONResponse({"status": "ready"}) if can_answer() else JSONResponse({"status": "not ready"}, 503)
+        )
+
+    return Router(
+        routes=[
+            route("POST", "/v1/chat/completions", generations.chat),
+            route("POST", CHAT_OF_TORCH, generations.torch_chat),
+            route("POST", "/v1/completions", generations.completion),
+            route("GET", "/v1/models", models.all),
+            route("GET", "/v1/models/{name:path}", models.one),
+            Route("/healthz", alive),
+            Route("/readyz", ready),
+        ],
+        default=_unknown,
+        redirect_slashes=False,
+    )
+
+
+class _OneMethod:
+    """Serves one method of a path."""
+
+    def __init__(self, method: str, app: ASGIApp) -> None:
+        self._method = method
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == self._method:
+            await self._app(scope, receive, send)
+            return
+        text = f"{scope['path']} takes {self._method}, not {scope['method']}"
+        refusal = _refusal(405, "method_not_allowed", text)
+        refusal.headers["allow"] = self._method
+        await refusal(scope, receive, send)
+
+
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    text = f"nothing is served at {scope['method']} {scope['path']}; GET /openapi.json names all paths"
+    await _refusal(404, "unknown_url", text)(scope, receive, send)
+
+
+def _refusal(code: int, reason: str, text: str) -> JSONResponse:
+    """Of what isn't a request to the core: it has no class of error."""
+    error = {"message": text, "type": "invalid_request_error", "param": None, "code": reason}
+    return JSONResponse({"error": error}, code, headers={"x-should-retry": "false"})
