@@ -282,6 +282,7 @@ async def test_a_whole_answer_is_one_delta(stub):
     events = [event async for event in whole]
     assert [event.WhichOneof("event") for event in events] == ["accepted", "delta", "finished", "receipt"]
     assert [event.sequence for event in events] == [1, 2, 3, 4]
+    assert len(whole.responses) == 2, "what comes behind accepted is one message"
     assert events[1].delta.tokens == 8
     assert events[3].receipt.attempts == 3
     streamed = [event async for event in generate(stub)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -12,10 +13,13 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from diplex.errors import UnsupportedModel
 
 _LOOK_EVERY_TIME: Final = ("blip-2",)
+_ADD_FEATURES: Final = ("qwen3_vl",)
+"""Their decoders add features of pictures behind some layers."""
 
 
 def model_class(config: PretrainedConfig) -> Any:
@@ -33,11 +37,33 @@ def model_class(config: PretrainedConfig) -> Any:
     )
 
 
-def text_part(model: PreTrainedModel) -> PreTrainedModel:
-    """What goes on with embeddings: the model; a part of it where it looks at pictures every time."""
-    part = model.language_model if model.config.model_type in _LOOK_EVERY_TIME else model
-    assert isinstance(part, PreTrainedModel)  # noqa: S101  # it has a head of its own
-    return part
+def text_part(model: PreTrainedModel) -> PreTrainedModel | TextPart:
+    """What goes on with embeddings: the model; a part of it where it takes no features of pictures."""
+    if model.config.model_type in _LOOK_EVERY_TIME:
+        assert isinstance(model.language_model, PreTrainedModel)  # noqa: S101  # it has a head of its own
+        return model.language_model
+    return TextPart(model) if model.config.model_type in _ADD_FEATURES else model
+
+
+class TextPart(nn.Module):
+    """A decoder with its head, which takes what the whole model would take from its eyes alone.
+
+    Args:
+        model: The whole.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.decoder = model.get_decoder()
+        self.head = model.get_output_embeddings()
+
+    def get_decoder(self) -> nn.Module:
+        """The part without the head."""
+        return self.decoder
+
+    def forward(self, **given: Any) -> CausalLMOutputWithPast:
+        """What the decoder takes; gives logits."""
+        return CausalLMOutputWithPast(logits=self.head(self.decoder(**given).last_hidden_state))
 
 
 def is_foreign(config: PretrainedConfig) -> bool:
