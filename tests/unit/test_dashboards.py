@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from gateway.processes import ProcessMemory
 from prometheus_client.metrics import MetricWrapperBase
 
 from diplex import metrics
+from gateway.processes import ProcessMemory
 from workers.runtime.metrics import EngineMetrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
