@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=2000, help="unary, a way")
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--messages", type=int, default=500, help="a stream")
-    parser.add_argument("--processes", type=int, nargs="*", default=[1, 2], help="a gateway for each number")
+    parser.add_argument("--processes", type=int, nargs="*", default=[1], help="a gateway for each number")
     parser.add_argument("--no-envoy", action="store_true")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()

@@ -174,6 +174,8 @@ def _channel_arguments(config: GatewayConfig) -> list[tuple[str, int]]:
         # A worker that hangs, or whose machine vanished, is noticed also by calls that wait.
         ("grpc.keepalive_time_ms", int(config.resilience.keepalive_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", int(config.resilience.keepalive_timeout_seconds * 1000)),
+        # A ping on its way is bounded by this alone, and by default it is a minute.
+        ("grpc.http2.ping_timeout_ms", int(config.resilience.keepalive_timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", int(config.reconnect_first_seconds * 1000)),
