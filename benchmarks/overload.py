@@ -18,7 +18,6 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -154,22 +153,20 @@ async def _capacity(client: AsyncClient, seconds: float) -> tuple[float, float]:
     return len(taken) / seconds, statistics.median(taken)
 
 
-async def _measure(address: str, loads: list[float], seconds: float, write: Callable[[object], None]) -> None:
+async def _measure(address: str, factor: float, seconds: float) -> dict[str, object]:
     clients = [AsyncClient(address) for _ in range(4)]
-    for factor in loads:
-        # Before each load anew: the machine's speed changes from minute to minute.
-        capacity, residence = await _capacity(clients[0], _CAPACITY_SECONDS)
-        deadline = _DEADLINE * residence
-        outcome = await Load(clients, deadline, returning=1.0).run(factor * capacity, seconds)
-        known = {
-            "load": factor,
-            "capacity_rps": round(capacity, 2),
-            "deadline_s": round(deadline, 2),
-            "goodput_of_capacity": round(len(outcome.in_time) / seconds / capacity, 3),
-        }
-        write({**known, **outcome.row()})
+    capacity, residence = await _capacity(clients[0], _CAPACITY_SECONDS)
+    deadline = _DEADLINE * residence
+    outcome = await Load(clients, deadline, returning=1.0).run(factor * capacity, seconds)
     for client in clients:
         await client.close()
+    known = {
+        "load": factor,
+        "capacity_rps": round(capacity, 2),
+        "deadline_s": round(deadline, 2),
+        "goodput_of_capacity": round(len(outcome.in_time) / seconds / capacity, 3),
+    }
+    return {**known, **outcome.row()}
 
 
 def _quantile(values: list[float], share: float, unit: float = 1.0) -> float | None:
@@ -184,15 +181,10 @@ def main() -> None:
     parser.add_argument("--loads", type=float, nargs="+", default=[0.5, 1.0, 2.0, 10.0])
     parser.add_argument("--seconds", type=float, default=30.0, help="of each load")
     arguments = parser.parse_args()
-    with Stack(models=[_MODEL], worker_options=["--slots", str(_SLOTS)]) as stack:
-        asyncio.run(
-            _measure(
-                stack.address,
-                arguments.loads,
-                arguments.seconds,
-                lambda row: print(json.dumps(row), flush=True),
-            )
-        )
+    for factor in arguments.loads:
+        with Stack(models=[_MODEL], worker_options=["--slots", str(_SLOTS)]) as stack:
+            row = asyncio.run(_measure(stack.address, factor, arguments.seconds))
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ _SOONEST: Final = 0.05
 """Seconds; nobody is told to come back sooner."""
 _HEADROOM: Final = 1.1
 """Where some have been promised a time, others leave a tenth of theirs: the queue may move more slowly."""
+_WEIGHT: Final = 0.05
+"""Of one appointment in the share of those that are kept."""
 _OF_THE_CALL: Final[tuple[Literal["idempotency_key", "resumable", "resume"], ...]] = (
     "idempotency_key",
     "resumable",
@@ -68,6 +70,7 @@ class Deadlines:
     def __init__(self, config: AdmissionConfig, ledger: Ledger) -> None:
         self._config = config
         self._ledger = ledger
+        self._shown = 1.0  # share of those with an appointment who come
 
     def foresee(self, question: Question) -> Forecast | None:
         """What is foreseen for a request that may come in; ``None`` if nothing can be.
@@ -96,13 +99,16 @@ class Deadlines:
         late = _late(forecast, left, demand)
         if left is None or forecast.wait == 0:
             return late
+        for _ in range(self._ledger.lapse(question.key, self._config.grace_seconds)):
+            self._shown -= _WEIGHT * self._shown
         promised = self._ledger.awaited(question.key, max(0.0, left - forecast.service))
         if not promised:
             return late
-        if self._ledger.redeem(question.name, question.key, self._config.grace_seconds):
+        if self._ledger.redeem(question.name, question.key):
+            self._shown += _WEIGHT * (1 - self._shown)
             # A promise is kept if it can be, without the caution that newcomers are met with.
             return _late(replace(forecast, harmful=False, caution=1.0), left, demand)
-        behind = question.forecast(promised) or forecast
+        behind = question.forecast(round(promised * self._shown)) or forecast
         return _late(replace(behind, harmful=False, caution=behind.caution * _HEADROOM), left, demand)
 
     def _refusal(self, question: Question, forecast: Forecast, late: float) -> DeadlineUnreachable:

@@ -153,11 +153,24 @@ class Ledger:
                 )
             return at - now
 
-    def redeem(self, request: bytes, pool: str, grace: float) -> bool:
+    def lapse(self, pool: str, grace: float) -> int:
+        """Drops the appointments of a pool that nobody came to, so many seconds late; how many there were."""
+        late = self._clock() - grace
+        row = self._database.execute(
+            "SELECT 1 FROM appointment INDEXED BY appointment_pool WHERE pool = ? AND at < ? LIMIT 1",
+            (pool, late),
+        ).fetchone()
+        if row is None:
+            return 0
+        with self._transaction():
+            return self._database.execute(
+                "DELETE FROM appointment WHERE pool = ? AND at < ?", (pool, late)
+            ).rowcount
+
+    def redeem(self, request: bytes, pool: str) -> bool:
         """Whether a request has an appointment now, which is then used up."""
         now = self._clock()
         with self._transaction():
-            self._database.execute("DELETE FROM appointment WHERE pool = ? AND at < ?", (pool, now - grace))
             cursor = self._database.execute(
                 "DELETE FROM appointment WHERE id = (SELECT id FROM appointment "
                 "INDEXED BY appointment_request "

@@ -107,8 +107,12 @@ class Ask:
     options: dict
     tokens: int
 
+    @property
+    def raw(self) -> RawPrompt:
+        return RawPrompt(self.prompt)
+
     def stream(self, client: AsyncClient, **more):
-        return client.stream(RawPrompt(self.prompt), max_tokens=self.tokens, **self.options, **more)
+        return client.stream(self.raw, max_tokens=self.tokens, **self.options, **more)
 
 
 def asks(count: int, tokens: int) -> list[Ask]:
