@@ -25,6 +25,7 @@ from google.protobuf.message_factory import GetMessageClass
 from diplex import errors, status
 from diplex.access import Account, accounted
 from diplex.caller import client_of
+from diplex.running import Running
 from diplex.telemetry import REQUEST_ID_KEY, request_id_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -80,34 +81,6 @@ class Guard(Protocol):
         """
 
 
-class Running:
-    """The calls under way, so that a server knows when it has drained.
-
-    ``Watch`` RPCs are left out: they last as long as their caller likes, and no drain waits for them.
-    """
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._idle = asyncio.Event()  # set while the count is 0
-        self._idle.set()
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Counts one call while it is open."""
-        self._count += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._count -= 1
-            if self._count == 0:
-                self._idle.set()
-
-    async def ended(self) -> None:
-        """Waits until no call is under way."""
-        await self._idle.wait()
-
-
 def handlers_of(
     service: ServiceDescriptor,
     implementation: object,
@@ -124,7 +97,8 @@ def handlers_of(
         service: Descriptor of the service, from its generated module.
         implementation: Has a method in snake case for each RPC that it serves.
         max_message_bytes: Policy limit on a request's size, below the transport's own.
-        running: Counts the calls under way, for who wants to know.
+        running: Keeps the calls under way, but for ``Watch``: those last as long as their callers like, and
+            no drain waits for them.
         guard: Lets callers in, or not; ``None``: everybody.
     """
     running = running or Running()

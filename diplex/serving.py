@@ -6,7 +6,8 @@ import asyncio
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
@@ -15,18 +16,47 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from diplex.admin import admin_server
 from diplex.certificates import ServerCertificates, ServerTls
-from diplex.rpc import Guard, Running, handlers_of
+from diplex.rpc import Guard, handlers_of
+from diplex.running import Running
 
 MEBIBYTE: Final = 1024 * 1024
 
+_STATES: Final = {
+    True: health_pb2.HealthCheckResponse.SERVING,
+    False: health_pb2.HealthCheckResponse.NOT_SERVING,
+}
+
 _LAST_WORDS_SECONDS: Final = 0.5
 """What the last calls have to send their status, once their methods have returned."""
+_ENDING_SECONDS: Final = 5.0
+"""What calls that are ended have to clean up and return; they need milliseconds, on a machine with time."""
 
 _AGAIN_SECONDS: Final = 0.2
 """Pause before an address that isn't free is tried again."""
 
 _LOG: Final = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionConfig:
+    """Connections of callers: signs of life, and how old they may get. No stream is ever cut off by these."""
+
+    keepalive_seconds: float = 60.0
+    """Silence on a connection after which the caller is asked for a sign of life: one that has vanished must
+    not hold a slot."""
+    keepalive_timeout_seconds: float = 20.0
+    """How long the sign may take before the connection counts as lost, and its calls as cancelled."""
+    max_age_seconds: float = 0.0
+    """Age at which a connection is told to take no new calls (GOAWAY, with jitter), so that callers come back
+    through a load balancer; those under way go on to their ends. 0: never."""
+
+    def __post_init__(self) -> None:
+        if self.keepalive_seconds < 1 or self.keepalive_timeout_seconds < 1:
+            raise ValueError("keepalive_seconds and keepalive_timeout_seconds are 1 at least")
+        if self.max_age_seconds < 0:
+            raise ValueError("max_age_seconds is 0 at least")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +71,12 @@ class ServerConfig:
     """Most metadata of a call; gRPC itself refuses more."""
     max_streams: int = 1024
     """Calls under way on one connection; a client keeps further ones waiting until one has ended."""
+    reuse_port: bool = False
+    """Whether others may listen on the same address; otherwise two on one by accident are an error."""
+    connections: ConnectionConfig = field(default_factory=ConnectionConfig)
+    """Signs of life, and age."""
+    admin_listen: str = ""
+    """Where operators find channelz, health and reflection; empty for nowhere."""
     tls: ServerTls | None = None
     """``None``: bytes go as they are."""
     drain_seconds: float = 30.0
@@ -73,6 +109,8 @@ class Server:
         self._names = [service.full_name for service in services]
         self._health = health.aio.HealthServicer()
         self._running = Running()
+        self._models: dict[str, bool] = {}  # name -> whether its health is SERVING
+        self._until_end = AsyncExitStack()
         self._handlers = [
             handlers_of(
                 service,
@@ -94,17 +132,27 @@ class Server:
         """
         await self.set_serving(serving=False)
         address = await self._open(self._config.listen)
+        await self._until_end.enter_async_context(admin_server(self._config.admin_listen, self._health))
         self._renewing = asyncio.create_task(self._renew(address), name="renew the server")
         _LOG.info("listening", address=address, tls=self._config.tls is not None)
         return address
 
     async def set_serving(self, *, serving: bool) -> None:
         """Sets the health of every service and of the server as a whole (the empty name)."""
-        state = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
         for name in ("", *self._names):
-            await self._health.set(name, state)
+            await self._health.set(name, _STATES[serving])
+
+    async def set_models(self, models: Mapping[str, bool]) -> None:
+        """Sets the health of models, under the names ``model/NAME``; those that have gone are not served.
+
+        Args:
+            models: Name -> whether it is loaded and can answer.
+        """
+        told = dict.fromkeys(self._models, False) | dict(models)
+        for name, serving in told.items():
+            if self._models.get(name) is not serving:
+                await self._health.set(f"model/{name}", _STATES[serving])
+        self._models = told
 
     @property
     def running(self) -> Running:
@@ -116,9 +164,10 @@ class Server:
         on_drain: Callable[[], Awaitable[None]],
         beside: Callable[[float | None], Awaitable[None]] | None = None,
     ) -> None:
-        """Waits for SIGTERM or SIGINT, then stops: health off, ``on_drain``, running calls to their end.
+        """Waits for SIGTERM or SIGINT, then: health off, ``on_drain``, GOAWAY, calls to their ends.
 
-        A second signal ends the wait for running calls. Watches, of ours and of health, are not waited for.
+        What still runs when its time is over, or at a second signal, fails with ``Draining``. Watches, ours
+        and those of health, are not waited for.
 
         Args:
             on_drain: Called first.
@@ -133,14 +182,20 @@ class Server:
         _LOG.info("draining", seconds=self._config.drain_seconds)
         await self._health.enter_graceful_shutdown()
         await on_drain()
-        stopped = asyncio.create_task(self._stop_all(self._config.drain_seconds, beside))
+        grace = self._config.drain_seconds
+        stopped = asyncio.create_task(self._stop_all(grace + _ENDING_SECONDS, beside))
         ended = asyncio.create_task(self._running.ended())
         again = asyncio.create_task(signals.get())
-        await asyncio.wait((stopped, ended, again), return_when=asyncio.FIRST_COMPLETED)
-        await self._stop_all(None if again.done() else _LAST_WORDS_SECONDS, beside)
+        await asyncio.wait((stopped, ended, again), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            _LOG.warning("running calls are ended")
+            self._running.end()
+            await asyncio.wait((ended,), timeout=_ENDING_SECONDS)
+        await self._stop_all(_LAST_WORDS_SECONDS, beside)
         ended.cancel()
         again.cancel()
         await stopped
+        await self._until_end.aclose()
         _LOG.info("stopped")
 
     async def _stop_all(
@@ -154,6 +209,7 @@ class Server:
     async def stop(self) -> None:
         """Stops at once; running calls are cancelled."""
         await self._server.stop(None)
+        await self._until_end.aclose()
 
     def _assembled(self) -> grpc.aio.Server:
         server = grpc.aio.server(handlers=self._handlers, options=_channel_arguments(self._config))
@@ -217,14 +273,18 @@ def _with_port(listen: str, port: int) -> str:
 
 
 def _channel_arguments(config: ServerConfig) -> list[tuple[str, int]]:
+    connections = config.connections
+    age = [("grpc.max_connection_age_ms", int(connections.max_age_seconds * 1000))]
     return [
+        *(age if connections.max_age_seconds else ()),
+        ("grpc.keepalive_time_ms", int(connections.keepalive_seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", int(connections.keepalive_timeout_seconds * 1000)),
         ("grpc.max_receive_message_length", config.transport_limit_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", config.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", config.max_metadata_bytes),
         ("grpc.max_concurrent_streams", config.max_streams),
-        # Two servers on one port by accident must be an error, not a lottery.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(config.reuse_port)),
         # Who waits for a slow model may ask for a sign of life, as gateways do of workers.
         ("grpc.http2.min_ping_interval_without_data_ms", 500),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -9,16 +9,20 @@ from diplex.polling import poll_without_event_engine
 poll_without_event_engine()  # before the imports below bring in grpc
 
 import asyncio
+import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Final
 
 import structlog
 import typer
 
+from diplex.cli.processes import ChildFailed
 from diplex.exposure import TooOpen
 from diplex.metrics import metrics_server
 from diplex.telemetry import configure_logging
 from diplex.tracing import configure_tracing
+from gateway import processes as several
 from gateway.application import Gateway
 from gateway.config import GatewayConfig
 from gateway.configuration import loading
@@ -33,6 +37,7 @@ _OPTIONS: Final = {  # parameter -> the key that it sets
     "listen": "listen",
     "http_listen": "http.listen",
     "workers": "workers",
+    "processes": "processes",
     "default_model": "default_model",
     "max_message_mib": "max_message_mib",
     "drain_seconds": "drain_seconds",
@@ -70,6 +75,7 @@ def main(
     listen: Annotated[str | None, _option("listen")] = None,
     http_listen: Annotated[str | None, _option("http.listen")] = None,
     workers: Annotated[str | None, _option("workers")] = None,
+    processes: Annotated[str | None, _option("processes")] = None,
     default_model: Annotated[str | None, _option("default_model")] = None,
     max_message_mib: Annotated[str | None, _option("max_message_mib")] = None,
     drain_seconds: Annotated[str | None, _option("drain_seconds")] = None,
@@ -93,14 +99,23 @@ def main(
         raise typer.Exit(2) from error
     settings = loaded.config
     configure_logging("gateway", log_format=settings.log.format, level=settings.log.level)
+    if settings.processes > 1:
+        _run(several.serve(settings, sys.argv[1:]))
+        return
     send_spans = configure_tracing("diplex-gateway", settings.traces)
     try:
-        asyncio.run(_serve(settings))
-    except (OSError, TooOpen, InvalidKeysFile) as error:
-        structlog.get_logger().error("not started", error=str(error))
-        raise typer.Exit(1) from error
+        _run(_serve(settings))
     finally:
         send_spans()
+
+
+def _run(serving: Coroutine[None, None, None]) -> None:
+    """Serves until a signal; what keeps it from starting is a line in the log and exit code 1."""
+    try:
+        asyncio.run(serving)
+    except (OSError, TooOpen, InvalidKeysFile, ChildFailed) as error:
+        structlog.get_logger().error("not started", error=str(error))
+        raise typer.Exit(1) from error
 
 
 def _given(context: typer.Context) -> dict[str, Setting]:

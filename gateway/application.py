@@ -97,6 +97,7 @@ class Gateway:
         """Says SERVING while a model is ready on a worker that takes requests, and only then."""
         async for fleet in self.fleet.snapshots():
             await self._server.set_serving(serving=fleet.can_answer)
+            await self._server.set_models(fleet.models)
 
     async def _stop_health(self) -> None:
         if self._health:
@@ -111,4 +112,4 @@ def _http_server(config: GatewayConfig, inference: Inference, fleet: Fleet, edge
     app = application(
         edge, Generations(inference, images), ModelList(inference), lambda: fleet.snapshot.can_answer
     )
-    return HttpServer(config.http.listen, app, config.security.tls)
+    return HttpServer(config.http.listen, app, config.security.tls, reuse_port=config.reuse_port)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Interval
 
-from diplex.serving import MEBIBYTE, ServerConfig
+from diplex.serving import MEBIBYTE, ConnectionConfig, ServerConfig
 from diplex.tracing import TracingConfig
 from gateway.admission.config import AdmissionConfig
 from gateway.fleet.config import DiscoveryConfig
@@ -16,7 +16,7 @@ from gateway.http.config import HttpConfig
 from gateway.resilience.config import ResilienceConfig
 from gateway.routing.config import RoutingConfig
 from gateway.security.config import SecurityConfig
-from gateway.telemetry.config import LogConfig, MetricsConfig
+from gateway.telemetry.config import AdminConfig, LogConfig, MetricsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,10 @@ class GatewayConfig:
     """Addresses of the workers, each ``host:port``, ``dns:///name:port`` or ``unix:/path``; in one text, with
     commas or spaces between them. They may come up later, and go and come back. Names are looked up again and
     again, and every address that they have is a worker."""
+    processes: Annotated[int, Ge(1)] = 1
+    """Gateway processes that share the address, each of which can keep one core busy."""
+    reuse_port: bool = False
+    """Whether others may listen on the same address too (``SO_REUSEPORT``); ``processes`` sees to that."""
     default_model: str = ""
     """Serves requests that name no model. Empty: the only model in use, if there is just one."""
     max_message_mib: Annotated[float, Interval(gt=0, le=512)] = 32
@@ -48,6 +52,8 @@ class GatewayConfig:
     security: SecurityConfig = field(default_factory=SecurityConfig)
     log: LogConfig = field(default_factory=LogConfig)
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
+    connections: ConnectionConfig = field(default_factory=ConnectionConfig)
+    admin: AdminConfig = field(default_factory=AdminConfig)
     traces: TracingConfig = field(default_factory=TracingConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
@@ -67,5 +73,8 @@ class GatewayConfig:
             listen=self.listen,
             max_message_bytes=self.max_message_bytes,
             drain_seconds=self.drain_seconds,
+            reuse_port=self.reuse_port,
+            connections=self.connections,
+            admin_listen=self.admin.listen,
             tls=self.security.tls,
         )

@@ -29,6 +29,7 @@ from gateway.fleet.facts import Wanted
 from gateway.fleet.fleet import Fleet
 from gateway.resilience.attempts import Attempts
 from gateway.resilience.config import ResilienceConfig
+from gateway.resilience.hedging import Hedged
 from gateway.resilience.streams import Streams
 from gateway.routing import names, router
 from gateway.routing.router import Candidate, Plan
@@ -58,7 +59,7 @@ class Inference:
         self._fleet = fleet
         self._default_model = default_model
         attempts = AdmittedAttempts(
-            Attempts(fleet, self._choose, resilience),
+            Hedged(Attempts(fleet, self._choose, resilience), resilience),
             self._planned,
             admission or Admission(AdmissionConfig()),
         )

@@ -22,14 +22,18 @@ class Events:
     ) -> None:
         self.call = call
         self.responses: list[worker_pb2.GenerateResponse] = []
-        """All that the worker has sent."""
+        """All that the worker has sent, message by message."""
+        self._following: list[worker_pb2.GenerateResponse] = []
 
     async def read(self):
         """The next event; ``grpc.aio.EOF`` behind the last one."""
+        if self._following:
+            return pb.GenerateStreamResponse.FromString(self._following.pop(0).event)
         response = await self.call.read()
         if not isinstance(response, worker_pb2.GenerateResponse):
             return response
         self.responses.append(response)
+        self._following.extend(response.following)
         return pb.GenerateStreamResponse.FromString(response.event)
 
     async def __aiter__(self) -> AsyncIterator[pb.GenerateStreamResponse]:

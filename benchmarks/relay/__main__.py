@@ -29,8 +29,11 @@ from benchmarks.relay.ways import ENVOY, STREAM, UNARY, Way, opened, request
 _WARM_UP = 200
 
 
-def latencies(ways: list[Way], calls: int) -> dict[str, list[float]]:
-    """Seconds of unary calls, by way; the ways take turns call by call."""
+def latencies(ways: list[Way], calls: int) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Unary calls, by way: the seconds of each, and CPU milliseconds a call of what stands between.
+
+    The ways take turns call by call.
+    """
     found: dict[str, list[float]] = {way.name: [] for way in ways}
     channels = [grpc.insecure_channel(way.address) for way in ways]
     try:
@@ -39,15 +42,17 @@ def latencies(ways: list[Way], calls: int) -> dict[str, list[float]]:
         for _ in range(_WARM_UP):
             for _, call in stubs:
                 call(asked)
+        cpu = {way.name: way.between.cpu_seconds for way in ways}
         for _ in range(calls):
             for name, call in stubs:
                 began = time.perf_counter()
                 call(asked)
                 found[name].append(time.perf_counter() - began)
+        cpu = {way.name: 1e3 * (way.between.cpu_seconds - cpu[way.name]) / calls for way in ways}
     finally:
         for channel in channels:
             channel.close()
-    return found
+    return found, cpu
 
 
 async def throughput(way: Way, streams: int, messages: int) -> tuple[float, float]:
@@ -77,13 +82,20 @@ def _percentile(values: list[float], share: float) -> float:
     return 1e3 * sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def _latency_table(found: dict[str, list[float]]) -> list[dict[str, object]]:
+def _latency_table(found: dict[str, list[float]], cpu: dict[str, float]) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for name, values in found.items():
         p50, p99 = (_percentile(values, share) for share in (0.5, 0.99))
         base = [_percentile(found["direct"], share) for share in (0.5, 0.99)]
         rows.append(
-            {"way": name, "p50": p50, "p99": p99, "added_p50": p50 - base[0], "added_p99": p99 - base[1]}
+            {
+                "way": name,
+                "p50": p50,
+                "p99": p99,
+                "added_p50": p50 - base[0],
+                "added_p99": p99 - base[1],
+                "cpu_ms": cpu[name],
+            }
         )
     return rows
 
@@ -102,10 +114,11 @@ def main() -> None:
     if not options.no_envoy and not ENVOY.exists():
         parser.error(f"{ENVOY} is missing: run `make bench-peers`, or leave it out with --no-envoy")
     with opened(options.processes, envoy=not options.no_envoy) as ways:
-        latency = _latency_table(latencies(ways, options.calls))
-        print(f"{'unary, ms':14}{'p50':>8}{'p99':>8}{'added p50':>11}{'added p99':>11}")
+        latency = _latency_table(*latencies(ways, options.calls))
+        print(f"{'unary, ms':14}{'p50':>8}{'p99':>8}{'added p50':>11}{'added p99':>11}{'CPU ms':>9}")
         for row in latency:
             figures = f"{row['p50']:8.2f}{row['p99']:8.2f}{row['added_p50']:11.2f}{row['added_p99']:11.2f}"
+            figures += f"{row['cpu_ms']:9.2f}"
             print(f"{row['way']:14}{figures}")
         rounds: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for _ in range(options.rounds):

@@ -67,6 +67,9 @@ _ENVELOPED = {
     _LAST[0]: _enveloped(_LAST[0], worker_pb2.EVENT_KIND_FINISHED, completion_tokens=1),
     _LAST[1]: _enveloped(_LAST[1], worker_pb2.EVENT_KIND_RECEIPT),
 }  # a public event -> the same as a worker sends it
+_REST = worker_pb2.GenerateResponse.FromString(_ENVELOPED[_DELTA])
+_REST.following.extend(worker_pb2.GenerateResponse.FromString(_ENVELOPED[it]) for it in _LAST)
+_REST = _REST.SerializeToString()
 
 
 async def _stream(tokens: int) -> AsyncGenerator[bytes]:
@@ -88,7 +91,11 @@ async def _generate_stream(data: bytes, _: object) -> AsyncGenerator[bytes]:
 
 async def _worker_generate(data: bytes, _: object) -> AsyncGenerator[bytes]:
     message = worker_pb2.GenerateRequest.FromString(data)
-    async for event in _stream(1 if message.whole else message.request.stopping.max_tokens):
+    if message.whole:
+        yield _ENVELOPED[_FIRST]
+        yield _REST
+        return
+    async for event in _stream(message.request.stopping.max_tokens):
         yield _ENVELOPED[event]
 
 

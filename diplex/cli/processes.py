@@ -149,6 +149,23 @@ class Supervisor:
                 self._signal(name, signal.SIGKILL)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
+    async def stop_together(self) -> None:
+        """Ends the children, all at the same time: SIGTERM, time to end, then SIGKILL."""
+        self._stopping = True
+        for name, task in self._tasks.items():
+            if name not in self.pids:
+                task.cancel()
+        self.terminate()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=self._stop_seconds)
+        self.kill()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def terminate(self) -> None:
+        """SIGTERM to all children."""
+        for name in self._processes:
+            self._signal(name, signal.SIGTERM)
+
     def kill(self) -> None:
         """SIGKILL to all children and theirs; :meth:`stop` then returns at once."""
         self._stopping = True

@@ -20,22 +20,24 @@ from diplex.client.inputs import (
     Tool,
     ToolCall,
 )
-from diplex.client.replies import (
-    Accepted,
-    BatchResult,
+from diplex.client.models import (
     Candidate,
     Certificate,
-    Choice,
-    Delta,
     Deployment,
-    FinishReason,
-    Generation,
     Health,
     LoadPhase,
     LoadProgress,
     Model,
     ModelList,
     ModelState,
+)
+from diplex.client.replies import (
+    Accepted,
+    BatchResult,
+    Choice,
+    Delta,
+    FinishReason,
+    Generation,
     Receipt,
     Timings,
     TokenCount,

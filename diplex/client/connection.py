@@ -122,6 +122,7 @@ class Connection:
             # A gateway that vanished without a word is noticed while a call waits for it.
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.ping_timeout_ms", 10_000),
             ("grpc.http2.max_pings_without_data", 0),
         ]
         if self.address.startswith(("127.", "localhost:", "[::1]")):

@@ -8,7 +8,7 @@ from typing import Final
 from google.rpc import status_pb2
 
 from diplex import errors, status
-from diplex.client import inputs, replies
+from diplex.client import inputs, models, replies
 from diplex.client.inputs import Backend, Precision
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2 as models_pb
@@ -19,9 +19,9 @@ _PRECISIONS: Final = {pb.Precision.Value(f"PRECISION_{each.name}"): each for eac
 _FINISH_REASONS: Final = {
     pb.FinishReason.Value(f"FINISH_REASON_{each.name}"): each for each in replies.FinishReason
 }
-_LOAD_PHASES: Final = {pb.LoadPhase.Value(f"LOAD_PHASE_{each.name}"): each for each in replies.LoadPhase}
+_LOAD_PHASES: Final = {pb.LoadPhase.Value(f"LOAD_PHASE_{each.name}"): each for each in models.LoadPhase}
 _MODEL_STATES: Final = {
-    models_pb.ModelState.Value(f"MODEL_STATE_{each.name}"): each for each in replies.ModelState
+    models_pb.ModelState.Value(f"MODEL_STATE_{each.name}"): each for each in models.ModelState
 }
 
 
@@ -133,10 +133,10 @@ def token_count(response: pb.CountTokensResponse) -> replies.TokenCount:
     return replies.TokenCount(response.tokens, response.context_length, ids, response.image_tokens)
 
 
-def plan(response: pb.PlanResponse) -> tuple[replies.Candidate, ...]:
+def plan(response: pb.PlanResponse) -> tuple[models.Candidate, ...]:
     """The ways in which a request could be served, best first."""
     return tuple(
-        replies.Candidate(
+        models.Candidate(
             model=each.model,
             backend=_BACKENDS.get(each.backend, Backend.UNSPECIFIED),
             precision=_PRECISIONS.get(each.precision, Precision.UNSPECIFIED),
@@ -156,15 +156,15 @@ def batch_result(response: pb.GenerateBatchResponse) -> replies.BatchResult:
     return replies.BatchResult(response.index, status.from_rpc_status(told))
 
 
-def model_list(response: models_pb.ListModelsResponse) -> replies.ModelList:
+def model_list(response: models_pb.ListModelsResponse) -> models.ModelList:
     """All models."""
-    return replies.ModelList(tuple(model(each) for each in response.models), response.default_model)
+    return models.ModelList(tuple(model(each) for each in response.models), response.default_model)
 
 
-def model(message: models_pb.Model) -> replies.Model:
+def model(message: models_pb.Model) -> models.Model:
     """One model."""
     can = message.capabilities
-    return replies.Model(
+    return models.Model(
         name=message.name,
         aliases=tuple(message.aliases),
         architecture=message.architecture,
@@ -178,10 +178,10 @@ def model(message: models_pb.Model) -> replies.Model:
     )
 
 
-def load_progress(message: pb.LoadProgress) -> replies.LoadProgress:
+def load_progress(message: pb.LoadProgress) -> models.LoadProgress:
     """How far a load is."""
-    return replies.LoadProgress(
-        _LOAD_PHASES.get(message.phase, replies.LoadPhase.UNSPECIFIED),
+    return models.LoadProgress(
+        _LOAD_PHASES.get(message.phase, models.LoadPhase.UNSPECIFIED),
         message.done,
         message.total if message.HasField("total") else None,
         message.detail,
@@ -189,12 +189,12 @@ def load_progress(message: pb.LoadProgress) -> replies.LoadProgress:
     )
 
 
-def _deployment(message: models_pb.ModelDeployment) -> replies.Deployment:
-    return replies.Deployment(
+def _deployment(message: models_pb.ModelDeployment) -> models.Deployment:
+    return models.Deployment(
         worker=message.worker,
         backend=_BACKENDS.get(message.backend, Backend.UNSPECIFIED),
         precision=_PRECISIONS.get(message.precision, Precision.UNSPECIFIED),
-        state=_MODEL_STATES.get(message.state, replies.ModelState.UNSPECIFIED),
+        state=_MODEL_STATES.get(message.state, models.ModelState.UNSPECIFIED),
         digest=message.digest,
         resident_bytes=message.resident_bytes,
         predicted_bytes=message.predicted_bytes,
@@ -211,8 +211,8 @@ def _deployment(message: models_pb.ModelDeployment) -> replies.Deployment:
     )
 
 
-def _certificate(message: models_pb.Certificate) -> replies.Certificate:
-    return replies.Certificate(
+def _certificate(message: models_pb.Certificate) -> models.Certificate:
+    return models.Certificate(
         message.kl,
         message.perplexity,
         message.reference_perplexity,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import grpc
 
@@ -64,10 +65,22 @@ class Failures:
     def _unreachable(self, details: str, *, begun: bool) -> str:
         if begun:
             return f"the connection to {self.address} broke during the answer: {details}"
+        if why := next((why for sign, why in _TLS.items() if sign in details), None):
+            return f"no TLS connection to {self.address}: {why}"
         return (
             f"no gateway answers at {self.address}: start one with `diplex up`, or name another by the "
             f"address argument, --address or $DIPLEX_ADDRESS ({_brief(details)})"
         )
+
+
+_TLS: Final = {  # what gRPC's details have -> what that means
+    "WRONG_VERSION_NUMBER": "it doesn't speak TLS; leave TLS out, or name a port that does",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate isn't signed by an authority that is trusted here: give "
+    "the right one by tls=Tls(ca_file=…), --tls-ca-file or $DIPLEX_CA_FILE",
+    "Hostname Verification": "its certificate is for another name: give it by tls=Tls(server_name=…), "
+    "--tls-server-name or $DIPLEX_SERVER_NAME",
+    "Tls handshake failed": "the handshake failed; does it ask for a certificate (--tls-certificate-file)?",
+}
 
 
 def _brief(details: str) -> str:

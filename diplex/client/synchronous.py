@@ -16,16 +16,8 @@ from diplex.client.connection import Connection
 from diplex.client.course import Course
 from diplex.client.failures import Failures
 from diplex.client.images import ImageLike
-from diplex.client.replies import (
-    BatchResult,
-    Candidate,
-    Generation,
-    Health,
-    LoadProgress,
-    Model,
-    ModelList,
-    TokenCount,
-)
+from diplex.client.models import Candidate, Health, LoadProgress, Model, ModelList
+from diplex.client.replies import BatchResult, Generation, TokenCount
 from diplex.client.retrying import DEFAULT_PATIENCE, Retrying
 from diplex.client.streams import Attempts, Stream, StreamCall
 from diplex.tls import Tls

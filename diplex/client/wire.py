@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from diplex import errors
-from diplex.client.replies import Health
+from diplex.client.models import Health
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2 as models_pb
 

@@ -13,7 +13,7 @@ from diplex.worker.v1 import worker_pb2
 from gateway import prompt
 from gateway.admission.config import AdmissionConfig
 from gateway.admission.deadlines import Deadlines, Question
-from gateway.admission.forecast import Demand, Pool, Server, Stay
+from gateway.admission.forecast import Demand, Forecast, Pool, Server, Stay
 from gateway.admission.ledger import Ledger
 from gateway.admission.pace import Taken
 from gateway.admission.quotas import Charge, Quotas
@@ -74,7 +74,7 @@ class Admission:
         question = self._question(request, caller, candidates)
         demand, pool = question.demand, question.pool
         now = asyncio.get_running_loop().time()
-        forecast = self._deadlines.foresee(question) if self._config.predict and not begun else None
+        forecast = self._forecast(question, begun=begun)
         tokens = pool.tokens(demand) or _UNKNOWN_TOKENS
         charge = self._quotas.begin(caller.principal, demand.prompt_tokens + tokens * demand.choices)
         stay = Stay(
@@ -98,6 +98,14 @@ class Admission:
     def _settle(self, charge: Charge | None, visit: Visit) -> None:
         if charge is not None:
             self._quotas.end(charge, visit.used(asyncio.get_running_loop().time()))
+
+    def _forecast(self, question: Question, *, begun: bool) -> Forecast | None:
+        """What is foreseen, where that decides something or is not simply that it begins at once."""
+        demand = question.demand
+        if self._config.predict and not begun and (demand.deadline or demand.time_limit) is not None:
+            return self._deadlines.foresee(question)
+        free = sum(it.slots - it.reported for it in question.servers)
+        return question.forecast() if free < len(question.pool.stays) + demand.choices else None
 
     def _question(
         self, request: pb.GenerateRequest, caller: Caller, candidates: Sequence[Candidate]

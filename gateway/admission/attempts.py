@@ -9,7 +9,7 @@ from diplex.v1 import generation_pb2 as pb
 from diplex.worker.v1 import worker_pb2
 from gateway.admission.admission import Admission
 from gateway.caller import Caller
-from gateway.resilience.attempts import Attempts
+from gateway.resilience.hedging import Hedged
 from gateway.resilience.relayed import Relayed
 from gateway.routing import router
 from gateway.routing.router import Plan
@@ -25,7 +25,7 @@ class AdmittedAttempts:
     """
 
     def __init__(
-        self, attempts: Attempts, plan: Callable[[pb.GenerateRequest, Caller], Plan], admission: Admission
+        self, attempts: Hedged, plan: Callable[[pb.GenerateRequest, Caller], Plan], admission: Admission
     ) -> None:
         self._attempts = attempts
         self._plan_of = plan

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, Literal
 
 from diplex.errors import DeadlineExceeded, DeadlineUnreachable
 from diplex.v1 import generation_pb2 as pb
@@ -18,6 +18,16 @@ from gateway.caller import Caller
 
 _SOONEST: Final = 0.05
 """Seconds; nobody is told to come back sooner."""
+_HEADROOM: Final = 1.1
+"""Where some have been promised a time, others leave a tenth of theirs: the queue may move more slowly."""
+_WEIGHT: Final = 0.05
+"""Of one appointment in the share of those that are kept."""
+_OF_THE_CALL: Final[tuple[Literal["idempotency_key", "resumable", "resume"], ...]] = (
+    "idempotency_key",
+    "resumable",
+    "resume",
+)
+"""Fields that say nothing of what is asked for."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,11 @@ class Question:
     def name(self) -> bytes:
         """What tells whether a request is sent again: its content, and who sends it."""
         name = hashlib.blake2b(self.caller.client.encode(), digest_size=16)
-        name.update(self.request.SerializeToString(deterministic=True))
+        request = pb.GenerateRequest()
+        request.CopyFrom(self.request)
+        for field in _OF_THE_CALL:
+            request.ClearField(field)
+        name.update(request.SerializeToString(deterministic=True))
         return name.digest()
 
     def forecast(self, promised: int = 0) -> Forecast | None:
@@ -56,6 +70,7 @@ class Deadlines:
     def __init__(self, config: AdmissionConfig, ledger: Ledger) -> None:
         self._config = config
         self._ledger = ledger
+        self._shown = 1.0  # share of those with an appointment who come
 
     def foresee(self, question: Question) -> Forecast | None:
         """What is foreseen for a request that may come in; ``None`` if nothing can be.
@@ -73,20 +88,28 @@ class Deadlines:
                 f"the deadline leaves {left:.2f} s, and such a request takes {forecast.alone:.2f} s on an "
                 "idle worker; allow more time, or ask for fewer tokens"
             )
-        late = _late(forecast, left, demand)
-        if late is None and forecast.wait > 0 and left is not None:
-            late = self._late_behind_promised(question, forecast, left)
+        late = self._late(question, forecast, left)
         if late is not None:
             raise self._refusal(question, forecast, late)
         return forecast
 
-    def _late_behind_promised(self, question: Question, forecast: Forecast, left: float) -> float | None:
-        """The same if those go first that were told to come now; of one of them itself, nothing."""
+    def _late(self, question: Question, forecast: Forecast, left: float | None) -> float | None:
+        """By how many seconds a request would be late; ``None`` if it may come in."""
+        demand = question.demand
+        late = _late(forecast, left, demand)
+        if left is None or forecast.wait == 0:
+            return late
+        for _ in range(self._ledger.lapse(question.key, self._config.grace_seconds)):
+            self._shown -= _WEIGHT * self._shown
         promised = self._ledger.awaited(question.key, max(0.0, left - forecast.service))
-        if not promised or self._ledger.redeem(question.name, question.key, self._config.grace_seconds):
-            return None
-        behind = question.forecast(promised)
-        return None if behind is None else _late(replace(behind, harmful=False), left, question.demand)
+        if not promised:
+            return late
+        if self._ledger.redeem(question.name, question.key):
+            self._shown += _WEIGHT * (1 - self._shown)
+            # A promise is kept if it can be, without the caution that newcomers are met with.
+            return _late(replace(forecast, harmful=False, caution=1.0), left, demand)
+        behind = question.forecast(round(promised * self._shown)) or forecast
+        return _late(replace(behind, harmful=False, caution=behind.caution * _HEADROOM), left, demand)
 
     def _refusal(self, question: Question, forecast: Forecast, late: float) -> DeadlineUnreachable:
         again = max(_SOONEST, late)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.admission.pace import Errors, Lengths, Pace, Taken
-from gateway.admission.queueing import NEVER, Place, Waiting, harms, times
+from gateway.admission.queueing import NEVER, Place, Times, Waiting, harms, times
 
 _TYPICAL: Final = 0.5
 _LONG: Final = 0.9
@@ -80,6 +80,8 @@ class Forecast:
     """Seconds until it gets a slot."""
     service: float
     """Seconds from then on."""
+    typical: float
+    """The same of a typical answer; ``service`` is of a long one."""
     alone: float
     """Seconds that a typical one would take on an idle worker."""
     harmful: bool
@@ -90,8 +92,8 @@ class Forecast:
 
     @property
     def total(self) -> float:
-        """Seconds until it is answered, with caution."""
-        return (self.wait + self.service) * self.caution
+        """Seconds until it is answered: with caution, but not where a slot is free that would stay unused."""
+        return (self.wait + self.service) * self.caution if self.wait > 0 else self.typical
 
 
 @dataclass(slots=True)
@@ -152,18 +154,23 @@ class Pool:
         full = load.busy >= total_slots
         beside = rows if full else min(rows, math.ceil((load.busy + demand.choices) / len(servers)))
         service = self._service(demand, pace, tokens, beside)
-        before = times(load.free, load.waiting)
         own = Waiting(_place(demand, 1 << 62, now), service, demand.choices)
         others = [Waiting(Place(own.place.urgency, own.place.due, -1 - i), service) for i in range(promised)]
         after = times(load.free, [*load.waiting, *others, own])
         return Forecast(
             wait=after[own.place].start,
             service=service,
+            typical=self._service(demand, pace, typical, beside),
             alone=self._service(demand, pace, typical, 1),
-            harmful=harms(before, after, self.errors.caution),
+            harmful=self._harms(load, own.place, after),
             caution=self.errors.caution,
             throughput=total_slots / max(1e-6, self._service(demand, pace, tokens, rows)),
         )
+
+    def _harms(self, load: _Load, own: Place, after: dict[Place, Times]) -> bool:
+        if all(it.place < own for it in load.waiting):
+            return False  # nobody is behind it
+        return harms(times(load.free, load.waiting), after, self.errors.caution)
 
     def _service(self, demand: Demand, pace: Pace, tokens: int, rows: int) -> float:
         seconds = pace.prefill(demand.prompt_tokens) + tokens * pace.step(rows)
@@ -171,31 +178,32 @@ class Pool:
 
     def _load(self, servers: Sequence[Server], now: float) -> _Load:
         """What is under way, as far as it is known, and guessed of what others have sent."""
-        addresses = {it.address: it for it in servers}
+        own = dict.fromkeys((it.address for it in servers), 0)
+        for stay in self.stays.values():
+            own[stay.address if stay.address in own else servers[0].address] += stay.demand.choices
+        speeds = {it.address: self._speed(it, own[it.address]) for it in servers}
         free: list[float] = []
         waiting: list[Waiting] = []
-        own = dict.fromkeys(addresses, 0)
         for stay in self.stays.values():
-            server = addresses.get(stay.address, servers[0])
-            pace = self._paces.get(server.address) or next(iter(self._paces.values()))
-            rows = max(1, min(server.slots, max(server.reported, self.own(server.address))))
-            own[server.address] += stay.demand.choices
-            done = stay.progress(now, pace, rows)
+            speed = speeds.get(stay.address) or speeds[servers[0].address]
+            done = stay.progress(now, speed.pace, speed.rows)
             if done is None:
-                seconds = self._service(stay.demand, pace, stay.tokens, server.slots)
+                seconds = speed.seconds(stay.demand, stay.tokens)
                 waiting.append(Waiting(_place(stay.demand, stay.arrival, now), seconds, stay.demand.choices))
             else:
-                left = max(1.0, stay.tokens - done) * pace.step(rows)
-                free.extend([left] * stay.demand.choices)
+                free.extend([max(1.0, stay.tokens - done) * speed.step] * stay.demand.choices)
         total = sum(it.slots for it in servers)
         for server in servers:
             self._add_strangers(server, own[server.address], free, waiting, total)
         busy = len(free)
         if busy < total:
             free.extend([0.0] * (total - busy))
-        return _Load(
-            min(busy, total) + len(waiting), sorted(free)[-total:] if busy > total else free, waiting
-        )
+        return _Load(min(busy, total) + len(waiting), sorted(free)[-total:], waiting)
+
+    def _speed(self, server: Server, own: int) -> _Speed:
+        pace = self._paces.get(server.address) or next(iter(self._paces.values()))
+        rows = max(1, min(server.slots, max(server.reported, own)))
+        return _Speed(pace, rows, pace.step(rows), pace.step(server.slots))
 
     def _add_strangers(
         self, server: Server, own: int, free: list[float], waiting: list[Waiting], total: int
@@ -211,6 +219,23 @@ class Pool:
                 free.append(seconds / 2)
             else:
                 waiting.append(Waiting(Place(0, -NEVER, -1000 - number), seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    """How fast one worker is now."""
+
+    pace: Pace
+    rows: int
+    step: float
+    """Seconds a token."""
+    full_step: float
+    """The same with all slots in use."""
+
+    def seconds(self, demand: Demand, tokens: int) -> float:
+        """That a generation will take which has no slot yet."""
+        seconds = self.pace.prefill(demand.prompt_tokens) + tokens * self.full_step
+        return seconds if demand.time_limit is None else min(seconds, demand.time_limit)
 
 
 @dataclass(frozen=True, slots=True)

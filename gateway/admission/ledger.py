@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS bucket (
 CREATE TABLE IF NOT EXISTS running (id INTEGER PRIMARY KEY, subject TEXT, process TEXT);
 CREATE INDEX IF NOT EXISTS running_subject ON running (subject);
 CREATE TABLE IF NOT EXISTS appointment (id INTEGER PRIMARY KEY, request BLOB, pool TEXT, at REAL);
-CREATE INDEX IF NOT EXISTS appointment_request ON appointment (request);
+CREATE INDEX IF NOT EXISTS appointment_request ON appointment (request, pool, at);
 CREATE INDEX IF NOT EXISTS appointment_pool ON appointment (pool, at);
 """
 
@@ -137,13 +137,14 @@ class Ledger:
         now = self._clock()
         with self._transaction():
             held = self._database.execute(
-                "SELECT at FROM appointment WHERE request = ? AND pool = ? AND at > ? ORDER BY at LIMIT 1",
+                "SELECT min(at) FROM appointment INDEXED BY appointment_request "
+                "WHERE request = ? AND pool = ? AND at > ?",
                 (request, pool, now),
             ).fetchone()
-            if held:
+            if held[0] is not None:
                 return float(held[0]) - now
             last = self._database.execute(
-                "SELECT max(at) FROM appointment WHERE pool = ?", (pool,)
+                "SELECT max(at) FROM appointment INDEXED BY appointment_pool WHERE pool = ?", (pool,)
             ).fetchone()
             at = max(now + earliest, (last[0] or 0.0) + spacing)
             if at <= now + latest:
@@ -152,13 +153,27 @@ class Ledger:
                 )
             return at - now
 
-    def redeem(self, request: bytes, pool: str, grace: float) -> bool:
+    def lapse(self, pool: str, grace: float) -> int:
+        """Drops the appointments of a pool that nobody came to, so many seconds late; how many there were."""
+        late = self._clock() - grace
+        row = self._database.execute(
+            "SELECT 1 FROM appointment INDEXED BY appointment_pool WHERE pool = ? AND at < ? LIMIT 1",
+            (pool, late),
+        ).fetchone()
+        if row is None:
+            return 0
+        with self._transaction():
+            return self._database.execute(
+                "DELETE FROM appointment WHERE pool = ? AND at < ?", (pool, late)
+            ).rowcount
+
+    def redeem(self, request: bytes, pool: str) -> bool:
         """Whether a request has an appointment now, which is then used up."""
         now = self._clock()
         with self._transaction():
-            self._database.execute("DELETE FROM appointment WHERE at < ?", (now - grace,))
             cursor = self._database.execute(
                 "DELETE FROM appointment WHERE id = (SELECT id FROM appointment "
+                "INDEXED BY appointment_request "
                 "WHERE request = ? AND pool = ? AND at <= ? ORDER BY at LIMIT 1)",
                 (request, pool, now + _EARLY_SECONDS),
             )

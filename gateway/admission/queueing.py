@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 NEVER: Final = float("inf")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(NamedTuple):
     """A place in line; the lesser one goes first."""
 
     urgency: int
@@ -26,8 +24,7 @@ class Place:
     arrival: int
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A generation without a slot."""
 
     place: Place
@@ -37,8 +34,7 @@ class Waiting:
     """That it needs: one a choice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(NamedTuple):
     """When a generation begins and ends, in seconds from now."""
 
     start: float
@@ -55,10 +51,11 @@ def times(free: Sequence[float], waiting: Iterable[Waiting]) -> dict[Place, Time
     slots = list(free)
     heapq.heapify(slots)
     found = {}
-    for it in sorted(waiting, key=lambda it: it.place):
-        starts = [heapq.heapreplace(slots, max(slots[0], 0.0) + it.seconds) for _ in range(it.slots)]
-        start = max(0.0, *starts, 0.0)
-        found[it.place] = Times(start, start + it.seconds)
+    for place, seconds, wanted in sorted(waiting):
+        start = 0.0
+        for _ in range(wanted):
+            start = max(start, heapq.heapreplace(slots, max(slots[0], 0.0) + seconds))
+        found[place] = Times(start, start + seconds)
     return found
 
 

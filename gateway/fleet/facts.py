@@ -91,6 +91,16 @@ class Fleet:
         return tuple(worker for worker in self.workers if worker.connected)
 
     @property
+    def models(self) -> dict[str, bool]:
+        """Names of all models, and whether each is ready on a worker that takes new requests."""
+        models: dict[str, bool] = {}
+        for worker in self.workers:
+            takes = worker.connected and not worker.draining
+            for it in worker.deployments:
+                models[it.model] = models.get(it.model, False) or (takes and it.state is State.READY)
+        return models
+
+    @property
     def can_answer(self) -> bool:
         """Whether a model is ready, or would be loaded, on a worker that takes new requests."""
         return any(

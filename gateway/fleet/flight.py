@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final, Protocol
 
 import grpc
@@ -51,6 +52,7 @@ class Flight:
         self._worker = worker
         self._passage = passage
         self._span = span
+        self._following: deque[worker_pb2.GenerateResponse] = deque()  # came with the last message
 
     async def read(self) -> worker_pb2.GenerateResponse | None:
         """The next event; ``None`` behind the last one.
@@ -58,6 +60,8 @@ class Flight:
         Raises:
             AioRpcError: The call failed.
         """
+        if self._following:
+            return self._following.popleft()
         try:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
@@ -72,6 +76,8 @@ class Flight:
             return None
         if tokens := len(response.token_ids):
             self._passage.passed(tokens)
+        if response.following:
+            self._following.extend(response.following)
         return response
 
     def cancel(self) -> None:

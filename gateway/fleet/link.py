@@ -16,7 +16,12 @@ from gateway.config import GatewayConfig
 from gateway.conversion import worker_of
 from gateway.fleet.endpoint import Endpoint
 from gateway.fleet.facts import Worker
-from gateway.security.channel import worker_channel
+from gateway.security.channel import WorkerChannels
+
+_PATIENCE_SECONDS: Final = 2.0
+"""After which a worker that isn't heard is called anew, with TLS."""
+_LAST_CALLS_SECONDS: Final = 600.0
+"""What calls have to end that run on a channel with old certificates."""
 
 _LOG: Final = structlog.get_logger()
 
@@ -35,19 +40,37 @@ class Link:
     def __init__(self, endpoint: Endpoint, config: GatewayConfig, changed: Callable[[], None]) -> None:
         self._config = config
         self._changed = changed
-        self._channel = worker_channel(
+        self._channels = WorkerChannels(
             endpoint.address, config.security, _channel_arguments(config), endpoint.host
         )
+        self._former: set[asyncio.Task[None]] = set()  # channels with old certificates, until their calls end
+        self._connect()
         self._watching: asyncio.Task[None] | None = None
         self._calls = 0
         self._idle = asyncio.Event()  # set while there are no calls
         self._idle.set()
-        self.stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(self._channel)
-        self.generate = self.stub.Generate
         self.state: worker_pb2.WatchResponse | None = None
         """The last message of the watch, also when it has broken since."""
         self.worker: Worker = worker_of(endpoint.address, None, connected=False)
         """The same for the router."""
+
+    def _connect(self) -> None:
+        self._channel = self._channels.open()
+        self.stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(self._channel)
+        self.generate = self.stub.Generate
+
+    def _renew(self) -> None:
+        """Connects anew with certificates and secret that have changed; calls on the old channel may end."""
+        former = self._channel
+        try:
+            self._connect()
+        except (OSError, ValueError) as error:
+            _LOG.error("link not renewed", address=self.worker.address, error=str(error))
+            return
+        _LOG.info("link renewed", address=self.worker.address)
+        task = asyncio.create_task(former.close(_LAST_CALLS_SECONDS))
+        self._former.add(task)
+        task.add_done_callback(self._former.discard)
 
     def open(self) -> None:
         """Begins to watch."""
@@ -76,6 +99,9 @@ class Link:
     async def close(self) -> None:
         """Ends the watch and closes the connection; calls that still run on it are cancelled."""
         await self._stop_watching()
+        for task in self._former:
+            task.cancel()
+        await asyncio.gather(*self._former, return_exceptions=True)
         await self._channel.close()
 
     async def _stop_watching(self) -> None:
@@ -94,15 +120,23 @@ class Link:
             # Without jitter all gateways would knock on a restarted worker's door together.
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # no secret depends on it
             pause = min(2 * pause, self._config.reconnect_most_seconds)
+            if self._channels.secured and self._channels.outdated:
+                self._renew()
 
     async def _watch_once(self) -> bool:
         """Watches until the stream breaks; whether anything was heard."""
         heard = False
         call = self.stub.Watch(worker_pb2.WatchRequest(), wait_for_ready=True)
+        # Files that have changed may be why nothing is heard.
+        patience = _PATIENCE_SECONDS if self._channels.secured else None
         try:
-            async for state in call:
-                heard = True
-                self._take(state, connected=True)
+            async with asyncio.timeout(patience) as limit:
+                async for state in call:
+                    limit.reschedule(None)
+                    heard = True
+                    self._take(state, connected=True)
+        except TimeoutError:
+            _LOG.debug("nothing heard", address=self.worker.address)
         except grpc.aio.AioRpcError as error:
             _LOG.debug("watch broke", address=self.worker.address, code=error.code().name)
             if not heard and error.code() is not grpc.StatusCode.UNAVAILABLE:
@@ -140,6 +174,8 @@ def _channel_arguments(config: GatewayConfig) -> list[tuple[str, int]]:
         # A worker that hangs, or whose machine vanished, is noticed also by calls that wait.
         ("grpc.keepalive_time_ms", int(config.resilience.keepalive_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", int(config.resilience.keepalive_timeout_seconds * 1000)),
+        # A ping on its way is bounded by this alone, and by default it is a minute.
+        ("grpc.http2.ping_timeout_ms", int(config.resilience.keepalive_timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", int(config.reconnect_first_seconds * 1000)),

@@ -17,7 +17,7 @@ from diplex import errors, status
 from diplex.access import Account, accounted
 from diplex.caller import CLIENT_KEY, is_client_name
 from diplex.errors import DiplexError, InvalidRequest
-from diplex.rpc import Running
+from diplex.running import Running
 from diplex.telemetry import REQUEST_ID_KEY, request_id_of
 from gateway.caller import Caller
 from gateway.http.departure import ClientGone, unless_gone

@@ -29,10 +29,14 @@ class HttpServer:
         listen: ``host:port`` (port 0: any free one) or ``unix:/path``.
         app: What is served.
         tls: ``None``: none.
+        reuse_port: Whether others may listen there too.
     """
 
-    def __init__(self, listen: str, app: ASGIApp, tls: ServerTls | None = None) -> None:
+    def __init__(
+        self, listen: str, app: ASGIApp, tls: ServerTls | None = None, *, reuse_port: bool = False
+    ) -> None:
         self._listen = listen
+        self._reuse_port = reuse_port
         self._app = app
         self._tls = tls
         self._server: _Uvicorn | None = None
@@ -45,7 +49,7 @@ class HttpServer:
             OSError: The address can't be bound, or the certificates can't be used.
         """
         context = HttpCertificates(self._tls).context if self._tls else None
-        listener = _bound(self._listen)
+        listener = _bound(self._listen, reuse_port=self._reuse_port)
         config = uvicorn.Config(
             self._app,
             http=Connection,
@@ -127,7 +131,7 @@ _LAST_WORDS_SECONDS: Final = 0.5
 """What cancelled requests have to tell their clients, who may not read."""
 
 
-def _bound(listen: str) -> socket.socket:
+def _bound(listen: str, *, reuse_port: bool) -> socket.socket:
     try:
         if listen.startswith("unix:"):
             return _bound_path(listen.removeprefix("unix:"))
@@ -136,7 +140,7 @@ def _bound(listen: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         if family is socket.AF_INET:
             host = host or "0.0.0.0"  # noqa: S104  # what an empty host means; checked before
-        return socket.create_server((host, int(port)), family=family, backlog=2048)
+        return socket.create_server((host, int(port)), family=family, backlog=2048, reuse_port=reuse_port)
     except (OSError, ValueError, OverflowError) as error:
         raise OSError(f"can't listen on {listen} for HTTP ({error}): is the address in use?") from error
 

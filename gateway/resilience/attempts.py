@@ -118,6 +118,7 @@ class Attempts:
             begun = relayed.sequence > 0
             candidate = await self._candidate(wanted, caller, losses, begun=begun, avoid=avoid)
             relayed.attempts += 1
+            relayed.worker = candidate.worker.address
             if not begun:
                 deployment = candidate.deployment
                 relayed.served = Served(deployment.model, deployment.backend, deployment.precision)
@@ -132,6 +133,10 @@ class Attempts:
                 raise InternalError(f"worker {candidate.worker.name} ended a generation without a receipt")
             except _OF_ONE_WORKER as error:
                 losses = self._lost(error, candidate, None if relayed.sequence > before else losses)
+
+    def has_other(self, request: pb.GenerateRequest, caller: Caller, worker: str) -> bool:
+        """Whether another worker than the one at that address could serve a request now."""
+        return any(it.worker.address != worker for it in self._servable(wanted_by(request), caller))
 
     @contextmanager
     def _attempt(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,12 @@ class ResilienceConfig:
     jitter."""
     pause_most_seconds: Annotated[float, Ge(0)] = 1.0
     """Longest such pause, before jitter."""
+    hedge: bool = False
+    """Whether a whole answer that is late is asked of a second worker too; the first answer counts."""
+    hedge_quantile: Annotated[float, Interval(gt=0, lt=1)] = 0.95
+    """Share of a model's recent answers that took less than what is late."""
+    hedge_least_seconds: Annotated[float, Ge(0)] = 0.1
+    """What is not late yet, however fast the others were."""
     linger_seconds: Annotated[float, Ge(0)] = 30.0
     """How long a generation with an idempotency key goes on once its client is gone."""
     keep_seconds: Annotated[float, Ge(0)] = 300.0

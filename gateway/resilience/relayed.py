@@ -43,6 +43,8 @@ class Relayed:
     """Workers that were tried."""
     admitted_at: float | None = None
     """When the client was told that it is admitted, in seconds of ``time.time``."""
+    worker: str = ""
+    """Address of the one that was asked last."""
     served: Served | None = None
     """Known once a worker has admitted it."""
     choices: dict[int, RelayedChoice] = field(default_factory=dict)  # index -> choice
@@ -75,6 +77,11 @@ class Relayed:
             self.complete = True
         self.sequence += 1
         return True
+
+    def become(self, other: Relayed) -> None:
+        """Takes the place of another one, which has gone to the client instead."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(other, name))
 
     def prior(self) -> list[worker_pb2.PriorChoice]:
         """The same for a worker that is to go on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.fleet.facts import Deployment, Worker
@@ -13,9 +13,9 @@ _SMOOTHING: Final = 0.05
 _FIRST_MEAN_TOKENS: Final = 256.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Load:
-    """What a gateway has under way on one worker."""
+    """What a gateway has under way on one worker. Only the ledger changes it."""
 
     requests: int = 0
     tokens: int = 0
@@ -60,19 +60,23 @@ class Ledger:
         self._turn += 1
         self.mean_tokens += _SMOOTHING * (tokens - self.mean_tokens)
         self._gone.discard(address)
-        load = self._loads.get(address, NONE)
-        self._loads[address] = Load(load.requests + 1, load.tokens + tokens, self._turn)
+        load = self._loads.get(address)
+        if load is None:
+            load = self._loads[address] = Load()
+        load.requests += 1
+        load.tokens += tokens
+        load.turn = self._turn
 
     def lower(self, address: str, tokens: int) -> None:
         """So many tokens of a worker's requests are done."""
-        load = self._loads[address]
-        self._loads[address] = replace(load, tokens=load.tokens - tokens)
+        self._loads[address].tokens -= tokens
 
     def end(self, address: str, tokens: int) -> None:
         """A request is over, with so many of its tokens left."""
         load = self._loads[address]
-        self._loads[address] = Load(load.requests - 1, load.tokens - tokens, load.turn)
-        if load.requests == 1 and address in self._gone:
+        load.requests -= 1
+        load.tokens -= tokens
+        if load.requests == 0 and address in self._gone:
             self.forget(address)
 
     def forget(self, address: str) -> None:

@@ -8,31 +8,59 @@ from typing import Any, Final, cast
 
 import grpc
 
-from diplex.tls import Tls
+from diplex.tls import Stamp, Tls, stamp
 from gateway.security.config import SecurityConfig
 
 _Arguments = Sequence[tuple[str, int | str]]
 
 
-def worker_channel(
-    address: str, config: SecurityConfig, arguments: _Arguments, host: str = ""
-) -> grpc.aio.Channel:
-    """A channel to a worker, which sends the secret with every call if there is one.
+class WorkerChannels:
+    """Opens channels to one worker, each with the files as they are then.
 
     Args:
         address: ``host:port`` or ``unix:/path``; TLS is for the former alone.
         config: What workers ask of gateways.
-        arguments: Of the channel.
+        arguments: Of the channels.
         host: The name under which an IP address was found, which the worker's certificate has.
-
-    Raises:
-        OSError: A certificate or the secret can't be used; names the file.
     """
-    tls = None if address.startswith("unix:") else config.to_workers
-    channel = _channel(address, tls, arguments, host)
-    if not config.worker_token_file:
-        return channel
-    return cast("grpc.aio.Channel", _Authorised(channel, config.worker_token_file))
+
+    def __init__(self, address: str, config: SecurityConfig, arguments: _Arguments, host: str = "") -> None:
+        self._address = address
+        self._tls = None if address.startswith("unix:") else config.to_workers
+        self._token_file = config.worker_token_file
+        self._arguments = arguments
+        self._host = host
+        self._stamp: Stamp | None = None
+
+    @property
+    def secured(self) -> bool:
+        """Whether there are files that may change."""
+        return bool(self._files)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether files have changed since the last channel was opened."""
+        try:
+            return stamp(self._files) != self._stamp
+        except OSError:
+            return False  # in the midst of being replaced
+
+    def open(self) -> grpc.aio.Channel:
+        """A new channel, which sends the secret with every call if there is one.
+
+        Raises:
+            OSError: A certificate or the secret can't be used; names the file.
+        """
+        self._stamp = stamp(self._files)
+        channel = _channel(self._address, self._tls, self._arguments, self._host)
+        if not self._token_file:
+            return channel
+        return cast("grpc.aio.Channel", _Authorised(channel, self._token_file))
+
+    @property
+    def _files(self) -> tuple[str, ...]:
+        files = self._tls.files if self._tls else ()
+        return (*files, self._token_file) if self._token_file else files
 
 
 def _channel(address: str, tls: Tls | None, arguments: _Arguments, host: str) -> grpc.aio.Channel:

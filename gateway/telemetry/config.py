@@ -24,6 +24,15 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminConfig:
+    """A gRPC port for operators: channelz, health and reflection."""
+
+    listen: str = ""
+    """Where, as ``host:port`` or ``unix:/path``. Empty: nowhere. Channelz names callers' addresses to whoever
+    reaches it."""
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsConfig:
     """Metrics for Prometheus, over HTTP at ``/metrics``."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -36,6 +38,14 @@ class Replicas:
         self.kill(index)
         self.workers[index] = self._exit.enter_context(self.start(index))
 
+    def drain_and_restart(self, index: int) -> None:
+        """Tells one to end, waits until it has, and starts it again; waits for its model."""
+        worker = self.workers[index]
+        worker.send(signal.SIGTERM)
+        worker.wait()
+        self.workers[index] = self._exit.enter_context(self.start(index))
+        self.workers[index].entry("model ready", timeout=START_SECONDS)
+
     def kill(self, index: int) -> None:
         """SIGKILL; its engine dies with it."""
         worker = self.workers[index]
@@ -59,12 +69,20 @@ class Replicas:
 
 
 @contextmanager
-def replicas(addresses: Sequence[str], home: Path, catalogue: Path, *options: str) -> Iterator[Replicas]:
-    """So many workers of the tiny model in full precision, all ready."""
+def replicas(
+    addresses: Sequence[str],
+    home: Path,
+    catalogue: Path,
+    *options: str,
+    inside: Sequence[Sequence[str]] | None = None,
+) -> Iterator[Replicas]:
+    """So many workers of the tiny model in full precision, all ready; each behind a prefix of its command."""
     own = ("--home", home, "--catalogue", catalogue, "--threads", "1", "--model", MODEL, *options)
 
     def start(index: int) -> services.Service:
-        return services.worker(addresses[index], "--name", f"replica-{index}", *own)
+        prefix = inside[index] if inside else ()
+        serve = (sys.executable, "-m", "workers.onnx_worker", "serve", "--listen", addresses[index])
+        return services.Service([*prefix, *serve, "--name", f"replica-{index}", *own])
 
     with Replicas(start, [None] * len(addresses)) as running:
         yield running
@@ -89,8 +107,12 @@ class Ask:
     options: dict
     tokens: int
 
+    @property
+    def raw(self) -> RawPrompt:
+        return RawPrompt(self.prompt)
+
     def stream(self, client: AsyncClient, **more):
-        return client.stream(RawPrompt(self.prompt), max_tokens=self.tokens, **self.options, **more)
+        return client.stream(self.raw, max_tokens=self.tokens, **self.options, **more)
 
 
 def asks(count: int, tokens: int) -> list[Ask]:

@@ -430,6 +430,29 @@ async def test_sigterm_lets_a_running_stream_end(worker, tmp_path):
         assert await child.wait() == 0
 
 
+async def test_what_still_runs_when_the_time_is_over_is_told_to_go_elsewhere(worker, tmp_path):
+    worker.script = [Say("a"), Hold(asyncio.Event())]
+    address = f"unix:{tmp_path}/g.sock"
+    async with (
+        process("--listen", address, "--workers", worker.address, "--drain-seconds", "0.2") as child,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        await logged(child, "worker connected")
+        client = Client(channel)
+        stream = client.generation.GenerateStream(HI, wait_for_ready=True)
+        await stream.read()
+        whole = client.generation.Generate(HI)
+        await worker.next_call()
+        await worker.next_call()
+        child.send_signal(signal.SIGTERM)
+        for call in (stream, whole):
+            error = await failure(call)
+            assert isinstance(error, errors.Draining)
+            assert error.retry_after
+        await logged(child, "stopped")
+        assert await child.wait() == 0
+
+
 async def test_second_sigterm_ends_what_runs(worker, tmp_path):
     worker.script = [Say("a"), Hold(asyncio.Event())]
     address = f"unix:{tmp_path}/g.sock"
@@ -443,7 +466,7 @@ async def test_second_sigterm_ends_what_runs(worker, tmp_path):
         child.send_signal(signal.SIGTERM)
         await logged(child, "draining")
         child.send_signal(signal.SIGTERM)
-        assert isinstance(await failure(call), errors.Unavailable | errors.Cancelled)
+        assert isinstance(await failure(call), errors.Draining)
         assert await child.wait() == 0
         await worker.calls[0].ended.wait()
         assert worker.calls[0].cancelled

@@ -282,6 +282,7 @@ async def test_a_whole_answer_is_one_delta(stub):
     events = [event async for event in whole]
     assert [event.WhichOneof("event") for event in events] == ["accepted", "delta", "finished", "receipt"]
     assert [event.sequence for event in events] == [1, 2, 3, 4]
+    assert len(whole.responses) == 2, "what comes behind accepted is one message"
     assert events[1].delta.tokens == 8
     assert events[3].receipt.attempts == 3
     streamed = [event async for event in generate(stub)]
@@ -600,13 +601,14 @@ async def test_a_model_that_cannot_be_loaded_tells_both_callers_why(supervisor_o
 
 
 @asynccontextmanager
-async def worker_process(home, catalogue, folder):
+async def worker_process(home, catalogue, folder, *options):
     """``python -m workers.onnx_worker serve``; yields the process and a channel to it."""
     listen = f"unix:{folder}/w.sock"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "workers.onnx_worker", "serve", "--model", "tiny-llama"),
         *("--listen", listen, "--home", str(home), "--catalogue", str(catalogue), "--threads", "1"),
         "--no-on-demand",
+        *options,
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
@@ -646,6 +648,28 @@ async def test_health_and_drain_of_a_whole_worker(tiny_home, tiny_catalogue, tmp
             assert await process.wait() == 0
         health.cancel()
         watch.cancel()
+
+
+async def test_what_still_runs_when_a_workers_time_is_over_can_go_on_elsewhere(
+    tiny_home, tiny_catalogue, tmp_path_factory
+):
+    folder = tmp_path_factory.mktemp("s")
+    async with worker_process(tiny_home, tiny_catalogue, folder, "--drain-seconds", "0") as (
+        process,
+        channel,
+    ):
+        await until_serving(channel, "model/tiny-llama")
+        stub = worker_pb2_grpc.WorkerServiceStub(channel)
+        running = [generate(stub, stopping=pb.StoppingOptions(max_tokens=LONG)) for _ in range(SLOTS)]
+        for call in running:
+            await call.read()
+        process.send_signal(signal.SIGTERM)
+        for call in running:
+            error = await refusal(drained(call))
+            assert isinstance(error, errors.Draining)
+            assert error.retry_after
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
 
 
 async def test_a_worker_whose_address_is_taken_says_so(tiny_home, tiny_catalogue, tmp_path_factory):

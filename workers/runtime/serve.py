@@ -19,6 +19,7 @@ from workers.runtime.catalogue.watch import CatalogueFiles, watch
 from workers.runtime.guard import GatewayCheck, GatewayGuard
 from workers.runtime.metrics import EngineMetrics
 from workers.runtime.servicer import WorkerServicer
+from workers.runtime.supervisor.model import State
 from workers.runtime.supervisor.supervisor import Supervisor
 
 
@@ -83,4 +84,14 @@ async def _report_health(server: Server, supervisor: Supervisor) -> None:
     while True:
         seen = supervisor.changes.count
         await server.set_serving(serving=supervisor.ready)
+        await server.set_models(_ready_models(supervisor))
         await supervisor.changes.after(seen)
+
+
+def _ready_models(supervisor: Supervisor) -> dict[str, bool]:
+    """Names of the models that are loaded or on their way, and whether each can answer."""
+    models: dict[str, bool] = {}
+    for model in supervisor.models:
+        ready = model.state is State.READY and not supervisor.draining
+        models[model.entry.name] = models.get(model.entry.name, False) or ready
+    return models

@@ -22,6 +22,9 @@ from workers.runtime.supervisor.supervisor import Supervisor
 _WATCH_INTERVAL_MS: Final = 100
 """At most one state message in so many milliseconds, unless the watcher asks for another interval."""
 
+_AT_ONCE: Final = frozenset({worker_pb2.EVENT_KIND_PROGRESS, worker_pb2.EVENT_KIND_ACCEPTED})
+"""Events that nobody is left waiting for."""
+
 
 class WorkerServicer:
     """Serves a supervisor's models to gateways.
@@ -45,7 +48,7 @@ class WorkerServicer:
         span.set_attributes(request_attributes(message.request))
         with observed(span, call.account) as observation:
             async with aclosing(self._generate(message, call, observation)) as responses:
-                async for response in responses:
+                async for response in _together(responses) if message.whole else responses:
                     yield response
 
     async def _generate(
@@ -154,7 +157,26 @@ class WorkerServicer:
         )
 
 
+async def _together(
+    responses: AsyncGenerator[worker_pb2.GenerateResponse],
+) -> AsyncGenerator[worker_pb2.GenerateResponse]:
+    """The same with all that comes behind ``accepted`` in one message."""
+    first: worker_pb2.GenerateResponse | None = None
+    async for response in responses:
+        if response.kind in _AT_ONCE:
+            yield response
+        elif first is None:
+            first = response
+        else:
+            first.following.append(response)
+    if first is not None:
+        yield first
+
+
 def _image_tokens(request: public.CountTokensRequest, model: ServedModel, ids: Sequence[int]) -> int:
     """Of the token ids of an input, how many stand for images."""
     vision = model.description.vision if model.description else None
-    return ids.count(vision.image_token_id) if vision and request.HasField("chat") else 0
+    if vision is None or not request.HasField("chat"):
+        return 0
+    images = sum(part.HasField("image") for message in request.chat.messages for part in message.parts)
+    return ids.count(vision.image_token_id) - images * vision.marks

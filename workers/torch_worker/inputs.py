@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from workers.torch_worker.eyes import TorchEyes
@@ -19,11 +21,17 @@ class Inputs:
         self._embedding = embedding
         self._eyes = eyes
 
-    def of(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    def of(self, ids: torch.Tensor) -> dict[str, Any]:
         """Arguments of a model for token ids, int64 ``[rows, width]``."""
         shown = ids < 0
         if self._eyes is None or not bool(shown.any()):
             return {"input_ids": ids}
         embeddings = self._embedding(ids.clamp(min=0))
-        embeddings[shown] = self._eyes.gather(ids[shown].tolist())
-        return {"inputs_embeds": embeddings}
+        embeddings[shown], *further = self._eyes.gather(ids[shown].tolist())
+        if not further:
+            return {"inputs_embeds": embeddings}
+        return {
+            "inputs_embeds": embeddings,
+            "visual_pos_masks": shown,
+            "deepstack_visual_embeds": further,
+        }

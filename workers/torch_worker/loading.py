@@ -19,6 +19,7 @@ from transformers.initialization import no_init_weights
 from diplex.errors import UnsupportedModel
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import EngineConfig
+from workers.runtime.vision.grid import GRID
 from workers.torch_worker.architecture import attention_by_part, is_foreign, model_class, text_part
 from workers.torch_worker.eyes import TorchEyes
 from workers.torch_worker.inputs import Inputs
@@ -26,6 +27,7 @@ from workers.torch_worker.int8 import Int8Matrix, Int8Rows, Sibling, Siblings
 from workers.torch_worker.norms import replace_norms
 from workers.torch_worker.precision import activation_dtype
 from workers.torch_worker.publisher_code import needs_code, require_permission
+from workers.torch_worker.rotary_positions import RotaryPositions
 from workers.torch_worker.row_runner import RowRunner
 from workers.torch_worker.runner import Runner
 from workers.torch_worker.shape import Shape
@@ -73,7 +75,12 @@ def load(
     model = _model(config.folder, description.precision, dtype, device, attention)
     eyes = None if description.vision is None else TorchEyes(model, description, device, dtype)
     inputs, head = Inputs(model.get_input_embeddings(), eyes), _head(model)
+    gridded = description.vision is not None and description.vision.fit == GRID
     if cache is None or memory is None:
+        if gridded:
+            raise UnsupportedModel(
+                f"{description.architecture} has positions in several dimensions, for which it needs slots"
+            )
         return Loaded(RowRunner(text_part(model), head, inputs, config.rows, device), eyes)
     runner = SlotRunner(
         model=text_part(model),
@@ -83,6 +90,7 @@ def load(
         memory=memory,
         device=device,
         mutual=description.vision is not None and description.vision.mutual,
+        positions=RotaryPositions(config.rows, max_length, eyes.place, device) if eyes and gridded else None,
     )
     return Loaded(runner, eyes)
 

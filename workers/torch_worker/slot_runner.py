@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from workers.torch_worker.inputs import Inputs
+from workers.torch_worker.rotary_positions import RotaryPositions
 from workers.torch_worker.slot_cache import SlotCache, Step
 from workers.torch_worker.slot_memory import SlotMemory
 from workers.torch_worker.span import Span
@@ -25,6 +26,7 @@ class SlotRunner:
         memory: Where the cache lies.
         device: Where the model computes.
         mutual: Whether the rows of a picture attend to each other in both directions.
+        positions: Of what the slots hold, where they have several dimensions.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class SlotRunner:
         memory: SlotMemory,
         device: torch.device,
         mutual: bool = False,
+        positions: RotaryPositions | None = None,
     ) -> None:
         self._model = model
         self._mutual = mutual
@@ -44,10 +47,22 @@ class SlotRunner:
         self._inputs = inputs
         self._cache = cache
         self._device = device
+        self._memory = memory
+        self._positions = positions
         self.reserve = memory.reserve
-        self.swap = memory.swap
-        self.copy = memory.copy
         self.release = memory.release
+
+    def swap(self, a: int, b: int) -> None:
+        """See :class:`~workers.torch_worker.runner.Runner`."""
+        self._memory.swap(a, b)
+        if self._positions:
+            self._positions.swap(a, b)
+
+    def copy(self, source: int, target: int, start: int, end: int) -> None:
+        """See :class:`~workers.torch_worker.runner.Runner`."""
+        self._memory.copy(source, target, start, end)
+        if self._positions:
+            self._positions.copy(source, target, start, end)
 
     def run(self, spans: Sequence[Span]) -> torch.Tensor:
         """See :class:`~workers.torch_worker.runner.Runner`."""
@@ -57,6 +72,7 @@ class SlotRunner:
             ids[row, : len(span.tokens)] = torch.tensor(span.tokens, dtype=torch.int64)
         self._wanted.choose(spans, step.width, self._device)
         given = self._inputs.of(ids.to(self._device))
-        outputs = self._model(**given, position_ids=step.positions, cache=self._cache, use_cache=True)
+        positions = self._positions.take(spans, step.width) if self._positions else step.positions
+        outputs = self._model(**given, position_ids=positions, cache=self._cache, use_cache=True)
         logits: torch.Tensor = outputs.logits
         return logits.reshape(-1, logits.shape[-1])

@@ -63,7 +63,7 @@ class GenerateRequest(google.protobuf.message.Message):
     attempt: builtins.int
     """Counts the workers that were tried for this request, this one included; goes into the receipt."""
     whole: builtins.bool
-    """Nobody reads along: all deltas of a choice come as one, at its end."""
+    """Nobody reads along: all deltas of a choice come as one, and all events behind `accepted` in one message."""
     after_sequence: builtins.int
     """The number of the last event that was relayed to the client; those of this attempt count on from there. If it
     isn't 0, the client has its `accepted` already, and this attempt's has the number 0.
@@ -139,6 +139,7 @@ class GenerateResponse(google.protobuf.message.Message):
     TOKEN_IDS_FIELD_NUMBER: builtins.int
     CHARACTERS_FIELD_NUMBER: builtins.int
     COMPLETION_TOKENS_FIELD_NUMBER: builtins.int
+    FOLLOWING_FIELD_NUMBER: builtins.int
     event: builtins.bytes
     """A diplex.v1.GenerateStreamResponse, to be passed on as the bytes that it is."""
     kind: Global___EventKind.ValueType
@@ -152,6 +153,10 @@ class GenerateResponse(google.protobuf.message.Message):
     def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The tokens that the event stands for, whether or not the client asked for their ids."""
 
+    @property
+    def following(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GenerateResponse]:
+        """The events behind this one, sent with it: of a `whole` generation all that come behind `accepted`."""
+
     def __init__(
         self,
         *,
@@ -161,8 +166,9 @@ class GenerateResponse(google.protobuf.message.Message):
         token_ids: collections.abc.Iterable[builtins.int] | None = ...,
         characters: builtins.int = ...,
         completion_tokens: builtins.int = ...,
+        following: collections.abc.Iterable[Global___GenerateResponse] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["characters", b"characters", "choice", b"choice", "completion_tokens", b"completion_tokens", "event", b"event", "kind", b"kind", "token_ids", b"token_ids"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["characters", b"characters", "choice", b"choice", "completion_tokens", b"completion_tokens", "event", b"event", "following", b"following", "kind", b"kind", "token_ids", b"token_ids"]) -> None: ...
 
 Global___GenerateResponse: typing_extensions.TypeAlias = GenerateResponse
 

@@ -215,3 +215,28 @@ async def test_time_that_has_passed_counts_against_the_limit(pair):
     left = two.calls[0].request.request.time_limit.ToMilliseconds()
     assert one.calls[0].request.request.time_limit.ToMilliseconds() == 60_000
     assert 50_000 < left < 59_910
+
+
+async def test_cancelled_calls_leave_no_task_behind(pair):
+    for worker in pair:
+        worker.script = [*WORDS[:2], Hold(asyncio.Event())]
+    async with serving(*pair, resilience=ResilienceConfig(linger_seconds=0)) as (_, client):
+        before = len(asyncio.all_tasks())
+        for number in range(200):
+            request = pb.GenerateRequest(model="tiny", prompt="Hi")
+            if number % 2:
+                request.idempotency_key = f"k{number}"
+            if number % 3:
+                call = client.generation.GenerateStream(request)
+                for _ in range(number % 4):
+                    await call.read()
+            else:
+                call = client.generation.Generate(request)
+                await asyncio.sleep(0)
+            call.cancel()
+        for worker in pair:
+            for seen in worker.calls:
+                await seen.ended.wait()
+        async with asyncio.timeout(10):
+            while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110  # gRPC tells nobody of its tasks
+                await asyncio.sleep(0.01)

@@ -17,7 +17,7 @@ from diplex.tls import Tls
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
 from gateway.application import Gateway
 from gateway.config import GatewayConfig
-from gateway.security.channel import worker_channel
+from gateway.security.channel import WorkerChannels
 from gateway.security.config import SecurityConfig
 from gateway.security.roles import InvalidKeysFile
 from tests.fakes import FakeWorker, model
@@ -190,9 +190,9 @@ class TestTls:
             async with AsyncClient(address, tls=authority.client()) as client:
                 await client.generate("Hi", model="tiny")
             elsewhere = Tls(authority.file, server_name="other.example")
-            for wrong in (Tls(), elsewhere, None):
-                async with AsyncClient(address, tls=wrong) as client:
-                    with pytest.raises(errors.Unavailable):
+            for wrong, told in ((Tls(), "ca_file"), (elsewhere, "server_name"), (None, "no gateway answers")):
+                async with AsyncClient(address, tls=wrong, patience=0) as client:
+                    with pytest.raises(errors.Unavailable, match=told):
                         await client.generate("Hi", model="tiny", timeout=10)
 
     async def test_clients_need_a_certificate(self, worker, authority, tmp_path, keys_file):
@@ -208,7 +208,7 @@ class TestTls:
             async with AsyncClient(address, tls=authority.client("batch", "batch.example")) as client:
                 await client.generate("Hi", model="tiny")
             for wrong in (authority.client(), stranger):
-                async with AsyncClient(address, tls=wrong) as client:
+                async with AsyncClient(address, tls=wrong, patience=0) as client:
                     with pytest.raises(errors.Unavailable):
                         await client.generate("Hi", model="tiny", timeout=10)
         assert [call.request.client for call in worker.calls] == ["batch.example"]
@@ -229,7 +229,7 @@ class TestTls:
                 async with AsyncClient(address, tls=new.client()) as client:
                     await client.generate("Hi", model="tiny")
                 await old_client.generate("Hi", model="tiny")  # a connection keeps what it began with
-            async with AsyncClient(address, tls=authority.client()) as client:
+            async with AsyncClient(address, tls=authority.client(), patience=0) as client:
                 with pytest.raises(errors.Unavailable):
                     await client.generate("Hi", model="tiny", timeout=10)
 
@@ -275,7 +275,7 @@ class TestWorkers:
 
     async def code(self, worker, **security):
         """What the worker answers a gateway."""
-        channel = worker_channel(worker.address, SecurityConfig(**security), [])
+        channel = WorkerChannels(worker.address, SecurityConfig(**security), []).open()
         stub = worker_pb2_grpc.WorkerServiceStub(channel)
         request = worker_pb2.UnloadModelRequest(model="tiny")
         try:
@@ -321,6 +321,29 @@ class TestWorkers:
             assert await self.code(worker, **shown(other)) == "PERMISSION_DENIED"
             for nobody in (shown(foreign), trusted, {}):
                 assert await self.code(worker, **nobody) == "UNAVAILABLE"
+
+    async def test_links_take_new_files_when_they_connect_anew(self, authority, tmp_path):
+        new = Authority(tmp_path / "new")
+        token = tmp_path / "secret"
+        token.write_text("old")
+        check = GatewayCheck(authority.server("w"), token_file=str(token))
+        async with self.guarded(check) as worker:
+            trusted = tmp_path / "trusted.pem"
+            replace(authority.file, trusted)
+            async with (
+                serving(worker, worker_ca_file=str(trusted), worker_token_file=str(token)) as address,
+                AsyncClient(address) as client,
+            ):
+                await client.generate("Hi", model="tiny")
+                await worker.stop()
+                other = new.server("w")
+                replace(other.certificate_file, check.tls.certificate_file)
+                replace(other.key_file, check.tls.key_file)
+                token.write_text("new")
+                await worker.start()
+                replace(new.file, trusted)
+                await client.wait_until_ready(20)
+                await client.generate("Hi", model="tiny", timeout=20)
 
     async def test_a_worker_must_have_the_name_that_is_expected(self, authority):
         check = GatewayCheck(authority.server("w", "worker.example"))

@@ -169,6 +169,15 @@ MaxMessageMib = Annotated[
 
 DrainSeconds = Annotated[float, typer.Option(min=0, help="Time for running calls after SIGTERM.")]
 
+AdminListen = Annotated[
+    str,
+    typer.Option(
+        envvar="DIPLEX_WORKER_ADMIN_LISTEN",
+        help="Where to serve channelz, health and reflection to operators: host:port, or unix:/path.",
+        show_default="nowhere",
+    ),
+]
+
 MetricsListen = Annotated[
     str,
     typer.Option(

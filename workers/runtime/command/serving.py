@@ -18,6 +18,7 @@ from workers.runtime.command.kind import WorkerKind
 from workers.runtime.command.models import Models, named
 from workers.runtime.command.options import Accept, AllowCode, Home, Overlays
 from workers.runtime.command.serve_options import (
+    AdminListen,
     AllowUnauthenticated,
     CacheIdleSeconds,
     CacheSlots,
@@ -120,6 +121,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
         log_format: LogForm = "json",
         log_level: LogLevel = "INFO",
         metrics_listen: MetricsListen = "",
+        admin_listen: AdminListen = "",
         traces_endpoint: TracesEndpoint = "",
     ) -> None:
         """Serve models to gateways until SIGTERM.
@@ -171,6 +173,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
             listen=listen,
             max_message_bytes=max_message_mib * MEBIBYTE,
             drain_seconds=drain_seconds,
+            admin_listen=admin_listen,
             tls=callers.tls,
         )
 

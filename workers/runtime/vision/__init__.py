@@ -6,6 +6,7 @@ from workers.runtime.vision.families import describe_eyes, preprocessor_of
 from workers.runtime.vision.features import FeatureRows
 from workers.runtime.vision.files import ImageFile
 from workers.runtime.vision.gallery import Gallery, Picture
+from workers.runtime.vision.grid import PatchGrid
 from workers.runtime.vision.idefics3 import Idefics3
 from workers.runtime.vision.options import ImageOptions
 from workers.runtime.vision.preprocessing import Layout, Preprocessor, Size, Tiles
@@ -18,6 +19,7 @@ __all__ = [
     "ImageFile",
     "ImageOptions",
     "Layout",
+    "PatchGrid",
     "Picture",
     "Preprocessor",
     "Size",

@@ -25,11 +25,12 @@ class VisionDescription:
     image_token_id: int
     """Its id."""
     tile_size: int
-    """Side of the square that the eyes see at once, in pixels."""
+    """Side of the square that the eyes see at once, in pixels; of the squares that a grid has."""
     tile_rows: int
     """Rows of features, hence places in the prompt, that a tile comes to."""
     longest_edge: int
-    """Pixels to which a picture is scaled before it is split, at most; or to which one of ``fit`` is."""
+    """Pixels to which a picture is scaled before it is split, at most; or to which one of ``fit`` is; or to
+    which the longer side of a grid may be scaled."""
     mean: tuple[float, float, float]
     """Taken from the red, green and blue of a pixel, after they are rescaled."""
     std: tuple[float, float, float]
@@ -47,11 +48,29 @@ class VisionDescription:
     behind: str = ""
     """Stands behind it."""
     fit: str | None = None
-    """How a picture is made one tile, of :mod:`workers.runtime.vision.single_tile`; ``None`` for Idefics3's
-    way."""
+    """How a picture is made one tile, of :mod:`workers.runtime.vision.single_tile` or
+    :mod:`workers.runtime.vision.grid`; ``None`` for Idefics3's way."""
     mutual: bool = False
     """Whether the rows of a tile attend to each other in both directions, for which one run must have them
     all."""
+
+    patch: int = 0
+    """Side of a patch of a grid, in pixels."""
+    frames: int = 1
+    """How often each patch is given, as that many pictures of a film."""
+    least_pixels: int = 0
+    """Of a grid; what has fewer is scaled up."""
+    most_pixels: int = 0
+    """Of a grid, unless a request says how long the longer side is to be."""
+    patch_width: int = 0
+    """Elements of the widest layer that the eyes compute for each patch of a grid."""
+    layers: int = 1
+    """Rows that a row of features has, where the decoder adds further ones behind its first layers."""
+
+    @property
+    def marks(self) -> int:
+        """Image tokens that stand before a picture's rows, and for none of them."""
+        return self.before.count(self.image_token)
 
     @property
     def mark(self) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from diplex.errors import UnsupportedModel
 from workers.runtime.vision.description import VisionDescription, read_processor, read_settings
+from workers.runtime.vision.grid import GRID, PatchGrid
 from workers.runtime.vision.idefics3 import Idefics3
 from workers.runtime.vision.preprocessing import Preprocessor
 from workers.runtime.vision.single_tile import CROP, SQUASH, SingleTile
@@ -16,6 +19,13 @@ _INTERNVL_TOKEN: Final = "<IMG_CONTEXT>"  # noqa: S105  # no password
 _GEMMA_BEGIN: Final = "<start_of_image>"
 _ONE_MORE: Final = "full"
 """LLaVA's name for keeping the features of the class token too."""
+
+_SQUARES: Final = 1280
+"""Of a grid by default, as the makers of Qwen-VL recommend; their processors' bounds are many times that,
+for which a CPU has no time."""
+_MOST_EDGE: Final = 1536
+"""Pixels of a square grid's side, however many a processor would take: attention grows with their square's
+square."""
 
 
 def describe_eyes(folder: Path, model_type: str) -> VisionDescription | None:
@@ -37,7 +47,9 @@ def describe_eyes(folder: Path, model_type: str) -> VisionDescription | None:
 
 def preprocessor_of(description: VisionDescription) -> Preprocessor:
     """What makes pictures into the pixels that such eyes take."""
-    return Idefics3(description) if description.fit is None else SingleTile(description)
+    if description.fit is None:
+        return Idefics3(description)
+    return PatchGrid(description) if description.fit == GRID else SingleTile(description)
 
 
 def _llava(folder: Path) -> VisionDescription:
@@ -96,6 +108,20 @@ def _internvl(folder: Path) -> VisionDescription:
     )
 
 
+def _kosmos2(folder: Path) -> VisionDescription:
+    config = read_settings(folder, "config.json")
+    of_clip = _llava(folder)
+    added = read_settings(folder, "tokenizer.json")["added_tokens"]
+    [image_token_id] = [token["id"] for token in added if token["content"] == of_clip.image_token]
+    return replace(
+        of_clip,
+        image_token_id=image_token_id,
+        tile_rows=config["latent_query_num"],
+        before=of_clip.image_token,
+        behind="</image>",
+    )
+
+
 def _gemma3(folder: Path) -> VisionDescription:
     config, processor = read_settings(folder, "config.json"), read_processor(folder, "image_mean")
     size = processor["size"]
@@ -116,6 +142,29 @@ def _gemma3(folder: Path) -> VisionDescription:
     )
 
 
+def _qwen_vl(folder: Path) -> VisionDescription:
+    config, processor = read_settings(folder, "config.json"), read_processor(folder, "image_mean")
+    vision, size = config["vision_config"], processor.get("size") or {}
+    patch, merge = processor["patch_size"], processor["merge_size"]
+    square = patch * merge
+    most = processor.get("max_pixels") or size["longest_edge"]
+    return VisionDescription(
+        image_token="<|image_pad|>",  # noqa: S106  # no password
+        image_token_id=config["image_token_id"],
+        tile_size=square,
+        tile_rows=1,
+        longest_edge=min(math.isqrt(most), _MOST_EDGE),
+        fit=GRID,
+        patch=patch,
+        frames=processor["temporal_patch_size"],
+        least_pixels=processor.get("min_pixels") or size["shortest_edge"],
+        most_pixels=min(most, _SQUARES * square * square),
+        patch_width=vision.get("intermediate_size") or int(vision["embed_dim"] * vision["mlp_ratio"]),
+        layers=1 + len(vision.get("deepstack_visual_indexes", ())),
+        **_levels(processor),
+    )
+
+
 def _levels(processor: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "mean": tuple(processor["image_mean"]),
@@ -130,6 +179,10 @@ _READERS: Final[Mapping[str, Callable[[Path], VisionDescription]]] = {
     "smolvlm": VisionDescription.of_checkpoint,
     "gemma3": _gemma3,
     "internvl": _internvl,
+    "qwen2_vl": _qwen_vl,
+    "qwen2_5_vl": _qwen_vl,
+    "qwen3_vl": _qwen_vl,
+    "kosmos-2": _kosmos2,
     "llava": _llava,
     "blip-2": _blip2,
 }

@@ -68,7 +68,9 @@ class Int8Quantiser(HfQuantizer):
         """Whether it is a matrix of a linear layer, other than one that is tied to the embedding."""
         parent, _, last = param_name.rpartition(".")
         module = model.get_submodule(parent)
-        if module is model.get_output_embeddings() and model.config.get_text_config().tie_word_embeddings:
+        configs = (model.config, model.config.get_text_config())  # families say it in one or the other
+        tied = any(getattr(config, "tie_word_embeddings", False) for config in configs)
+        if tied and module is model.get_output_embeddings():
             return False
         return last == "weight" and isinstance(module, nn.Linear)
 

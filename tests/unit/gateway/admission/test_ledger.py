@@ -102,20 +102,23 @@ def test_appointments_are_spaced_and_kept(ledger, clock):
     assert ledger.appoint(b"c", "other", 1.0, 2.0, 10.0) == pytest.approx(1.0)
     assert ledger.awaited("pool", 2.0) == 1
     assert ledger.awaited("pool", 5.0) == 2
-    assert not ledger.redeem(b"a", "pool", 1.0)
+    assert not ledger.redeem(b"a", "pool")
     clock.now += 1.0
-    assert not ledger.redeem(b"b", "pool", 1.0)
-    assert ledger.redeem(b"a", "pool", 1.0)
-    assert not ledger.redeem(b"a", "pool", 1.0)
-    clock.now += 3.5
-    assert not ledger.redeem(b"b", "pool", 1.0)
+    assert not ledger.redeem(b"b", "pool")
+    assert ledger.redeem(b"a", "pool")
+    assert not ledger.redeem(b"a", "pool")
+    clock.now += 2.5
+    assert ledger.lapse("pool", 1.0) == 0
+    clock.now += 1.0
+    assert ledger.lapse("pool", 1.0) == 1
+    assert not ledger.redeem(b"b", "pool")
     assert ledger.awaited("pool", 9.0) == 0
 
 
 def test_nothing_is_promised_for_the_far_future(ledger, clock):
     assert ledger.appoint(b"a", "pool", 11.0, 2.0, 10.0) == pytest.approx(11.0)
     clock.now += 11.0
-    assert not ledger.redeem(b"a", "pool", 1.0)
+    assert not ledger.redeem(b"a", "pool")
 
 
 CHILD = """

@@ -1,0 +1,55 @@
+"""The calls under way in a server, so that it knows when it has drained and can end what takes too long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from diplex.errors import Draining
+
+
+class Running:
+    """Calls under way, each in a task of its own."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._ended_by_us: set[asyncio.Task[object]] = set()
+        self._idle = asyncio.Event()  # set while there are no tasks
+        self._idle.set()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Counts the current task as a call while it is open.
+
+        Raises:
+            Draining: In the call, when :meth:`end` has ended it.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # gRPC serves each call in one
+        self._tasks.add(task)
+        self._idle.clear()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task not in self._ended_by_us:
+                raise
+            task.uncancel()
+            raise Draining(
+                "the server shuts down and its time for running calls is over; try again"
+            ) from None
+        finally:
+            self._tasks.discard(task)
+            self._ended_by_us.discard(task)
+            if not self._tasks:
+                self._idle.set()
+
+    def end(self) -> None:
+        """Fails the calls under way with :class:`Draining`, which tells callers that others can go on."""
+        self._ended_by_us.update(self._tasks)
+        for task in self._ended_by_us:
+            task.cancel()
+
+    async def ended(self) -> None:
+        """Waits until no call is under way."""
+        await self._idle.wait()
