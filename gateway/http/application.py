@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.caller import Caller
 from gateway.http import pages
-from gateway.http.endpoint import Edge, Endpoint, Request, Serve
+from gateway.http.endpoint import Edge, Endpoint, Serve
 from gateway.http.generation import Generations
+from gateway.http.metrics import metrics
 from gateway.http.models import ModelList
-from gateway.http.reply import Reply
 
 CHAT_OF_TORCH = "/chat-server/v1/chat/completions/torch"
 
@@ -48,11 +46,6 @@ def application(
         default=_unknown,
         redirect_slashes=False,
     )
-
-
-async def metrics(_: Request, __: Caller, reply: Reply) -> None:
-    """``GET /metrics``, for whoever may call at all."""
-    await reply.whole(generate_latest(), media_type=CONTENT_TYPE_LATEST.encode())
 
 
 class _OneMethod:
