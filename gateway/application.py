@@ -6,6 +6,8 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
+from diplex.exposure import is_public
+from diplex.running import Running
 from diplex.serving import Server
 from diplex.v1 import generation_pb2, models_pb2
 from gateway.admission.admission import Admission
@@ -16,6 +18,7 @@ from gateway.fleet.fleet import Fleet
 from gateway.http.application import application
 from gateway.http.endpoint import Edge
 from gateway.http.generation import Generations
+from gateway.http.hosts import AnyHost, KnownHosts
 from gateway.http.images import Images
 from gateway.http.models import ModelList
 from gateway.http.server import HttpServer
@@ -57,9 +60,7 @@ class Gateway:
             },
             GatewayGuard(authenticator),
         )
-        self._http = _http_server(
-            config, inference, self.fleet, Edge(authenticator, self._server.running, config.max_message_bytes)
-        )
+        self._http = _http_server(config, inference, self.fleet, authenticator, self._server.running)
         self._health: asyncio.Task[None] | None = None
         self.address = ""
         self.url = ""
@@ -105,11 +106,23 @@ class Gateway:
             await asyncio.wait([self._health])
 
 
-def _http_server(config: GatewayConfig, inference: Inference, fleet: Fleet, edge: Edge) -> HttpServer | None:
-    if not config.http.listen:
+def _http_server(
+    config: GatewayConfig,
+    inference: Inference,
+    fleet: Fleet,
+    authenticator: Authenticator,
+    running: Running,
+) -> HttpServer | None:
+    http = config.http
+    if not http.listen:
         return None
-    images = Images(config.http.image_hosts, config.http.image_seconds)
+    # On a unix socket there are no names; on a public address whoever opened it to everybody wants that.
+    asks = config.security.authenticates or http.listen.startswith("unix:") or is_public(http.listen)
+    edge = Edge(
+        authenticator, AnyHost() if asks else KnownHosts(http.hosts), running, config.max_message_bytes
+    )
+    images = Images(http.image_hosts, http.image_seconds)
     app = application(
         edge, Generations(inference, images), ModelList(inference), lambda: fleet.snapshot.can_answer
     )
-    return HttpServer(config.http.listen, app, config.security.tls, reuse_port=config.reuse_port)
+    return HttpServer(http.listen, app, config.security.tls, reuse_port=config.reuse_port)

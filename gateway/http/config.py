@@ -14,6 +14,10 @@ class HttpConfig:
 
     listen: str = ""
     """Where to serve HTTP beside gRPC: `host:port` (port 0: any free one) or `unix:/path`. Empty: nowhere."""
+    hosts: tuple[str, ...] = ()
+    """Names by which requests may come in on the loopback where nobody is asked who they are, as `ai.local`
+    or `*.local`; `localhost` and addresses always may. Others come from web pages whose name was made to
+    lead here."""
     image_hosts: tuple[str, ...] = ()
     """Hosts from which images are fetched that a request gives as `https` URLs, as `img.example` or
     `*.img.example`. Empty: images come as data URLs, and others are refused."""

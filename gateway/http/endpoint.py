@@ -21,6 +21,7 @@ from diplex.running import Running
 from diplex.telemetry import REQUEST_ID_KEY, request_id_of
 from gateway.caller import Caller
 from gateway.http.departure import ClientGone, unless_gone
+from gateway.http.hosts import AnyHost, KnownHosts
 from gateway.http.problem import in_json_names
 from gateway.http.reply import Reply
 from gateway.security.authentication import Authenticator
@@ -29,7 +30,8 @@ TIMEOUT: Final = "x-request-timeout"
 """Header with the seconds that the client gives the request: its deadline."""
 CERTIFICATE: Final = "diplex.certificate"
 """Key of the scope's extensions with the names in a client's verified certificate."""
-_LONGEST_TIMEOUT: Final = 86400.0
+_TIMEOUTS: Final = (0.001, 86400.0)
+"""Seconds, least and most."""
 
 _LOG: Final = structlog.get_logger()
 
@@ -54,12 +56,20 @@ class Edge:
 
     Args:
         authenticator: Knows callers by their headers.
+        hosts: Knows the names by which requests may come in.
         running: Counts the requests under way.
         max_body_bytes: Policy limit on a request's body.
     """
 
-    def __init__(self, authenticator: Authenticator, running: Running, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        hosts: AnyHost | KnownHosts,
+        running: Running,
+        max_body_bytes: int,
+    ) -> None:
         self._authenticator = authenticator
+        self._hosts = hosts
         self._max_body_bytes = max_body_bytes
         self.running = running
 
@@ -71,6 +81,7 @@ class Edge:
         Raises:
             DiplexError: It isn't let in.
         """
+        self._hosts.check(headers.get("host", ""))
         certificate = scope.get("extensions", {}).get(CERTIFICATE, ())
         principal = await self._authenticator.authenticate(headers, certificate)
         if principal.name:
@@ -184,6 +195,7 @@ def _timeout_of(headers: Mapping[str, str]) -> float | None:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds <= _LONGEST_TIMEOUT:
-        raise InvalidRequest.of_field(TIMEOUT, f"is not a number of seconds in (0, {_LONGEST_TIMEOUT:g}]")
+    least, most = _TIMEOUTS
+    if not least <= seconds <= most:
+        raise InvalidRequest.of_field(TIMEOUT, f"is not a number of seconds in [{least:g}, {most:g}]")
     return seconds

@@ -37,7 +37,7 @@ _HEADERS: Final = (
     (
         "x-request-timeout",
         "Seconds that the request has; over, it ends with 504.",
-        {"type": "number", "exclusiveMinimum": 0, "maximum": 86400},
+        {"type": "number", "minimum": 1, "maximum": 86400},
     ),
     ("x-request-id", "Names the request in logs and in the answer.", {"type": "string", "maxLength": 128}),
 )

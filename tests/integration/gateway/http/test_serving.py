@@ -70,6 +70,30 @@ class TestWho:
                     await client.models.list()
         assert [call.request.client for call in worker.calls] == ["ann"]
 
+    @pytest.mark.parametrize(
+        ("host", "code"),
+        [
+            ("localhost:8000", 200),
+            ("127.0.0.1", 200),
+            ("[::1]:8000", 200),
+            ("ai.local", 200),
+            ("rebound.example:8000", 403),
+            ("localhost.rebound.example", 403),
+            ("[", 403),
+        ],
+    )
+    async def test_a_page_of_another_name_on_the_loopback(self, worker, host, code):
+        async with serving(worker, hosts=("*.local",)) as gateway, httpx.AsyncClient() as client:
+            answer = await client.get(f"{gateway.url}/v1/models", headers={"host": host})
+            assert answer.status_code == code
+
+    async def test_with_keys_any_name_will_do(self, worker, keys_file):
+        async with (
+            serving(worker, security={"keys_file": keys_file}) as gateway,
+            httpx.AsyncClient(headers={"host": "ai.example", "x-api-key": ANN.key}) as client,
+        ):
+            assert (await client.get(f"{gateway.url}/v1/models")).status_code == 200
+
     async def test_a_public_address_is_opened_to_nobody(self, worker):
         config = GatewayConfig(listen="127.0.0.1:0", http=HttpConfig(listen="0.0.0.0:0"))
         with pytest.raises(TooOpen):
