@@ -26,6 +26,8 @@ PICTURES = ((70, 45), (45, 70), (64, 64))
 TOKENS = 16
 CHUNK = 10
 """Tokens of a prompt that a step takes in: fewer than a picture has, which may be divided or not."""
+TEXT_PARTS = {"blip-2": "language_model", "kosmos-2": "text_model"}
+"""Of models that take no text alone."""
 LOAD_SECONDS = 300
 
 
@@ -82,8 +84,8 @@ def generated(model, tokenizer, **given):
     """The token ids that plain ``generate`` gives, greedily, up to the end of the text."""
     prompt = given["input_ids"]
     with torch.inference_mode():
-        if model.config.model_type == "blip-2" and "pixel_values" not in given:
-            model = model.language_model  # it takes no text alone
+        if model.config.model_type in TEXT_PARTS and "pixel_values" not in given:
+            model = getattr(model, TEXT_PARTS[model.config.model_type])
         [output] = model.generate(**given, do_sample=False, max_new_tokens=TOKENS).tolist()
     length = prompt.shape[1]
     new = output[length:] if output[:length] == prompt[0].tolist() else output
@@ -140,11 +142,14 @@ def processed(family, processor, text, pictures):
     content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": text}]
     text = in_form(family, processor, content)
     if not family.marked:
-        text = text.replace(processor.image_token.content, "")
+        text = text.replace("<image>", "")
     options = {"return_tensors": "pt", "add_special_tokens": False}
     if not pictures:
         return processor.tokenizer(text, **options)
-    return processor(text=[text], images=pictures, **options, **family.options)
+    options |= family.options
+    if options["add_special_tokens"]:
+        text = text.removeprefix(processor.tokenizer.bos_token)
+    return processor(text=[text], images=pictures, **options)
 
 
 def noise(width, height, seed):

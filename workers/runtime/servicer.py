@@ -176,4 +176,7 @@ async def _together(
 def _image_tokens(request: public.CountTokensRequest, model: ServedModel, ids: Sequence[int]) -> int:
     """Of the token ids of an input, how many stand for images."""
     vision = model.description.vision if model.description else None
-    return ids.count(vision.image_token_id) if vision and request.HasField("chat") else 0
+    if vision is None or not request.HasField("chat"):
+        return 0
+    images = sum(part.HasField("image") for message in request.chat.messages for part in message.parts)
+    return ids.count(vision.image_token_id) - images * vision.marks

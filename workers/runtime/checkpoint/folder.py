@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from diplex.errors import UnsupportedModel
 from workers.runtime.checkpoint.generation import GenerationSettings
@@ -11,6 +12,9 @@ from workers.runtime.checkpoint.settings import Settings
 from workers.runtime.checkpoint.template import read_template
 from workers.runtime.checkpoint.tensors import TensorFolder
 from workers.runtime.checkpoint.tokens import PlainTokenizer, TokenSettings, read_tokenizer
+
+_OPEN_ENDED: Final = ("kosmos-2",)
+"""Models whose processors leave out what their tokenizers would put behind a text."""
 
 
 class CheckpointFolder:
@@ -43,7 +47,7 @@ class CheckpointFolder:
     @cached_property
     def tokenizer(self) -> PlainTokenizer:
         """``tokenizer.json``, without what it adds by itself."""
-        return read_tokenizer(self.path)
+        return read_tokenizer(self.path, open_ended=self.model_type in _OPEN_ENDED)
 
     @cached_property
     def chat_template(self) -> str | None:

@@ -49,8 +49,12 @@ class PlainTokenizer:
     """Token ids that the original puts before a text."""
 
 
-def read_tokenizer(folder: Path) -> PlainTokenizer:
+def read_tokenizer(folder: Path, *, open_ended: bool = False) -> PlainTokenizer:
     """Read ``tokenizer.json`` and take its post-processor off.
+
+    Args:
+        folder: The checkpoint.
+        open_ended: Whether what it puts behind a text is left out, as the model's processor does.
 
     Raises:
         UnsupportedModel: It is missing, can't be read, or puts tokens behind a text.
@@ -63,6 +67,8 @@ def read_tokenizer(folder: Path) -> PlainTokenizer:
         )
     original = Tokenizer.from_file(path)
     plain, whole = original.encode(_PROBE), original.encode(_PROBE, add_special_tokens=True)
+    if open_ended:
+        whole = whole[: len(whole) - whole[::-1].index(plain[-1])]
     begins = len(whole) - len(plain)
     if begins < 0 or whole[begins:] != plain:
         raise UnsupportedModel(f"{path.name} adds tokens behind a text, which is not supported")

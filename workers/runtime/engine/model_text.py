@@ -116,7 +116,7 @@ class ModelText:
     def named(self, ids: tuple[int, ...], pictures: tuple[Picture, ...]) -> tuple[int, ...]:
         """Token ids in which the image tokens name the rows of features that they stand for."""
         vision = self.description.vision
-        return placed(ids, vision.image_token_id, pictures) if vision and pictures else ids
+        return placed(ids, vision.image_token_id, pictures, vision.marks) if vision and pictures else ids
 
     def told(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """Token ids as callers know them: none that names a row of features."""

@@ -68,6 +68,11 @@ class VisionDescription:
     """Rows that a row of features has, where the decoder adds further ones behind its first layers."""
 
     @property
+    def marks(self) -> int:
+        """Image tokens that stand before a picture's rows, and for none of them."""
+        return self.before.count(self.image_token)
+
+    @property
     def mark(self) -> str:
         """What stands for a picture in a rendered template."""
         return self.place or self.image_token

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,6 +108,20 @@ def _internvl(folder: Path) -> VisionDescription:
     )
 
 
+def _kosmos2(folder: Path) -> VisionDescription:
+    config = read_settings(folder, "config.json")
+    of_clip = _llava(folder)
+    added = read_settings(folder, "tokenizer.json")["added_tokens"]
+    [image_token_id] = [token["id"] for token in added if token["content"] == of_clip.image_token]
+    return replace(
+        of_clip,
+        image_token_id=image_token_id,
+        tile_rows=config["latent_query_num"],
+        before=of_clip.image_token,
+        behind="</image>",
+    )
+
+
 def _gemma3(folder: Path) -> VisionDescription:
     config, processor = read_settings(folder, "config.json"), read_processor(folder, "image_mean")
     size = processor["size"]
@@ -167,6 +182,7 @@ _READERS: Final[Mapping[str, Callable[[Path], VisionDescription]]] = {
     "qwen2_vl": _qwen_vl,
     "qwen2_5_vl": _qwen_vl,
     "qwen3_vl": _qwen_vl,
+    "kosmos-2": _kosmos2,
     "llava": _llava,
     "blip-2": _blip2,
 }

@@ -44,9 +44,19 @@ def expanded(rendered: str, mark: str, layouts: Sequence[Layout]) -> str:
     return before + "".join(layout.text + text for layout, text in zip(layouts, behind, strict=True))
 
 
-def placed(ids: Sequence[int], image_token_id: int, pictures: Sequence[Picture]) -> tuple[int, ...]:
-    """Token ids in which every image token names the row of features that it stands for."""
-    names = (name for picture in pictures for name in picture.ids)
+def placed(
+    ids: Sequence[int], image_token_id: int, pictures: Sequence[Picture], marks: int = 0
+) -> tuple[int, ...]:
+    """Token ids in which every image token names the row of features that it stands for.
+
+    Args:
+        ids: Of a prompt.
+        image_token_id: The image token.
+        pictures: Those that it shows.
+        marks: How many image tokens before each picture's rows only say that it begins.
+    """
+    kept = [image_token_id] * marks
+    names = (name for picture in pictures for name in (*kept, *picture.ids))
     return tuple(next(names) if token == image_token_id else token for token in ids)
 
 

@@ -17,6 +17,10 @@ from workers.torch_worker.slot_memory import DeviceSlots
 from workers.torch_worker.span import Span
 
 _META = torch.device("meta")
+_TRIED = (
+    (Span(0, 3, (1,), 1), Span(1, 5, (1,), 1)),
+    (Span(0, 3, (1, 1), 1),),  # behind others, for which some architectures make masks of their own
+)
 
 
 def can_batch(config: PretrainedConfig) -> bool:
@@ -47,11 +51,12 @@ def _tried(config: PretrainedConfig, shape: Shape) -> bool:
     decoder = model.get_decoder()
     if "position_ids" not in inspect.signature(decoder.forward).parameters:
         return False
-    cache.step = Step([Span(0, 3, (1,), 1), Span(1, 5, (1,), 1)], _META)
-    ids = torch.zeros((2, 1), dtype=torch.int64, device=_META)
-    with torch.inference_mode():
-        model(input_ids=ids, position_ids=cache.step.positions, cache=cache, use_cache=True)
-    return cache.updates == attention.calls == shape.layers
+    for spans in _TRIED:
+        cache.step = Step(spans, _META)
+        ids = torch.zeros((len(spans), cache.step.width), dtype=torch.int64, device=_META)
+        with torch.inference_mode():
+            model(input_ids=ids, position_ids=cache.step.positions, cache=cache, use_cache=True)
+    return cache.updates == attention.calls == shape.layers * len(_TRIED)
 
 
 class _Counted(SlotAttention):

@@ -93,6 +93,14 @@ class TestTokens:
         with pytest.raises(UnsupportedModel, match=message):
             _ = CheckpointFolder(folder).adds_begin
 
+    def test_what_the_processor_leaves_out_behind_a_text_is_left_out(self, folder):
+        write(folder, "config.json", {"model_type": "kosmos-2"})
+        write(folder, "tokenizer_config.json", {"bos_token": "<s>"})
+        write_tokenizer(folder, "<s> $A </s>")
+        checkpoint = CheckpointFolder(folder)
+        assert checkpoint.adds_begin
+        assert checkpoint.tokenizer.backend.encode("a").ids == [3]
+
     def test_a_missing_tokenizer_says_what_to_do(self, folder):
         (folder / "tokenizer.json").unlink()
         with pytest.raises(UnsupportedModel, match=r"no tokenizer\.json; transformers writes one"):
