@@ -54,8 +54,8 @@ class _Losses:
     """Addresses of those that aren't to be tried again yet."""
     rounds: int = 0
     """How often all were tried."""
-    killed: int = 0
-    """Workers that the generation itself may have killed."""
+    killed: float = 0
+    """Engines that the generation may have killed; a broken connection, which has other reasons too, is half."""
 
     def add(self, worker: str, error: DiplexError, now: float, *, admitted: bool) -> None:
         """Adds one.
@@ -64,8 +64,10 @@ class _Losses:
         """
         self.error = error
         self.failed.add(worker)
-        self.killed += isinstance(error, EngineCrashed) or (admitted and isinstance(error, WorkerLost))
+        if isinstance(error, EngineCrashed):
+            self.killed += 1
         if admitted:
+            self.killed += isinstance(error, WorkerLost) / 2
             self.since = now
 
     def next_round(self) -> None:
