@@ -55,7 +55,7 @@ class _Losses:
     rounds: int = 0
     """How often all were tried."""
     killed: float = 0
-    """Engines that the generation may have killed; a broken connection, which has other reasons too, is half."""
+    """Engines that the generation may have killed; a broken connection, which has other reasons, is half."""
 
     def add(self, worker: str, error: DiplexError, now: float, *, admitted: bool) -> None:
         """Adds one.
