@@ -155,6 +155,15 @@ fuzz: $(VENV)/dev.stamp  ## send 20,000 wrong requests and some thousand broken 
 test-torch: .venv-torch/dev.stamp  ## set up .venv-torch and run the suites of the torch worker, and parity with ONNX
 	$(TORCH_BIN)/pytest -m torch tests/torch tests/parity
 
+.venv-clients/setup.stamp: requirements/clients.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+.PHONY: test-openai
+test-openai: setup .venv-clients/setup.stamp  ## point other projects' OpenAI clients at a gateway, and fuzz its HTTP API
+	SERVING_PYTHON=$(CURDIR)/$(BIN)/python .venv-clients/bin/pytest -c tests/clients/pytest.ini tests/clients
+
 .PHONY: lint-torch
 lint-torch: .venv-torch/dev.stamp  ## mypy against the types of torch and transformers
 	$(TORCH_BIN)/mypy --cache-dir .mypy_cache/torch
@@ -212,6 +221,7 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) requirements/protos.in --output-file requirements/protos.txt
 	$(LOCK) requirements/lock.in --output-file requirements/lock.txt
 	$(LOCK) pyproject.toml requirements/build.in requirements/bench.in --extra all --constraint requirements/dev.txt --output-file requirements/bench.txt
+	$(LOCK) requirements/clients.in --output-file requirements/clients.txt
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
@@ -220,4 +230,4 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
-	rm -rf .venv .venv-torch .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-torch .venv-clients .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -51,12 +51,14 @@ class Stack:
 
     def __enter__(self) -> Self:
         folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="diplex-")))
-        worker, gateway = (f"unix:{folder / name}.sock" for name in ("worker", "gateway"))
+        worker, gateway, http = (f"unix:{folder / name}.sock" for name in ("worker", "gateway", "http"))
         named = [part for model in self._models for part in ("--model", model)]
         options = ("--listen", worker, *named, *self._worker_options)
         self._start(self._python, self._worker, "serve", *options)
-        self._start(sys.executable, "gateway", "--listen", gateway, "--workers", worker)
-        self.address = gateway
+        self._start(
+            sys.executable, "gateway", "--listen", gateway, "--http-listen", http, "--workers", worker
+        )
+        self.address, self.http_address = gateway, http
         channel = self._exit.enter_context(grpc.insecure_channel(gateway))
         self.stub = generation_pb2_grpc.GenerationServiceStub(channel)
         self._wait(channel)

@@ -34,12 +34,20 @@ _FIGURES = {
 }
 
 
-def _report(records: list[Record], cell: LoadCell) -> str:
+def report(records: list[Record], cell: LoadCell, first: tuple[str, str], second: tuple[str, str]) -> str:
+    """A table of two servers and the ratio of the first to the second.
+
+    Args:
+        records: Of the run.
+        cell: What was run.
+        first: Name of a server, and how the table calls it.
+        second: The same of the other.
+    """
     summary = Summary(records)
-    lines = [f"{'':34}{'gateway':>10}{'engine':>10}   gateway over engine"]
+    lines = [f"{'':34}{first[1]:>10}{second[1]:>10}   {first[1]} over {second[1]}"]
     for figure, title in _FIGURES.items():
-        served, bare = (summary.value(cell.key, name, figure) for name in ("diplex", "engine"))
-        ratio = summary.ratio(cell.key, "diplex", "engine", figure)
+        served, bare = (summary.value(cell.key, name, figure) for name, _ in (first, second))
+        ratio = summary.ratio(cell.key, first[0], second[0], figure)
         if served and bare and ratio:
             around = f"({ratio.least:.3f} to {ratio.most:.3f})"
             lines.append(f"{title:34}{served.median:10.2f}{bare.median:10.2f}   {ratio.median:.3f} {around}")
@@ -59,7 +67,7 @@ def main() -> None:
     runner = Runner([Diplex(options.model), Engine(files.folder)], PromptBook(files.tokenizer), print)
     cell = LoadCell(options.clients, SHORT, options.tokens)
     records = asyncio.run(runner.run(Task(cell, options.rounds)))
-    print(f"\n{_report(records, cell)}")
+    print(f"\n{report(records, cell, ('diplex', 'gateway'), ('engine', 'engine'))}")
     if options.json:
         options.json.write_text(json.dumps([asdict(record) for record in records], indent=1) + "\n")
 

@@ -8,6 +8,9 @@ import pytest
 
 from tests.fixtures.tiny_llama import write_tiny_llama
 
+collect_ignore = ["clients"]
+"""They have an environment of their own: ``make test-openai``."""
+
 _CATALOGUE = """
 [[model]]
 name = "tiny-llama"

@@ -41,6 +41,20 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
+class Send:
+    """Streams a delta as it is."""
+
+    delta: generation_pb2.Delta
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Says why the choice will have ended, behind the last step."""
+
+    reason: generation_pb2.FinishReason.ValueType
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Waits until the event is set."""
 
@@ -64,7 +78,7 @@ class Vanish:
     """Ends the stream in good order, but without ``finished`` and ``receipt``."""
 
 
-Step = Admit | Load | Say | Hold | Fail | Crash | Vanish
+Step = Admit | Load | Say | Send | End | Hold | Fail | Crash | Vanish
 
 
 @dataclass(slots=True)
@@ -120,6 +134,18 @@ def _steps_from(script: Sequence[Step], said: int) -> Sequence[Step]:
         return script
     words = [index for index, step in enumerate(script) if isinstance(step, Say)]
     return [Admit(), *script[words[said - 1] + 1 :]]
+
+
+def _delta(step: Say | Send, said: int) -> generation_pb2.Delta:
+    if isinstance(step, Send):
+        return step.delta
+    return generation_pb2.Delta(text=step.text, token_ids=[said + 1], tokens=1)
+
+
+def _reason(script: Sequence[Step]) -> generation_pb2.FinishReason.ValueType:
+    """Why the choice ends: as the last ``End`` says."""
+    told = [step.reason for step in script if isinstance(step, End)]
+    return told[-1] if told else generation_pb2.FINISH_REASON_END_OF_SEQUENCE
 
 
 def enveloped(
@@ -294,7 +320,7 @@ class FakeWorker:
     ) -> AsyncGenerator[generation_pb2.GenerateStreamResponse]:
         accepted, said = False, _said_before(self.script, request)
         for step in _steps_from(self.script, said):
-            if isinstance(step, Admit | Say) and not accepted:
+            if isinstance(step, Admit | Say | Send) and not accepted:
                 accepted = True
                 yield self._accepted(request)
             match step:
@@ -303,9 +329,9 @@ class FakeWorker:
                         phase=generation_pb2.LOAD_PHASE_LOAD, detail=detail
                     )
                     yield generation_pb2.GenerateStreamResponse(progress=progress)
-                case Say(text):
-                    said += 1
-                    delta = generation_pb2.Delta(text=text, token_ids=[said], tokens=1)
+                case Say() | Send():
+                    delta = _delta(step, said)
+                    said += delta.tokens
                     yield generation_pb2.GenerateStreamResponse(delta=delta)
                 case Hold(gate):
                     await gate.wait()
@@ -316,9 +342,8 @@ class FakeWorker:
                 case Vanish():
                     return
         if not any(choice.finished for choice in request.prior):
-            yield generation_pb2.GenerateStreamResponse(
-                finished=generation_pb2.ChoiceFinished(reason=generation_pb2.FINISH_REASON_END_OF_SEQUENCE)
-            )
+            finished = generation_pb2.ChoiceFinished(reason=_reason(self.script))
+            yield generation_pb2.GenerateStreamResponse(finished=finished)
         yield generation_pb2.GenerateStreamResponse(receipt=self._receipt(request, said))
 
     def _accepted(self, request: worker_pb2.GenerateRequest) -> generation_pb2.GenerateStreamResponse:

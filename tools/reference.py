@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import typer
+from pydantic import BaseModel
 
 from diplex import status
 from gateway.config import GatewayConfig
 from gateway.configuration import reference
+from gateway.http import openapi
+from gateway.http.chat_request import ChatRequest
+from gateway.http.completion_request import CompletionRequest
+from gateway.http.fields import GenerationFields
+from gateway.http.responses_request import ResponsesRequest
 from workers.onnx_worker.__main__ import app as worker
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
@@ -53,9 +59,21 @@ def _default(option: Any) -> str:
     return "" if option.default in (None, "", ()) else f"`{option.default}`".replace("True", "on")
 
 
+def fields_of(body: type[BaseModel], *others: type[BaseModel]) -> str:
+    """A Markdown table of a request's fields, without those of other classes."""
+    elsewhere = {name for other in others for name in other.model_fields}
+    told = [(name, text) for name, text in openapi.fields_of(body) if name not in elsewhere]
+    rows = [f"| `{name}` | {text.replace('|', chr(92) + '|')} |" for name, text in told]
+    return "\n".join(["| field | |", "|---|---|", *rows]) + "\n"
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "gateway-keys": lambda: reference.table(GatewayConfig),
     "errors": error_rows,
+    "http-fields": lambda: fields_of(GenerationFields),
+    "http-chat-fields": lambda: fields_of(ChatRequest, GenerationFields),
+    "http-completion-fields": lambda: fields_of(CompletionRequest, GenerationFields),
+    "http-responses-fields": lambda: fields_of(ResponsesRequest, GenerationFields),
     "worker-options": worker_options,
 }
 

@@ -35,6 +35,8 @@ class Way:
     name: str
     address: str
     between: ProcessTree
+    http: str = ""
+    """Where it speaks HTTP, if it does."""
 
 
 def request(tokens: int) -> bytes:
@@ -64,10 +66,10 @@ def opened(processes: Sequence[int], *, envoy: bool) -> Iterator[list[Way]]:
                 children.append(Child([str(ENVOY), "-c", str(config), *options], os.environ))
                 ways.append(Way("envoy", address, ProcessTree([children[-1].pid])))
             for number in processes:
-                address = _free_address()
-                options = ("--processes", str(number)) if number > 1 else ()
+                address, http = _free_address(), _free_address()
+                options = ("--processes", str(number)) if number > 1 else ("--http-listen", http)
                 children.append(_python("gateway", "--listen", address, "--workers", backend, *options))
-                ways.append(Way(f"gateway, {number}", address, ProcessTree([children[-1].pid])))
+                ways.append(Way(f"gateway, {number}", address, ProcessTree([children[-1].pid]), http))
             for way, child in zip(ways, children, strict=True):
                 _wait(way, child)
             yield ways

@@ -61,6 +61,12 @@ class Diplex:
         finally:
             call.cancel()
 
+    @property
+    def http_socket(self) -> str:
+        """Path of the socket on which the gateway speaks HTTP."""
+        assert self._stack is not None  # noqa: S101  # started
+        return self._stack.http_address.removeprefix("unix:")
+
     async def stop(self) -> None:
         """See :class:`~benchmarks.servers.server.Server`."""
         if self._channel is not None:

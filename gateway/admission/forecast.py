@@ -80,6 +80,8 @@ class Forecast:
     """Seconds until it gets a slot."""
     service: float
     """Seconds from then on."""
+    typical: float
+    """The same of a typical answer; ``service`` is of a long one."""
     alone: float
     """Seconds that a typical one would take on an idle worker."""
     harmful: bool
@@ -90,8 +92,8 @@ class Forecast:
 
     @property
     def total(self) -> float:
-        """Seconds until it is answered, with caution."""
-        return (self.wait + self.service) * self.caution
+        """Seconds until it is answered: with caution, but not where a slot is free that would stay unused."""
+        return (self.wait + self.service) * self.caution if self.wait > 0 else self.typical
 
 
 @dataclass(slots=True)
@@ -158,6 +160,7 @@ class Pool:
         return Forecast(
             wait=after[own.place].start,
             service=service,
+            typical=self._service(demand, pace, typical, beside),
             alone=self._service(demand, pace, typical, 1),
             harmful=self._harms(load, own.place, after),
             caution=self.errors.caution,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
 _WEIGHT: Final = 0.2
 """Of a new measurement in a running mean."""
+_KEPT: Final = 0.95
+"""Of all former measurements in a line, when one is added."""
+_SAME: Final = 0.1
+"""Lengths that spread by less than this share of their mean are taken for one."""
+_FARTHEST: Final = 2.0
+"""Times the longest prompt that was measured: as far as a line is followed."""
 _REMEMBERED: Final = 128
 """Generations whose lengths and errors are remembered."""
 
@@ -33,8 +40,7 @@ class Pace:
     """One deployment's."""
 
     _steps: dict[int, float] = field(default_factory=dict)  # rows -> seconds a token
-    _prompt: float | None = None  # seconds a prompt token
-    _least_prefill: float = 0.0  # of a prompt of one token
+    _prefill: Prefill = field(default_factory=lambda: Prefill())  # noqa: PLW0108  # it stands below
 
     @property
     def known(self) -> bool:
@@ -48,17 +54,18 @@ class Pace:
             seconds = taken.decode / (taken.completion_tokens - 1)
             self._steps[rows] = _mean(self._steps.get(rows), seconds)
         if taken.prompt_tokens > 0:
-            self._prompt = _mean(self._prompt, taken.prefill / taken.prompt_tokens)
+            self._prefill.learn(taken.prompt_tokens, taken.prefill)
 
     def prefill(self, tokens: int) -> float:
         """Seconds that a prompt takes, from its slot to the first token."""
-        return tokens * (self._prompt or 0.0)
+        return self._prefill.seconds(tokens)
 
     def step(self, rows: int) -> float:
         """Seconds a token when so many sequences are decoded together.
 
         Where that wasn't measured: between two measurements on the line between them; below the first, as
-        there; above the last, in proportion, which is too slow rather than too fast.
+        there; above the last by the root of the proportion, since a step of more rows takes longer, but by
+        less than they are more.
         """
         if not self._steps:
             return 0.0
@@ -67,11 +74,52 @@ class Pace:
         if below is None:
             return self._steps[min(self._steps)]
         if above is None:
-            return self._steps[below] * rows / below
+            return self._steps[below] * math.sqrt(rows / below)
         if above == below:
             return self._steps[rows]
         share = (rows - below) / (above - below)
         return self._steps[below] * (1 - share) + self._steps[above] * share
+
+
+@dataclass(slots=True)
+class Prefill:
+    """What prompts take, as a line through the latest: so much for any, and so much a token.
+
+    The line isn't followed far beyond what was measured: going by short prompts, most of whose time doesn't
+    depend on their length, a long one would seem to take minutes.
+    """
+
+    _weight: float = 0.0
+    _tokens: float = 0.0  # this and the following are sums in which the latest weigh most
+    _seconds: float = 0.0
+    _squares: float = 0.0  # of tokens
+    _products: float = 0.0  # of tokens and seconds
+    _longest: float = 0.0
+
+    def learn(self, tokens: int, seconds: float) -> None:
+        """Takes a measurement in."""
+        for name, value in (
+            ("_weight", 1.0),
+            ("_tokens", tokens),
+            ("_seconds", seconds),
+            ("_squares", tokens * tokens),
+            ("_products", tokens * seconds),
+        ):
+            setattr(self, name, getattr(self, name) * _KEPT + value)
+        self._longest = max(self._longest * _KEPT, tokens)
+
+    def seconds(self, tokens: int) -> float:
+        """What a prompt takes; nothing before the first measurement."""
+        if self._weight == 0:
+            return 0.0
+        mean, seconds = self._tokens / self._weight, self._seconds / self._weight
+        variance = self._squares / self._weight - mean * mean
+        if variance < (_SAME * mean) ** 2:  # of one length: nothing says what part depends on it
+            slope = seconds / mean
+        else:
+            slope = max(0.0, (self._products / self._weight - mean * seconds) / variance)
+        least = max(0.0, seconds - slope * mean)
+        return least + slope * min(tokens, _FARTHEST * self._longest)
 
 
 @dataclass(slots=True)

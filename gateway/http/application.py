@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from starlette.requests import Request as Asked
 from starlette.responses import JSONResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.http import pages
 from gateway.http.endpoint import Edge, Endpoint, Serve
 from gateway.http.generation import Generations
+from gateway.http.metrics import metrics
 from gateway.http.models import ModelList
 
 CHAT_OF_TORCH = "/chat-server/v1/chat/completions/torch"
@@ -31,23 +32,16 @@ def application(
     def route(method: str, path: str, serve: Serve) -> Route:
         return Route(path, _OneMethod(method, Endpoint(method, path, edge, serve)))
 
-    async def alive(_: Asked) -> JSONResponse:
-        return JSONResponse({"status": "ok"})
-
-    async def ready(_: Asked) -> JSONResponse:
-        return (
-            JSONResponse({"status": "ready"}) if can_answer() else JSONResponse({"status": "not ready"}, 503)
-        )
-
     return Router(
         routes=[
             route("POST", "/v1/chat/completions", generations.chat),
             route("POST", CHAT_OF_TORCH, generations.torch_chat),
             route("POST", "/v1/completions", generations.completion),
+            route("POST", "/v1/responses", generations.response),
             route("GET", "/v1/models", models.all),
             route("GET", "/v1/models/{name:path}", models.one),
-            Route("/healthz", alive),
-            Route("/readyz", ready),
+            route("GET", "/metrics", metrics),
+            *pages.routes(can_answer),
         ],
         default=_unknown,
         redirect_slashes=False,

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import Final
 
 from diplex.v1 import generation_pb2 as pb
 from gateway.http.facts import encode, extension, usage
-
-DONE: Final = b"data: [DONE]\n\n"
 
 
 class Chunks(ABC):
@@ -27,6 +24,8 @@ class Chunks(ABC):
     """Of ids."""
     kind: str
     """What a chunk calls itself."""
+    end = b"data: [DONE]\n\n"
+    """What follows the last chunk."""
 
     def __init__(self, choices: int, *, include_usage: bool) -> None:
         self._choices = choices

@@ -1,24 +1,24 @@
-"""``/v1/chat/completions`` and ``/v1/completions``: no logic of their own."""
+"""What generates: chats, completions and responses, none with logic of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from google.rpc import status_pb2
 
 from diplex import status
 from diplex.caller import is_client_name
-from diplex.errors import InvalidRequest
+from diplex.errors import FieldViolation, InvalidRequest
 from diplex.v1 import generation_pb2 as pb
 from gateway import batch
 from gateway.caller import Caller
-from gateway.http import chat_reply, completion_reply
+from gateway.http import chat_reply, completion_reply, responses_reply
 from gateway.http.chat_request import REFUSED as REFUSED_IN_CHATS
 from gateway.http.chat_request import ChatRequest
-from gateway.http.chunks import DONE, Chunks
+from gateway.http.chunks import Chunks
 from gateway.http.completion_request import REFUSED as REFUSED_IN_COMPLETIONS
 from gateway.http.completion_request import CompletionRequest
 from gateway.http.endpoint import Request
@@ -26,7 +26,13 @@ from gateway.http.facts import encode
 from gateway.http.images import Images
 from gateway.http.parsing import parse
 from gateway.http.reply import Reply
+from gateway.http.responses_events import ResponseEvents
+from gateway.http.responses_request import REFUSED as REFUSED_IN_RESPONSES
+from gateway.http.responses_request import ResponsesRequest
 from gateway.inference import Inference
+
+IDEMPOTENCY: Final = "idempotency-key"
+"""Header with a request's idempotency key."""
 
 
 class Generations:
@@ -43,19 +49,23 @@ class Generations:
 
     async def chat(self, request: Request, caller: Caller, reply: Reply) -> None:
         """``POST /v1/chat/completions``."""
-        await self._chat(parse(ChatRequest, request.body, REFUSED_IN_CHATS), caller, reply)
+        await self._chat(parse(ChatRequest, request.body, REFUSED_IN_CHATS), request, caller, reply)
 
     async def torch_chat(self, request: Request, caller: Caller, reply: Reply) -> None:
         """The same under a path that older clients know, by the torch backend unless it names another."""
         chat = parse(ChatRequest, request.body, REFUSED_IN_CHATS)
         torch: Literal["torch"] = "torch"
-        await self._chat(chat if chat.backend else chat.model_copy(update={"backend": torch}), caller, reply)
+        chat = chat if chat.backend else chat.model_copy(update={"backend": torch})
+        await self._chat(chat, request, caller, reply)
 
     async def completion(self, request: Request, caller: Caller, reply: Reply) -> None:
         """``POST /v1/completions``."""
         wanted = parse(CompletionRequest, request.body, REFUSED_IN_COMPLETIONS)
         caller = _named(caller, wanted.user)
         protos = wanted.to_protos()
+        if key := request.headers.get(IDEMPOTENCY):
+            for index, proto in enumerate(protos):
+                proto.idempotency_key = f"{key}.{index}" if index else key
         if not wanted.stream:
             await reply.whole(_json(completion_reply.whole(await self._all(protos, caller))))
             return
@@ -66,9 +76,25 @@ class Generations:
         chunks = completion_reply.CompletionChunks(wanted.n or 1, include_usage=wanted.include_usage)
         await self._stream(protos[0], chunks, caller, reply)
 
-    async def _chat(self, chat: ChatRequest, caller: Caller, reply: Reply) -> None:
+    async def response(self, request: Request, caller: Caller, reply: Reply) -> None:
+        """``POST /v1/responses``: a chat in other words."""
+        wanted = parse(ResponsesRequest, request.body, REFUSED_IN_RESPONSES)
+        caller = _named(caller, wanted.user)
+        try:
+            proto = await wanted.as_chat().to_proto(self._images)
+            proto.idempotency_key = request.headers.get(IDEMPOTENCY, "")
+            if wanted.stream:
+                await self._stream(proto, ResponseEvents(wanted), caller, reply)
+                return
+            whole = await self._inference.generate_whole(proto, caller)
+        except InvalidRequest as error:
+            raise _of_input(error) from error
+        await reply.whole(_json(responses_reply.whole(whole, wanted)))
+
+    async def _chat(self, chat: ChatRequest, request: Request, caller: Caller, reply: Reply) -> None:
         caller = _named(caller, chat.user)
         proto = await chat.to_proto(self._images)
+        proto.idempotency_key = request.headers.get(IDEMPOTENCY, "")
         if not chat.stream:
             response = await self._inference.generate_whole(proto, caller)
             await reply.whole(_json(chat_reply.whole(response)))
@@ -76,7 +102,9 @@ class Generations:
         chunks = chat_reply.ChatChunks(chat.n or 1, include_usage=chat.include_usage)
         await self._stream(proto, chunks, caller, reply)
 
-    async def _stream(self, proto: pb.GenerateRequest, chunks: Chunks, caller: Caller, reply: Reply) -> None:
+    async def _stream(
+        self, proto: pb.GenerateRequest, chunks: Chunks | ResponseEvents, caller: Caller, reply: Reply
+    ) -> None:
         events = self._inference.generate(proto, caller)
         async with aclosing(events):
             async for event in events:
@@ -85,7 +113,7 @@ class Generations:
                     await reply.begin_events()
                 if data:
                     await reply.events(data)
-        await reply.end_events(DONE)
+        await reply.end_events(chunks.end)
 
     async def _all(self, protos: Sequence[pb.GenerateRequest], caller: Caller) -> list[pb.GenerateResponse]:
         """All answers, in order; the first error ends all.
@@ -112,6 +140,17 @@ def _named(caller: Caller, user: str | None) -> Caller:
     if caller.principal.name or not is_client_name(user):
         return caller
     return replace(caller, client=user or "")
+
+
+def _of_input(error: InvalidRequest) -> InvalidRequest:
+    """The same error, with the chat's messages called the input that they were made from."""
+    violations = [
+        FieldViolation(
+            "input" if fault.field.startswith(("chat", "messages")) else fault.field, fault.description
+        )
+        for fault in error.violations
+    ]
+    return type(error)(error.message, violations=violations, metadata=error.metadata)
 
 
 def _json(body: dict[str, Any]) -> bytes:

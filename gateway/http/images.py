@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -66,9 +67,16 @@ class Images:
             )
 
     def _fetched(self, url: str, field: str) -> pb.Image:
-        with self._opener.open(url, timeout=self._seconds) as reply:
+        try:
+            reply = self._opener.open(url, timeout=self._seconds)
+        except urllib.error.HTTPError as error:
+            error.close()  # it is the reply, too
+            raise
+        with reply:
             kind = reply.headers.get_content_type()
             data = reply.read(LARGEST_IMAGE + 1)
+        if len(data) > LARGEST_IMAGE:
+            raise InvalidRequest.of_field(field, f"has more than {LARGEST_IMAGE} bytes")
         if not kind.startswith("image/"):
             raise InvalidRequest.of_field(field, f"there is no image, but {kind[:_TOLD]}")
         return pb.Image(data=data, media_type=kind)

@@ -20,9 +20,13 @@ _CODES: Final = {
 _TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 _GROUPS: Final = re.compile(r"^(sampling|stopping|output)\.")
-_PART: Final = re.compile(r"^chat\.messages\[(\d+)\]\.parts(\[\d+\])?(\.\w+)*")
+_PARTS: Final = re.compile(r"^messages\[(\d+)\]\.parts(\[\d+\])?.*")
 _TOOL: Final = re.compile(r"^tools\[(\d+)\]\.(name|description|parameters)(_schema)?")
-_NAMES: Final = {"tokens.ids": "prompt", "tool_choice.mode": "tool_choice", "tool_choice.name": "tool_choice"}
+_NAMES: Final = {
+    "idempotency_key": "idempotency-key",
+    "tool_choice.mode": "tool_choice",
+    "tool_choice.name": "tool_choice",
+}
 
 
 def http_status(error: DiplexError) -> int:
@@ -89,10 +93,11 @@ def json_name(field: str) -> str:
     >>> json_name("chat.messages[1].parts[0].image.data")
     'messages[1].content[0]'
     """
+    field = field.removeprefix("chat.").replace("tokens.ids", "prompt")
     if field in _NAMES:
         return _NAMES[field]
-    if part := _PART.match(field):
+    if part := _PARTS.match(field):
         return f"messages[{part[1]}].content{part[2] or ''}"
     if tool := _TOOL.match(field):
         return f"tools[{tool[1]}].function.{tool[2]}"
-    return _GROUPS.sub("", field).removeprefix("chat.")
+    return _GROUPS.sub("", field)

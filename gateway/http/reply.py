@@ -56,7 +56,7 @@ class Reply:
         """Tells of an error, with its status or, in a stream that has begun, as its last event."""
         body = problem.body(error)
         if self.code:
-            await self.end_events(b"data: " + body + b"\n\n")
+            await self.end_events(b'data: {"type":"error",' + body[1:] + b"\n\n")
         else:
             await self.whole(body, code=problem.http_status(error), headers=problem.headers(error))
 

@@ -96,6 +96,7 @@ MALFORMED = {
     "no role": (chat(TEXT, role=pb.ROLE_UNSPECIFIED), "chat.messages[0].role"),
     "unknown role": (chat(TEXT, role=99), "chat.messages[0].role"),
     "empty prompt": ({"prompt": ""}, "prompt"),
+    "idempotency key": ({"idempotency_key": "k" * 129}, "idempotency_key"),
     "no token ids": ({"prompt": None, "tokens": pb.TokenInput()}, "tokens.ids"),
     "token id beyond the vocabulary": (
         {"prompt": None, "tokens": pb.TokenInput(ids=[1, 4_000_000_000])},
@@ -130,8 +131,6 @@ UNSUPPORTED = {
     "image": (chat(TEXT, PICTURE), "chat.messages[0].parts[1].image"),
     "torch": ({"backend": pb.BACKEND_TORCH}, "backend"),
     "bf16": ({"precision": pb.PRECISION_BF16}, "precision"),
-    "idempotency key": ({"idempotency_key": "once"}, "idempotency_key"),
-    "resume": ({"resume": pb.Resume(resumption_token="there")}, "resume"),  # noqa: S106  # no password
 }
 
 
@@ -169,6 +168,16 @@ def test_the_field_at_fault_is_named(stub, latencies, rpc, fields, reason, field
     assert violations == [field]
     assert seconds < AT_ONCE
     latencies.append(seconds)
+
+
+@pytest.mark.parametrize(
+    ("rpc", "field"), [("Generate", "resume"), ("GenerateStream", "resume.resumption_token")]
+)
+def test_a_resumption_token_that_nobody_gave(stub, rpc, field):
+    resume = pb.Resume(resumption_token="forged.", after_sequence=1)  # noqa: S106  # no password
+    error, _, violations, _ = refused(lambda: answer(stub, rpc, ordinary(resume=resume)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert violations == [field]
 
 
 def answer(stub, rpc, request):

@@ -14,7 +14,7 @@ from gateway.__main__ import main as gateway_main
 from workers.onnx_worker.__main__ import app as worker_app
 
 ROOT = Path(__file__).parents[2]
-FOREIGN = {"cd", "echo", "git", "grpcurl", "jq", "pip", "python3"}
+FOREIGN = {"cd", "curl", "echo", "git", "grpcurl", "jq", "pip", "python3"}
 """Commands that aren't ours."""
 
 
@@ -28,7 +28,7 @@ def commands():
             for word in [*lexer, "|"]:
                 if set(word) <= set("|&;"):
                     if words:
-                        yield words
+                        yield words[: words.index(">")] if ">" in words else words
                     words = []
                 elif words or not re.fullmatch(r"[A-Z_]+=.*", word):
                     words.append(word)

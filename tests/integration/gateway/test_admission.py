@@ -116,7 +116,7 @@ class TestDeadlines:
     @pytest.fixture
     async def slow(self):
         async with FakeWorker("slow", models=[model("tiny")], script=[Say("a"), Say("b")]) as fake:
-            fake.timings = (0.0, 1000.0, 1000.0)
+            fake.timings = (0.0, 1000.0, 2000.0)
             yield fake
 
     async def test_what_can_not_be_done_in_time_is_refused_at_once(self, slow, tmp_path):

@@ -107,6 +107,22 @@ class TestTheRest:
         assert answer.status_code == 503
         assert (await client._client.get(f"{gateway.url}/healthz")).status_code == 200
 
+    async def test_metrics(self, gateway, client):
+        await complete(client)
+        text = (await client._client.get(f"{gateway.url}/metrics")).text
+        assert 'diplex_requests_total{code="OK",model="tiny",rpc="POST /v1/completions"}' in text
+
+    async def test_what_it_says_of_itself(self, gateway, client):
+        document = (await client._client.get(f"{gateway.url}/openapi.json")).json()
+        assert "/v1/chat/completions" in document["paths"]
+        assert "/v1/chat/completions" in (await client._client.get(f"{gateway.url}/docs")).text
+
+    async def test_a_repeated_request(self, client, worker):
+        headers = {"idempotency-key": "k1"}
+        answers = [await complete(client, extra_headers=headers) for _ in range(2)]
+        assert answers[0].choices == answers[1].choices
+        assert len(worker.calls) == 1
+
     async def test_an_unknown_path(self, client):
         with pytest.raises(openai.NotFoundError) as raised:
             await client.embeddings.create(model="tiny", input="Hi", encoding_format="float")

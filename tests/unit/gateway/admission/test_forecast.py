@@ -26,8 +26,23 @@ class TestPace:
         assert pace.step(4) == pytest.approx(0.02)
         assert pace.step(6) == pytest.approx(0.025)
         assert pace.step(1) == pytest.approx(0.02)
-        assert pace.step(16) == pytest.approx(0.06)
+        assert pace.step(32) == pytest.approx(0.06)
         assert pace.prefill(200) == pytest.approx(1.0)
+
+    def test_prompts_have_a_part_that_does_not_depend_on_their_length(self):
+        pace = Pace()
+        for tokens in (10, 400, 20, 1000):
+            pace.learn(taken(rows=1, prompt=tokens, prefill=0.04 + tokens / 2500))
+        assert pace.prefill(700) == pytest.approx(0.32)
+        assert pace.prefill(1) == pytest.approx(0.04, rel=0.05)
+
+    def test_short_prompts_say_nothing_of_long_ones(self):
+        pace = Pace()
+        for tokens in (3, 4, 5, 4, 4):
+            pace.learn(taken(rows=1, prompt=tokens, prefill=0.04))
+        assert pace.prefill(9000) < 0.2
+        pace.learn(taken(rows=1, prompt=9000, prefill=4.0))
+        assert pace.prefill(9000) == pytest.approx(4.0, rel=0.02)
 
     def test_new_measurements_move_it(self):
         pace = Pace()

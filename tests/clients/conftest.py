@@ -1,0 +1,55 @@
+"""A gateway for clients that live in an environment of their own; run by ``make test-openai``.
+
+The gateway is a process of the usual environment, whose interpreter ``SERVING_PYTHON`` names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODEL = "SmolLM2-135M-Instruct"
+
+
+@contextmanager
+def serving(*module, event, key):
+    """What the log of a process says at the event; the process ends behind."""
+    python = os.environ.get("SERVING_PYTHON", str(ROOT / ".venv/bin/python"))
+    with subprocess.Popen(
+        [python, "-m", *module], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        lines = []
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("{") and json.loads(line).get("event") == event:
+                    yield json.loads(line)[key]
+                    return
+            pytest.fail(f"{module} ended:\n{''.join(lines)}")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            # What it still says must not fill the pipe.
+            process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def url():
+    """Base URL of a gateway with the default model."""
+    listen = ("--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
+    up = ("diplex.cli", "up", *listen, "--model", MODEL, "--log-format", "json")
+    with serving(*up, event="ready", key="url") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def fake_url():
+    """URL of a gateway whose worker has no model, and says two words."""
+    with serving("tests.clients.fake", event="serving", key="url") as address:
+        yield address
