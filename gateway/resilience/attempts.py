@@ -40,8 +40,6 @@ _OF_ONE_WORKER: Final = (Unavailable, InsufficientMemory, QueueFull, ModelNotFou
 """Errors that another worker may not have, once the plan has found one that should serve."""
 _GONE: Final = (WorkerLost, EngineCrashed, Draining)
 """Those of them after which somebody may soon be there again."""
-_MAYBE_KILLED: Final = (WorkerLost, EngineCrashed)
-"""Those that the generation itself may have caused."""
 
 
 @dataclass(slots=True)
@@ -49,20 +47,28 @@ class _Losses:
     """The workers that a generation has lost in a row, without anything new for the client between them."""
 
     since: float
-    """When the first was lost, on the event loop's clock."""
+    """When the first was lost, or the last that had admitted it, on the event loop's clock."""
     error: DiplexError
     """Of the last one."""
     failed: set[str] = field(default_factory=set)
     """Addresses of those that aren't to be tried again yet."""
     rounds: int = 0
     """How often all were tried."""
-    killed: int = 0
-    """Workers that the generation itself may have killed."""
+    killed: float = 0
+    """Engines that the generation may have killed; a broken connection, which has other reasons, is half."""
 
-    def add(self, worker: str, error: DiplexError) -> None:
+    def add(self, worker: str, error: DiplexError, now: float, *, admitted: bool) -> None:
+        """Adds one.
+
+        A connection that breaks before a worker has admitted the generation was broken before, most likely.
+        """
         self.error = error
         self.failed.add(worker)
-        self.killed += isinstance(error, _MAYBE_KILLED)
+        if isinstance(error, EngineCrashed):
+            self.killed += 1
+        if admitted:
+            self.killed += isinstance(error, WorkerLost) / 2
+            self.since = now
 
     def next_round(self) -> None:
         self.failed.clear()
@@ -122,17 +128,20 @@ class Attempts:
             if not begun:
                 deployment = candidate.deployment
                 relayed.served = Served(deployment.model, deployment.backend, deployment.precision)
-            before = relayed.sequence
+            before, admitted = relayed.sequence, False
             try:
                 with self._attempt(candidate, request, caller, relayed, whole=whole) as attempt:
                     while (response := await attempt.read()) is not None:
+                        admitted = admitted or response.kind != worker_pb2.EVENT_KIND_PROGRESS
                         if relayed.take(response, time.time()):
                             yield response
                 if relayed.complete:
                     return
                 raise InternalError(f"worker {candidate.worker.name} ended a generation without a receipt")
             except _OF_ONE_WORKER as error:
-                losses = self._lost(error, candidate, None if relayed.sequence > before else losses)
+                if losses is None or relayed.sequence > before:
+                    losses = _Losses(asyncio.get_running_loop().time(), error)
+                self._lost(error, candidate, losses, admitted=admitted)
 
     def has_other(self, request: pb.GenerateRequest, caller: Caller, worker: str) -> bool:
         """Whether another worker than the one at that address could serve a request now."""
@@ -155,14 +164,13 @@ class Attempts:
         finally:
             attempt.cancel()
 
-    def _lost(self, error: DiplexError, candidate: Candidate, losses: _Losses | None) -> _Losses:
+    def _lost(self, error: DiplexError, candidate: Candidate, losses: _Losses, *, admitted: bool) -> None:
         """Notes a lost worker; raises its error if nobody else is to be tried."""
-        losses = losses or _Losses(asyncio.get_running_loop().time(), error)
-        losses.add(candidate.worker.address, error)
+        now = asyncio.get_running_loop().time()
+        losses.add(candidate.worker.address, error, now, admitted=admitted)
         if losses.killed >= self._config.most_losses:
             raise error
         _LOG.warning("next worker", lost=candidate.worker.name, reason=error.reason, error=error.message)
-        return losses
 
     async def _candidate(
         self,

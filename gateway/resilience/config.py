@@ -14,12 +14,12 @@ class ResilienceConfig:
 
     keepalive_seconds: Annotated[float, Ge(1)] = 2.0
     """Silence on the connection to a worker after which the gateway asks for a sign of life."""
-    keepalive_timeout_seconds: Annotated[float, Ge(1)] = 4.0
+    keepalive_timeout_seconds: Annotated[float, Ge(1)] = 3.0
     """How long the sign may take before the worker counts as lost."""
     most_losses: Annotated[int, Ge(1)] = 4
     """Workers that a generation may lose in a row, without anything new between them, before it is given up:
     it may itself be what kills them."""
-    wait_seconds: Annotated[float, Ge(0)] = 30.0
+    wait_seconds: Annotated[float, Ge(0)] = 60.0
     """How long a generation whose worker was lost waits for one that can go on with it."""
     pause_first_seconds: Annotated[float, Ge(0)] = 0.05
     """Pause before a worker is tried again that has failed the generation; doubles from time to time, with

@@ -137,6 +137,24 @@ def test_what_is_seen_is_what_plain_generate_sees(answered, checkpoints, family)
     assert together == expected
 
 
+@pytest.mark.parametrize("family", SEEING_FAMILIES, ids=lambda family: family.name)
+def test_pictures_come_to_as_many_tokens_as_for_the_processor(stack, family):
+    _, processor = family.make()
+    picture = noise(*PICTURES[0], 1)
+    asked = {
+        "images": [png(picture)],
+        "model": family.name,
+        "split_images": family.split or None,
+        "timeout": LOAD_SECONDS,
+    }
+    with stack.client() as client:
+        counted = client.count_tokens("Hi", **asked)
+        usage = client.generate("Hi", max_tokens=1, **asked).receipt.usage
+    assert counted.tokens == usage.prompt_tokens
+    assert counted.tokens == processed(family, processor, "Hi", [picture])["input_ids"].shape[1]
+    assert counted.image_tokens == usage.image_tokens > 0
+
+
 def processed(family, processor, text, pictures):
     """What a family's own processor makes of a user's turn."""
     content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": text}]
