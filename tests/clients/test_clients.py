@@ -145,7 +145,7 @@ def test_no_request_that_the_document_allows_ends_in_a_server_error(fake_url):
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         *("run", f"{fake_url}/openapi.json", "--url", fake_url, "--checks", "not_a_server_error"),
-        *("--phases", "coverage,fuzzing", "--max-examples", "60", "--seed", "7", "--workers", "2"),
+        *("--phases", "coverage,fuzzing", "--max-examples", "60", "--seed", "7"),
         *("--suppress-health-check", "all", "--no-color"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
