@@ -42,6 +42,10 @@ FORMS = {
         "<s>Question: Hi Answer: Hello!. Question: Bye Answer:",
         "<s>Be brief. Question: Hi Answer: Hello!. Question: Bye Answer:",
     ),
+    "kosmos2": (
+        "<s>Question: Hi Answer: Hello! Question: Bye Answer:",
+        "<s>Be brief. Question: Hi Answer: Hello! Question: Bye Answer:",
+    ),
 }
 
 
@@ -72,8 +76,17 @@ def test_roles_that_a_form_has_no_words_for_are_refused(form):
 
 @pytest.mark.parametrize(
     ("form", "expected"),
-    [("vicuna", "<s>USER: <image>\nHi ASSISTANT:"), ("blip2", "<image><s>Question: Hi Answer:")],
+    [
+        ("vicuna", "<s>USER: <image>\nHi ASSISTANT:"),
+        ("blip2", "<image><s>Question: Hi Answer:"),
+        ("kosmos2", "<s><image> Question: Hi Answer:"),
+    ],
 )
 def test_pictures_stand_before_words(form, expected):
     content = [{"type": "text", "text": "Hi"}, {"type": "image"}]
     assert render(form, [{"role": "user", "content": content}]) == expected
+
+
+def test_a_text_that_asks_for_grounding_is_taken_as_it_is():
+    content = [{"type": "image"}, {"type": "text", "text": "<grounding>An image of"}]
+    assert render("kosmos2", [{"role": "user", "content": content}]) == "<s><image> <grounding>An image of"
