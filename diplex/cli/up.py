@@ -204,10 +204,10 @@ class _Up:
             return
         models = ", ".join(self._plan.models)
         diplex = _own_name()
-        http = f", for OpenAI's clients at [bold]{escape(self._url)}[/]" if self._url else ""
+        http = f"for OpenAI's clients: [bold]{escape(self._url)}[/]\n" if self._url else ""
         elsewhere = "" if self._address == DEFAULT_ADDRESS else f" --address {self._address}"
         Console(highlight=False, soft_wrap=True).print(
-            f"\n[bold green]ready[/] at [bold]{escape(self._address)}[/]{http} with {escape(models)}\n\n"
+            f"\n[bold green]ready[/] at [bold]{escape(self._address)}[/] with {escape(models)}\n{http}\n"
             f'  {diplex} generate{elsewhere} "What is the capital of France?"\n'
             f"  {diplex} chat{elsewhere}\n"
             f"  {diplex} models{elsewhere}\n\n"
