@@ -148,7 +148,7 @@ test-slow: $(VENV)/dev.stamp  ## what takes minutes: each extra alone in its own
 	$(BIN)/pytest -m slow
 
 .PHONY: fuzz
-fuzz: $(VENV)/dev.stamp  ## send 20,000 wrong requests and 500 broken connections; takes minutes
+fuzz: $(VENV)/dev.stamp  ## send 20,000 wrong requests and 2,000 broken connections; takes minutes
 	$(BIN)/pytest -m slow tests/fuzz
 
 .PHONY: test-torch

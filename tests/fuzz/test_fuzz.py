@@ -152,7 +152,7 @@ def test_requests_made_from_the_protos(stack, processes, requests):
 
 
 @pytest.mark.parametrize(
-    "connections", [40, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "connections", [40, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
 def test_bytes_on_the_port(stack, processes, connections):
     chance = random.Random(SEED)  # noqa: S311  # no secret
