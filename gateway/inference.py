@@ -60,7 +60,7 @@ class Inference:
         self._default_model = default_model
         attempts = AdmittedAttempts(
             Hedged(Attempts(fleet, self._choose, resilience), resilience),
-            self._planned,
+            self._choose,
             admission or Admission(AdmissionConfig()),
         )
         self._streams = Streams(attempts, resilience)
@@ -118,7 +118,9 @@ class Inference:
             DiplexError: The request is wrong in itself, or no worker knows its model; see ``diplex.errors``.
         """
         validation.check_generate(request)
-        return pb.PlanResponse(candidates=map(plan_candidate, self._planned(request, caller).candidates))
+        return pb.PlanResponse(
+            candidates=map(plan_candidate, self._plan(wanted_by(request), caller).candidates)
+        )
 
     async def count_tokens(self, request: pb.CountTokensRequest, caller: Caller) -> pb.CountTokensResponse:
         """Counts the tokens of a request's input, with the model's own tokenizer.
@@ -159,15 +161,13 @@ class Inference:
                 return models_pb2.GetModelResponse(model=model)
         raise router.refusal(plan)
 
-    def _planned(self, request: pb.GenerateRequest, caller: Caller) -> Plan:
-        plan = self._fleet.plan(wanted_by(request), self._default_model)
+    def _plan(self, wanted: Wanted, caller: Caller) -> Plan:
+        plan = self._fleet.plan(wanted, self._default_model)
         caller.principal.require(Method.GENERATE, plan.wanted.model)
         return plan
 
     def _choose(self, wanted: Wanted, caller: Caller) -> tuple[Candidate, ...]:
-        candidates = self._fleet.choose(wanted, self._default_model)
-        caller.principal.require(Method.GENERATE, candidates[0].deployment.model)
-        return candidates
+        return self._fleet.choose(self._plan(wanted, caller))
 
     async def _counted(
         self, candidate: Candidate, request: pb.CountTokensRequest, caller: Caller

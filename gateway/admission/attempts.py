@@ -9,10 +9,11 @@ from diplex.v1 import generation_pb2 as pb
 from diplex.worker.v1 import worker_pb2
 from gateway.admission.admission import Admission
 from gateway.caller import Caller
+from gateway.fleet.facts import Wanted
+from gateway.resilience.attempts import wanted_of
 from gateway.resilience.hedging import Hedged
 from gateway.resilience.relayed import Relayed
-from gateway.routing import router
-from gateway.routing.router import Plan
+from gateway.routing.router import Candidate
 
 
 class AdmittedAttempts:
@@ -20,15 +21,18 @@ class AdmittedAttempts:
 
     Args:
         attempts: Runs them.
-        plan: Who could serve a request, best first.
+        choose: Who can serve a caller's request, best first; raises if nobody can.
         admission: Lets them in.
     """
 
     def __init__(
-        self, attempts: Hedged, plan: Callable[[pb.GenerateRequest, Caller], Plan], admission: Admission
+        self,
+        attempts: Hedged,
+        choose: Callable[[Wanted, Caller], tuple[Candidate, ...]],
+        admission: Admission,
     ) -> None:
         self._attempts = attempts
-        self._plan_of = plan
+        self._choose = choose
         self._admission = admission
 
     async def run(
@@ -40,12 +44,10 @@ class AdmittedAttempts:
         whole: bool = False,
     ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
         """See :meth:`Attempts.run`; what another gateway began is not refused for its deadline."""
-        plan = self._plan_of(request, caller)
-        if not plan.servable:
-            raise router.refusal(plan)
+        candidates = self._choose(wanted_of(request, relayed), caller)
         begun = relayed.sequence > 0
-        with self._admission.admitted(request, caller, plan.servable, whole=whole, begun=begun) as visit:
-            responses = self._attempts.run(request, caller, relayed, whole=whole)
+        with self._admission.admitted(request, caller, candidates, whole=whole, begun=begun) as visit:
+            responses = self._attempts.run(request, caller, relayed, candidates, whole=whole)
             async with aclosing(responses):
                 async for response in responses:
                     visit.saw(response)

@@ -77,13 +77,13 @@ class Fleet:
         """Who could serve a request, best first; see :func:`gateway.routing.router.plan`. Changes nothing."""
         return self._balancer.plan(wanted, self._snapshot, default_model)
 
-    def choose(self, wanted: facts.Wanted, default_model: str) -> tuple[Candidate, ...]:
+    def choose(self, plan: Plan) -> tuple[Candidate, ...]:
         """Those who can serve a request that is going to be served, best first; never empty.
 
         Raises:
-            DiplexError: As :func:`gateway.routing.router.plan`, and if nobody can.
+            DiplexError: Nobody can.
         """
-        return self._balancer.choose(wanted, self._snapshot, default_model)
+        return self._balancer.choose(plan)
 
     @contextmanager
     def stub(self, worker: facts.Worker) -> Iterator[worker_pb2_grpc.WorkerServiceAsyncStub]:

@@ -99,6 +99,7 @@ class Attempts:
         request: pb.GenerateRequest,
         caller: Caller,
         relayed: Relayed,
+        candidates: Sequence[Candidate] = (),
         *,
         whole: bool = False,
         avoid: Collection[str] = (),
@@ -112,6 +113,7 @@ class Attempts:
             request: A checked one, as the client sent it.
             caller: On whose behalf.
             relayed: What the client has of it already; kept up to date.
+            candidates: Who can serve it now, best first, if that was just found out.
             whole: Nobody reads along; the deltas may come at the end.
             avoid: Addresses of workers that are only taken if there is no other.
 
@@ -120,9 +122,12 @@ class Attempts:
         """
         losses = None
         while True:
-            wanted = _wanted(request, relayed)
             begun = relayed.sequence > 0
-            candidate = await self._candidate(wanted, caller, losses, begun=begun, avoid=avoid)
+            if candidates:
+                candidate, candidates = _first(candidates, avoid), ()
+            else:
+                wanted = wanted_of(request, relayed)
+                candidate = await self._candidate(wanted, caller, losses, begun=begun, avoid=avoid)
             relayed.attempts += 1
             relayed.worker = candidate.worker.address
             if not begun:
@@ -232,7 +237,7 @@ def _first(candidates: Sequence[Candidate], avoid: Collection[str]) -> Candidate
     return next((it for it in candidates if it.worker.address not in avoid), candidates[0])
 
 
-def _wanted(request: pb.GenerateRequest, relayed: Relayed) -> Wanted:
+def wanted_of(request: pb.GenerateRequest, relayed: Relayed) -> Wanted:
     """Who may serve a request; of one that a worker has admitted, who can go on with it."""
     wanted, served = wanted_by(request), relayed.served
     if not relayed.sequence or served is None:

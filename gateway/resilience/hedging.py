@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -19,6 +19,7 @@ from gateway.caller import Caller
 from gateway.resilience.attempts import Attempts
 from gateway.resilience.config import ResilienceConfig
 from gateway.resilience.relayed import Relayed
+from gateway.routing.router import Candidate
 
 _REMEMBERED: Final = 256
 """Durations that are remembered, a model."""
@@ -44,31 +45,36 @@ class Hedged:
         request: pb.GenerateRequest,
         caller: Caller,
         relayed: Relayed,
+        candidates: Sequence[Candidate] = (),
         *,
         whole: bool = False,
     ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
         """See :meth:`Attempts.run`."""
         if not (whole and self._config.hedge) or relayed.sequence:
-            responses = self._attempts.run(request, caller, relayed, whole=whole)
+            responses = self._attempts.run(request, caller, relayed, candidates, whole=whole)
             async with aclosing(responses):
                 async for response in responses:
                     yield response
             return
-        for response in await self._answer(request, caller, relayed):
+        for response in await self._answer(request, caller, relayed, candidates):
             yield response
 
     async def _answer(
-        self, request: pb.GenerateRequest, caller: Caller, relayed: Relayed
+        self,
+        request: pb.GenerateRequest,
+        caller: Caller,
+        relayed: Relayed,
+        candidates: Sequence[Candidate],
     ) -> list[worker_pb2.GenerateResponse]:
         began = time.monotonic()
-        first = asyncio.create_task(self._collected(request, caller, relayed))
+        first = asyncio.create_task(self._collected(request, caller, relayed, candidates))
         racing = {first}
         try:
             await asyncio.wait(racing, timeout=self._delay(request.model))
             second = Relayed(relayed.seed, attempts=relayed.attempts)
             if not first.done() and self._attempts.has_other(request, caller, relayed.worker):
                 avoid = (relayed.worker,)
-                racing.add(asyncio.create_task(self._collected(request, caller, second, avoid)))
+                racing.add(asyncio.create_task(self._collected(request, caller, second, avoid=avoid)))
             answer = await _first_good(racing)
         finally:
             for task in racing:
@@ -80,9 +86,14 @@ class Hedged:
         return answer
 
     async def _collected(
-        self, request: pb.GenerateRequest, caller: Caller, relayed: Relayed, avoid: Collection[str] = ()
+        self,
+        request: pb.GenerateRequest,
+        caller: Caller,
+        relayed: Relayed,
+        candidates: Sequence[Candidate] = (),
+        avoid: Collection[str] = (),
     ) -> list[worker_pb2.GenerateResponse]:
-        responses = self._attempts.run(request, caller, relayed, whole=True, avoid=avoid)
+        responses = self._attempts.run(request, caller, relayed, candidates, whole=True, avoid=avoid)
         async with aclosing(responses):
             return [response async for response in responses]
 

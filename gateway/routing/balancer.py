@@ -51,17 +51,16 @@ class Balancer:
         )
         return router.plan(wanted, fleet, default_model, conditions)
 
-    def choose(self, wanted: Wanted, fleet: Fleet, default_model: str) -> tuple[Candidate, ...]:
-        """Who can serve, best first; never empty. The first is taken to do it.
+    def choose(self, plan: Plan) -> tuple[Candidate, ...]:
+        """Who can serve by a plan that is carried out, best first; never empty. The first is taken to do it.
 
         Raises:
-            DiplexError: As :func:`gateway.routing.router.plan`, and if nobody can.
+            DiplexError: Nobody can.
         """
-        plan = self.plan(wanted, fleet, default_model)
         if not plan.servable:
             raise router.refusal(plan)
-        if self._config.affinity and wanted.prefix:
-            self._affinity.remember(wanted.prefix, plan.servable[0].worker.address)
+        if self._config.affinity and plan.wanted.prefix:
+            self._affinity.remember(plan.wanted.prefix, plan.servable[0].worker.address)
         return plan.servable
 
     def begin(self, address: str, model: str, tokens: int, ended: Callable[[], None]) -> Passage:

@@ -100,7 +100,7 @@ class TestBalancer:
         wanted, fleet = Wanted("tiny", prefix=prefix), Fleet((worker("a"), worker("b")))
         if not choose:
             return balancer.plan(wanted, fleet, "").candidates[0].worker.name
-        chosen = balancer.choose(wanted, fleet, "")[0]
+        chosen = balancer.choose(balancer.plan(wanted, fleet, ""))[0]
         balancer.begin(chosen.worker.address, "tiny", 10, lambda: None)
         return chosen.worker.name
 
