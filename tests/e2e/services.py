@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import grpc
@@ -75,7 +76,7 @@ class Service:
         """The n-th line of its output that is wanted, once it is there."""
 
         def found() -> str | None:
-            return next(iter([line for line in self.lines if wanted(line)][nth - 1 :]), None)
+            return next(islice((line for line in self.lines if wanted(line)), nth - 1, None), None)
 
         with self._heard:
             self._heard.wait_for(lambda: found() or self._silent, timeout)
