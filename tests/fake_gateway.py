@@ -22,6 +22,7 @@ from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2 as models_pb
 
 MODEL = "Fake-1M"
+BROKEN_MODEL = "Broken-7B"
 
 _GENERATION = pb.DESCRIPTOR.services_by_name["GenerationService"]
 _MODELS = models_pb.DESCRIPTOR.services_by_name["ModelService"]
@@ -120,17 +121,12 @@ class FakeGateway:
 
     async def list_models(self, _: models_pb.ListModelsRequest, __: Call) -> models_pb.ListModelsResponse:
         """One model, deployed twice, and one that failed."""
-        broken = models_pb.Model(name="Broken-7B", architecture="llama")
-        broken.deployments.add(
-            worker="onnx-1a2b",
-            backend=pb.BACKEND_ONNX,
-            state=models_pb.MODEL_STATE_FAILED,
-            detail="no memory",
-        )
-        return models_pb.ListModelsResponse(models=[self._model(), broken], default_model=MODEL)
+        return models_pb.ListModelsResponse(models=[self._model(), _broken_model()], default_model=MODEL)
 
     async def get_model(self, request: models_pb.GetModelRequest, _: Call) -> models_pb.GetModelResponse:
-        """The model, by name or alias."""
+        """A model, by name or alias."""
+        if request.model == BROKEN_MODEL:
+            return models_pb.GetModelResponse(model=_broken_model())
         if request.model not in {MODEL, "fake"}:
             raise errors.ModelNotFound(
                 f"no worker serves {request.model!r}; `diplex models` lists what is served"
@@ -255,6 +251,17 @@ class FakeGateway:
             certificate=models_pb.Certificate(kl=0.0061, perplexity=21.4, top1_agreement=0.97, tokens=2048),
         )
         return model
+
+
+def _broken_model() -> models_pb.Model:
+    model = models_pb.Model(name=BROKEN_MODEL, architecture="llama")
+    model.deployments.add(
+        worker="onnx-1a2b",
+        backend=pb.BACKEND_ONNX,
+        state=models_pb.MODEL_STATE_FAILED,
+        detail="no memory",
+    )
+    return model
 
 
 async def _main(listen: str) -> None:

@@ -24,10 +24,9 @@ from diplex.cli.terminal import ExitCode, standard_error, write_text
 from diplex.client import DEFAULT_ADDRESS, AsyncClient, ModelState
 
 _READY_SECONDS = 300.0
-"""How long the models may take to load."""
-_LOOK_SECONDS = 0.5
-"""Between two looks for a model that can't be loaded."""
-
+"""How long a model may take to load."""
+_LOOK_SECONDS = 0.1
+"""Between two looks at a model that is being loaded."""
 
 _JSON_LOGS = ("--log-format", "json")
 """We make them readable, or pass them on."""
@@ -64,6 +63,11 @@ class Plan:
     """The torch worker; ``None`` for none."""
     http_listen: str | None = ""
     """Where the gateway serves HTTP; ``None``: the usual port, or any if that is taken; empty: nowhere."""
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of all models that are loaded at the start."""
+        return self.models + (self.torch.models if self.torch else ())
 
     def commands(self, listen: str, folder: Path) -> tuple[Command, ...]:
         """Workers and gateway, which talk over sockets in ``folder``."""
@@ -154,7 +158,7 @@ class _Up:
     async def _work(self) -> None:
         async with AsyncClient(self._address) as client:
             with self._waiting():
-                await self._supervisor.start(_ready(client))
+                await self._supervisor.start(_ready(client, self._plan.loaded))
             if self._plan.sample:
                 await self._answer_sample(client, self._plan.sample)
             self._say_ready()
@@ -229,33 +233,31 @@ class _Up:
             self._console.print(f"  [dim]{escape(readable_line(line))}[/]")
 
 
-async def _ready(client: AsyncClient) -> None:
-    """Waits until a model can answer.
+async def _ready(client: AsyncClient, names: Sequence[str]) -> None:
+    """Waits until the named models can answer.
 
     Raises:
-        UnsupportedModel: A model could not be loaded, so that waiting would not help.
+        UnsupportedModel: One of them could not be loaded, so that waiting would not help.
         DeadlineExceeded: It takes too long.
     """
-    failed = asyncio.create_task(_failed_model(client))
-    ready = asyncio.create_task(client.wait_until_ready(_READY_SECONDS))
-    try:
-        done, _ = await asyncio.wait((failed, ready), return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        failed.cancel()
-        ready.cancel()
+    for name in names:
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await _loaded(client, name)
+        except TimeoutError:
+            raise errors.DeadlineExceeded(f"{name} was not loaded within {_READY_SECONDS:.0f} s") from None
 
 
-async def _failed_model(client: AsyncClient) -> None:
-    """Returns never; raises when a worker has given a model up."""
+async def _loaded(client: AsyncClient, name: str) -> None:
     while True:
+        with suppress(errors.Unavailable, errors.ModelNotFound):  # not started, or not reported, yet
+            model = await client.get_model(name)
+            for deployment in model.deployments:
+                if deployment.state is ModelState.FAILED:
+                    raise errors.UnsupportedModel(f"{model.name}: {deployment.detail}")
+            if any(deployment.state is ModelState.READY for deployment in model.deployments):
+                return
         await asyncio.sleep(_LOOK_SECONDS)
-        with suppress(errors.Unavailable):
-            for model in (await client.list_models()).models:
-                for deployment in model.deployments:
-                    if deployment.state is ModelState.FAILED:
-                        raise errors.UnsupportedModel(f"{model.name}: {deployment.detail}")
 
 
 def _absolute(name: str) -> str:

@@ -26,7 +26,7 @@ class Plan(up.Plan):
             Command("gateway", [sys.executable, *{gateway!r}, listen]),
         )
 
-plan = Plan(("Fake-1M",), "unix:{folder}/gw.sock", None, None, {sample!r}, "", True, {json_logs!r})
+plan = Plan({models!r}, "unix:{folder}/gw.sock", None, None, {sample!r}, "", True, {json_logs!r})
 with reported():
     code = up.run(plan)
 sys.exit(code)
@@ -37,8 +37,10 @@ FAKE_GATEWAY = ("-m", "tests.fake_gateway")
 @pytest.fixture
 def up(tmp_path):
     @contextmanager
-    def start(gateway=FAKE_GATEWAY, sample="Where is Paris?", *, json_logs=False):
-        program = PROGRAM.format(gateway=gateway, folder=tmp_path, sample=sample, json_logs=json_logs)
+    def start(gateway=FAKE_GATEWAY, sample="Where is Paris?", *, models=("Fake-1M",), json_logs=False):
+        program = PROGRAM.format(
+            gateway=gateway, folder=tmp_path, sample=sample, models=models, json_logs=json_logs
+        )
         environment = {**os.environ, "TMPDIR": str(tmp_path), "HERE": "place", "COLUMNS": "200"}
         with subprocess.Popen(
             [sys.executable, "-c", program],
@@ -86,6 +88,13 @@ def test_a_child_that_can_not_start_is_told_with_its_last_lines(up):
         _, logs = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "error gateway exited with code 1 during start-up; its last lines:\n  no such flag" in logs
+
+
+def test_a_model_that_can_not_be_loaded_ends_it_with_the_reason(up):
+    with up(gateway=("-m", "tests.fake_gateway"), models=("Broken-7B",), sample=None) as process:
+        _, logs = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "Broken-7B: no memory" in logs
 
 
 def test_nothing_is_left_of_an_up_that_was_killed(up):
