@@ -63,6 +63,8 @@ class Plan:
     """The torch worker; ``None`` for none."""
     http_listen: str | None = ""
     """Where the gateway serves HTTP; ``None``: the usual port, or any if that is taken; empty: nowhere."""
+    private: bool = False
+    """The gateway listens on a socket that only this user reaches, and nowhere else."""
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -105,8 +107,8 @@ def run(plan: Plan) -> int:
     if plan.torch is not None:
         worker_module.require_torch(plan.torch.python)
     plan = replace(plan, models=tuple(_absolute(name) for name in plan.models))
-    listen = listening.free_address(plan.listen)
-    plan = replace(plan, http_listen=listening.free_http_address(plan.http_listen))
+    listen = "" if plan.private else listening.free_address(plan.listen)
+    plan = replace(plan, http_listen="" if plan.private else listening.free_http_address(plan.http_listen))
     for name in plan.models:
         if code := worker_module.run("pull", name):
             return code
@@ -117,7 +119,7 @@ def run(plan: Plan) -> int:
             ):
                 return code
     with listening.private_folder() as folder:
-        return asyncio.run(_Up(plan, listen, folder).run())
+        return asyncio.run(_Up(plan, listen or f"unix:{folder}/gateway.sock", folder).run())
 
 
 class _Up:
