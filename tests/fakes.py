@@ -270,9 +270,10 @@ class FakeWorker:
         for step in self.script:
             if isinstance(step, Fail):
                 raise step.error
-        words = request.request.prompt.split()
+        words = len(request.request.prompt.split())
+        ids = range(1, words + 1) if request.request.token_ids else ()
         return worker_pb2.CountTokensResponse(
-            response=generation_pb2.CountTokensResponse(tokens=len(words), context_length=2048)
+            response=generation_pb2.CountTokensResponse(tokens=words, token_ids=ids, context_length=2048)
         )
 
     async def load_model(
@@ -354,6 +355,7 @@ class FakeWorker:
             precision=request.request.precision,
             worker=self.name,
             prompt_tokens=3,
+            prompt_token_ids=range(1, 4) if request.request.output.prompt_token_ids else (),
         )
         return generation_pb2.GenerateStreamResponse(accepted=accepted)
 
