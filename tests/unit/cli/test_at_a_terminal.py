@@ -32,14 +32,17 @@ class Screen:
     def __init__(self, descriptor):
         self._descriptor = descriptor
         self.raw = b""
+        self.at = 0  # behind what was waited for, without escape sequences
 
     def until(self, text):
+        """Reads on until the text stands behind what was waited for before."""
         deadline = time.monotonic() + SECONDS
-        while text.encode() not in ESCAPES.sub(b"", self.raw):
+        while (at := ESCAPES.sub(b"", self.raw).find(text.encode(), self.at)) < 0:
             left = deadline - time.monotonic()
             readable = left > 0 and select.select([self._descriptor], [], [], left)[0]
             assert readable, f"{text!r} did not come; what came is {self.raw[-2000:]!r}"
             self.raw += os.read(self._descriptor, 65536)
+        self.at = at + len(text.encode())
 
     def press(self, keys):
         os.write(self._descriptor, keys.encode())
@@ -89,14 +92,17 @@ def test_a_chat_answers_stops_and_remembers(gateway, at_terminal, tmp_path):
         screen.until("7 (3 cached) → 5 tokens")
         gateway.cancelled.clear()
         gateway.hold_after = 2
+        screen.until("▸")
         screen.press("And Rome?\r")
         screen.until("Paris is   ")
         screen.press("\x03")
         screen.until("stopped")
         assert gateway.cancelled.wait(10)
         gateway.hold_after = None
+        screen.until("▸")
         screen.press("/model fake\r")
         screen.until("Fake-1M answers from here on; it sees no pictures")
+        screen.until("▸")
         screen.press("\x04")
         assert process.wait(10) == 0
     asked = [[message.parts[0].text for message in request.chat.messages][1:] for request in gateway.requests]
