@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from io import BytesIO
@@ -11,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.conftest import PHONE, serving
+from tools.seeing.drawings import HELD_OUT, draw
 
 MODEL = "SmolLM2-135M-Instruct"
 REFUSED = ("the server responded with a status of",)
@@ -221,7 +223,7 @@ class TestImages:
             page.get_by_role("button", name="Image", exact=True).click()
         chooser.value.set_files({"name": "red.png", "mimeType": "image/png", "buffer": png()})
         expect(page.get_by_role("img", name="red.png")).to_be_visible()
-        encoded = __import__("base64").b64encode(png("navy")).decode()
+        encoded = base64.b64encode(png("navy")).decode()
         page.evaluate(PASTE, ["#prompt", encoded])
         expect(page.get_by_role("img", name="pasted.png")).to_be_visible()
         with page.expect_request("**/diplex/v1/plan") as planned:
@@ -466,10 +468,8 @@ def test_a_real_model_answers(open_page, snap, tmp_path):
         until_done(page)
         expect(answers(page)).to_contain_text("Paris")
         expect(answers(page).locator(".receipt")).to_contain_text("tok/s")
-        page.get_by_role("combobox", name="Model").select_option("seeing")
+        page.get_by_role("combobox", name="Model").select_option("Seeing-2M-Drawings")
         page.keyboard.press("Alt+n")
-        from tools.seeing.drawings import HELD_OUT, draw
-
         drawn = BytesIO()
         draw(HELD_OUT + 20_000, "pizza", square=True).image.save(drawn, "PNG")
         page.locator("#files").set_input_files(
@@ -480,3 +480,4 @@ def test_a_real_model_answers(open_page, snap, tmp_path):
         expect(answers(page)).to_contain_text("pizza")
         page.keyboard.press("Alt+m")
         snap(page, "real")
+        page.close()  # before the gateway, which it would miss

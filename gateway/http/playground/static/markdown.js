@@ -62,7 +62,9 @@ export class Markdown {
     }
     this.open = source;
     this.block = this.#write(source);
-    if (this.block?.localName === "p" && PLAIN.test(source)) this.plain = this.block.firstChild;
+    if (this.block?.localName !== "p" || !PLAIN.test(source)) return;
+    this.plain = this.block.firstChild;
+    this.plain.data = source; // with the spaces at its end, behind which it goes on
   }
 
   #write(source) {
