@@ -1,7 +1,8 @@
 """Pages in a real headless Chromium; run by ``make test-browser``.
 
-The gateways are processes of the usual environment, whose interpreter ``SERVING_PYTHON`` names. ``CHROMIUM``
-names the browser. ``SCREENSHOTS`` names a folder for pictures of what the tests see; without it there are none.
+The gateways are processes of the usual environment, whose interpreter ``SERVING_PYTHON`` names.
+``CHROMIUM`` names the browser. ``SCREENSHOTS`` names a folder for pictures of what the tests see; without it
+there are none.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ window.seen = {shifts: [], tasks: []};
 new PerformanceObserver((list) => {
   for (const it of list.getEntries()) if (!it.hadRecentInput) {
     const moved = it.sources.map(({node, previousRect: was, currentRect: is}) =>
-      [node?.outerHTML?.slice(0, 80) ?? node?.parentElement?.outerHTML.slice(0, 80), was.x, was.y, is.x, is.y]);
+      [(node?.outerHTML ?? node?.parentElement?.outerHTML)?.slice(0, 80), was.x, was.y, is.x, is.y]);
     seen.shifts.push({value: it.value, moved});
   }
 }).observe({type: "layout-shift", buffered: true});
@@ -90,9 +91,11 @@ def open_page(browser):
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on(
             "console",
-            lambda told: faults.append(told.text)
-            if told.type == "error" and not any(text in told.text for text in allowed)
-            else None,
+            lambda told: (
+                faults.append(told.text)
+                if told.type == "error" and not any(text in told.text for text in allowed)
+                else None
+            ),
         )
         page.on("request", lambda request: _check_origin(request.url, url, faults))
         page.goto(url)

@@ -115,7 +115,8 @@ async def main(folder: Path) -> None:
     keys = folder / "keys.toml"
     keys.write_text(
         f'[[keys]]\nname = "user"\nid = "{user.id}"\nsha256 = "{user.sha256}"\n'
-        f'[[keys]]\nname = "operator"\nid = "{operator.id}"\nsha256 = "{operator.sha256}"\nrole = "operators"\n'
+        f'[[keys]]\nname = "operator"\nid = "{operator.id}"\nsha256 = "{operator.sha256}"\n'
+        'role = "operators"\n'
         '[roles.default]\nmethods = ["generate"]\n[roles.operators]\nmethods = ["generate", "operate"]\n'
     )
     models = [

@@ -57,7 +57,8 @@ CONTRASTS = """
   for (const element of document.querySelectorAll("body *")) {
     const text = [...element.childNodes].some((it) => it.nodeType === 3 && it.data.trim());
     if (!text || !element.checkVisibility() || element.closest(".hidden, :disabled, svg, option")) continue;
-    const [front, back] = [getComputedStyle(element).color, behind(element)].map((it) => luminance(channels(it)));
+    const [front, back] = [getComputedStyle(element).color, behind(element)]
+      .map((it) => luminance(channels(it)));
     const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
     found.push([ratio, element.textContent.slice(0, 40)]);
   }
@@ -348,7 +349,16 @@ class TestAccess:
             style = "getComputedStyle(document.activeElement)"
             marked = page.evaluate(f"{style}.outlineStyle + document.activeElement.matches('#prompt')")
             assert marked != "nonefalse", reached[-1]
-        wanted = {"model", "backend", "precision", "new-chat", "show-settings", "show-models", "attach", "send"}
+        wanted = {
+            "model",
+            "backend",
+            "precision",
+            "new-chat",
+            "show-settings",
+            "show-models",
+            "attach",
+            "send",
+        }
         assert wanted <= set(reached)
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -367,13 +377,16 @@ class TestAccess:
         assert (lowest := page.evaluate(CONTRASTS))[0][0] >= 4.5, lowest[:5]
         for role in ("button", "combobox", "textbox", "spinbutton", "tab"):
             for each in page.get_by_role(role).all():
-                assert each.aria_snapshot().partition("\n")[0].count('"') >= 2, each.evaluate("it => it.outerHTML")
+                assert each.aria_snapshot().partition("\n")[0].count('"') >= 2, each.evaluate(
+                    "it => it.outerHTML"
+                )
 
     def test_what_streams_is_announced_once(self, fake, open_page):
         page = open_page(fake["url"])
         page.evaluate(
-            "window.told = []; new MutationObserver(() => told.push(document.getElementById('status').textContent))"
-            ".observe(document.getElementById('status'), {childList: true, characterData: true, subtree: true})"
+            "window.told = []; const status = document.getElementById('status');"
+            "new MutationObserver(() => told.push(status.textContent))"
+            ".observe(status, {childList: true, characterData: true, subtree: true})"
         )
         ask(page, "stream 20")
         until_done(page)
@@ -457,7 +470,8 @@ class TestSteadiness:
 
 
 def test_a_real_model_answers(open_page, snap, tmp_path):
-    up = ("diplex.cli", "up", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--log-format", "json")
+    listen = ("--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
+    up = ("diplex.cli", "up", *listen, "--log-format", "json")
     with serving(*up, "--model", MODEL, "--model", "seeing", event="ready", key="url") as url:
         page = open_page(url.removesuffix("/v1") + "/")
         follows(page)

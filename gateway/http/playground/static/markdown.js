@@ -64,7 +64,7 @@ export class Markdown {
     this.block = this.#write(source);
     if (this.block?.localName !== "p" || !PLAIN.test(source)) return;
     this.plain = this.block.firstChild;
-    this.plain.data = source; // with the spaces at its end, behind which it goes on
+    this.plain.data = source.trimStart(); // with the spaces at its end, behind which it goes on
   }
 
   #write(source) {
@@ -126,7 +126,7 @@ function partsOf(lines) {
   const parts = [];
   let paragraph = [];
   const close = () => {
-    if (paragraph.length) parts.push(el("p", {}, ...inline(paragraph.join("\n"))));
+    if (paragraph.length) parts.push(el("p", {}, ...inline(paragraph.join("\n").trimStart())));
     paragraph = [];
   };
   for (const [index, line] of lines.entries()) {

@@ -118,12 +118,14 @@ export class Models {
       item.root.remove();
       this.items.delete(name);
     }
-    for (const [index, model] of this.list.entries()) {
+    const focused = document.activeElement;
+    for (const [index, model] of inUseFirst(this.list).entries()) {
       if (!this.items.has(model.id)) this.items.set(model.id, new Item(model.id, this));
       const item = this.items.get(model.id);
       if (list.children[index] !== item.root) list.insertBefore(item.root, list.children[index] ?? null);
       item.show(model, this.loads.get(model.id));
     }
+    if (list.contains(focused)) focused.focus({ preventScroll: true }); // what is moved loses it
   }
 }
 
@@ -227,6 +229,11 @@ class Row {
       || confirm(`${running} requests run or wait on ${this.item.name}; they will fail. Unload it?`);
     if (sure) this.item.act(this.isLoaded ? "unload" : "load", this.deployment);
   }
+}
+
+function inUseFirst(models) {
+  const isIdle = (model) => model.diplex.deployments.every((it) => it.state === "unloaded");
+  return [...models.filter((model) => !isIdle(model)), ...models.filter(isIdle)];
 }
 
 function besideOf(deployment) {
