@@ -173,6 +173,25 @@ test-torch: .venv-torch/dev.stamp  ## set up .venv-torch and run the suites of t
 test-openai: setup .venv-clients/setup.stamp  ## point other projects' OpenAI clients at a gateway, and fuzz its HTTP API
 	SERVING_PYTHON=$(CURDIR)/$(BIN)/python .venv-clients/bin/pytest -c tests/clients/pytest.ini tests/clients
 
+.venv-browser/setup.stamp: requirements/browser.txt
+	$(PYTHON) -m venv .venv-browser
+	.venv-browser/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+# Debian's browser; where there is another, say which: make test-browser CHROMIUM=/path/to/it
+CHROMIUM ?= chromium
+
+.PHONY: chromium
+chromium:
+	@command -v $(CHROMIUM) > /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
+	    > /dev/null; } || { echo "install chromium, or name a Chromium with CHROMIUM=" >&2; exit 1; }
+
+.PHONY: test-browser
+test-browser: setup .venv-browser/setup.stamp chromium  ## use the playground in a real headless Chromium
+	CHROMIUM=$(CHROMIUM) SERVING_PYTHON=$(CURDIR)/$(BIN)/python \
+	    .venv-browser/bin/pytest -c tests/browser/pytest.ini tests/browser
+
 .PHONY: lint-torch
 lint-torch: .venv-torch/dev.stamp  ## mypy against the types of torch and transformers
 	$(TORCH_BIN)/mypy --cache-dir .mypy_cache/torch
@@ -231,6 +250,7 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) requirements/lock.in --output-file requirements/lock.txt
 	$(LOCK) pyproject.toml requirements/build.in requirements/bench.in --extra all --constraint requirements/dev.txt --output-file requirements/bench.txt
 	$(LOCK) requirements/clients.in --output-file requirements/clients.txt
+	$(LOCK) requirements/browser.in --output-file requirements/browser.txt
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
@@ -240,4 +260,4 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
-	rm -rf .venv .venv-torch .venv-clients .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-torch .venv-browser .venv-clients .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

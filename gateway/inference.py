@@ -143,6 +143,12 @@ class Inference:
         models = [it for it in offer.merged(self._fleet.states()) if caller.principal.rights.covers(it.name)]
         return models_pb2.ListModelsResponse(models=models, default_model=default)
 
+    async def model_lists(self, caller: Caller) -> AsyncGenerator[models_pb2.ListModelsResponse]:
+        """The same now, then after changes; changes in quick succession come as one."""
+        async with aclosing(self._fleet.snapshots()) as snapshots:
+            async for _ in snapshots:
+                yield self.list_models(caller)
+
     def get_model(self, request: models_pb2.GetModelRequest, caller: Caller) -> models_pb2.GetModelResponse:
         """One of them, by name or alias; empty for the default model.
 

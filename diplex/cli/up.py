@@ -211,6 +211,8 @@ class _Up:
         models = ", ".join(self._plan.models)
         diplex = _own_name()
         http = f"for OpenAI's clients: [bold]{escape(self._url)}[/]\n" if self._url else ""
+        if page := listening.page(self._plan.http_listen or ""):
+            http = f"in the browser: [bold]{escape(page)}[/]\n{http}"
         elsewhere = "" if self._address == DEFAULT_ADDRESS else f" --address {self._address}"
         Console(highlight=False, soft_wrap=True).print(
             f"\n[bold green]ready[/] at [bold]{escape(self._address)}[/] with {escape(models)}\n{http}\n"
