@@ -31,6 +31,7 @@ class Stack:
         worker_options: Further options of ``serve``.
         worker: The worker's module.
         python: What runs the worker; ``None`` for what runs this.
+        http_listen: Where the gateway serves HTTP; empty: on a unix socket too.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Stack:
         worker_options: Sequence[str] = (),
         worker: str = "workers.onnx_worker",
         python: Path | None = None,
+        http_listen: str = "",
     ) -> None:
         self._python = str(python or sys.executable)
+        self._http_listen = http_listen
         self._worker = worker
         self._models = models
         self._worker_options = worker_options
@@ -55,6 +58,7 @@ class Stack:
         named = [part for model in self._models for part in ("--model", model)]
         options = ("--listen", worker, *named, *self._worker_options)
         self._start(self._python, self._worker, "serve", *options)
+        http = self._http_listen or http
         self._start(
             sys.executable, "gateway", "--listen", gateway, "--http-listen", http, "--workers", worker
         )

@@ -1,4 +1,4 @@
-"""The command line: ``diplex up | generate | chat | models | health | config | pull | verify``."""
+"""The command line: ``diplex up | generate | chat | models | bench | top | health | config | pull | verify``."""
 
 from __future__ import annotations
 

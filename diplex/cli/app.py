@@ -25,7 +25,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 the command or request is at fault, 3 not available now, "
     "4 timeout, 130 interrupted.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
