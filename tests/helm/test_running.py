@@ -60,7 +60,11 @@ class Node:
             it["name"]: it.get("value") or str(len(os.sched_getaffinity(0)))
             for it in container.get("env", ())
         }
-        ours = {name: value for name, value in env.items() if name.startswith("DIPLEX_")}
+        ours = {
+            name: "127.0.0.1:0" if name.endswith("_LISTEN") else value
+            for name, value in env.items()
+            if name.startswith("DIPLEX_")
+        }
         arguments = [self._here(text, moved) for text in container["args"]]
         return self._exit.enter_context(
             Service([sys.executable, *module, *arguments], env=environment(**ours | variables))

@@ -29,7 +29,7 @@
 {{- end }}
 {{- with .Values.tls.gateway }}
 {{- if .secretName }}
-{{- $_ := set $set "health.listen" (printf "%s:50060" $.Values.listenHost) }}
+{{- $_ := set $set "health.listen" (printf "%s:50059" $.Values.listenHost) }}
 {{- $_ := set $set "security.certificate_file" "/etc/diplex/tls/tls.crt" }}
 {{- $_ := set $set "security.key_file" "/etc/diplex/tls/tls.key" }}
 {{- if .clientCertificates }}

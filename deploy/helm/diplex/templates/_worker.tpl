@@ -87,10 +87,10 @@ spec:
             - {name: grpc, containerPort: 50061}
             - {name: metrics, containerPort: 9465}
             {{- if $mtls }}
-            - {name: health, containerPort: 50060}
+            - {name: health, containerPort: 50059}
             {{- end }}
           {{- $ready := ternary "" "liveness" (not (empty (concat $worker.models $worker.pinned))) }}
-          {{- include "diplex.probes" (dict "port" (ternary 50060 50061 $mtls) "ready" $ready) | nindent 10 }}
+          {{- include "diplex.probes" (dict "port" (ternary 50059 50061 $mtls) "ready" $ready) | nindent 10 }}
           resources:
             {{- include "diplex.workerResources" . | nindent 12 }}
           securityContext:
@@ -149,7 +149,7 @@ spec:
 {{- end }}
 {{- with $values.tls.workers }}
 {{- if .secretName }}
-- {{ printf "--health-listen=%s:50060" $values.listenHost | quote }}
+- {{ printf "--health-listen=%s:50059" $values.listenHost | quote }}
 - --tls-certificate-file=/etc/diplex/tls/tls.crt
 - --tls-key-file=/etc/diplex/tls/tls.key
 - --tls-client-ca-file=/etc/diplex/tls/ca.crt
