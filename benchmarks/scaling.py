@@ -3,7 +3,7 @@
     python -m benchmarks.scaling [--streams N ...] [--seconds S] [--budget MIB] [--model NAME] [--json FILE]
 
 Worker and gateway run as pods of the Helm chart would run them: 16 slots, the model's own context, a memory
-budget of four fifths of a limit of 2 GiB. So many clients at once each send one request after the other, with
+budget of four fifths of a limit of 4 GiB. So many clients at once each send one request after the other, with
 a prompt of 128 tokens of its own and an answer of 64. Resident memory and CPU are of each side's whole process
 tree, from ``/proc``; the clients' CPU comes from the same cores and is shown.
 """
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 12, 16, 24, 32])
     parser.add_argument("--seconds", type=float, default=10.0, help="a number of streams")
-    parser.add_argument("--budget", type=int, default=1638, help="of memory, MiB")
+    parser.add_argument("--budget", type=int, default=3276, help="of memory, MiB")
     parser.add_argument("--model", default=weights.MODEL)
     parser.add_argument("--json", type=Path, help="write all rows to this file")
     options = parser.parse_args()
