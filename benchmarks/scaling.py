@@ -2,10 +2,11 @@
 
     python -m benchmarks.scaling [--streams N ...] [--seconds S] [--budget MIB] [--model NAME] [--json FILE]
 
-Worker and gateway run as pods of the Helm chart would run them: 16 slots, the model's own context, a memory
-budget of four fifths of a limit of 4 GiB. So many clients at once each send one request after the other, with
-a prompt of 128 tokens of its own and an answer of 64. Resident memory and CPU are of each side's whole process
-tree, from ``/proc``; the clients' CPU comes from the same cores and is shown.
+Worker and gateway run as pods of the Helm chart would run them: 16 slots, the model's own context, a
+memory budget of four fifths of a limit of 4 GiB. So many clients at once each send one request after
+the other, with a prompt of 128 tokens of its own and an answer of 64. Resident memory and CPU are of
+each side's whole tree of processes, from ``/proc``; the clients' CPU comes from the same cores and is
+shown.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ _RETRY_SECONDS: Final = 10.0
 """How long a model that could not be loaded for a lasting reason isn't tried again."""
 
 _OWN_GROWTH: Final = 64 * 2**20
-"""What the worker's own process may come to take beyond what it does at its start, for connections and requests
-under way. Models that divide the budget among themselves to the last byte would not fit it a second later."""
+"""What the worker's own process may come to take beyond what it does at its start, for connections and
+requests under way. Models that divide the budget to the last byte would not fit it a second later."""
 
 _LOG: Final = structlog.get_logger()
 
