@@ -21,6 +21,8 @@ from tests.e2e.services import READY_SECONDS, Service, environment
 from tests.fixtures.certificates import Authority
 from tests.helm.chart import Manifests, rendered, values_file
 from tests.helm.image import image_of
+from workers.runtime.command.serving import _SHARE
+from workers.runtime.store import default_home
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -156,6 +158,17 @@ def test_a_release_answers_and_its_probes_succeed(tmp_path, store):
         for service in (gateway, worker):
             service.send(signal.SIGTERM)
             assert service.wait() == 0
+
+
+def test_the_default_model_fits_the_default_limits(tmp_path):
+    """Under the budget that a worker makes of a container's limit."""
+    manifests = rendered("default")
+    limit = manifests.container("onnx-worker")["resources"]["limits"]["memory"]
+    budget = int(_SHARE * int(limit.removesuffix("Gi")) * 1024)
+    store = {"DIPLEX_HOME": str(default_home(os.environ)), "DIPLEX_MEMORY_BUDGET": str(budget)}
+    with Node(tmp_path, manifests, {}) as node:
+        worker = node.start("onnx-worker", **store)
+        until(node.health(worker, "onnx-worker"), "")
 
 
 def test_a_release_with_tls_answers_and_its_probes_succeed(tmp_path, store):
