@@ -250,6 +250,12 @@ class FakeWorker:
         state.models.extend(models)
         self._replace(state)
 
+    def lack(self, *unserved: worker_pb2.UnservedModel) -> None:
+        """Tells watchers of models that it knows and can't serve."""
+        state = self._copy()
+        state.unserved.extend(unserved)
+        self._replace(state)
+
     def drain(self) -> None:
         """Tells watchers that it drains."""
         state = self._copy()

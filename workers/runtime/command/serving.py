@@ -167,6 +167,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
             residents=residents or max(len(names), _unnamed_residents(budget)),
             on_demand=on_demand,
             keep_alive=keep_alive,
+            starts_empty=not names,
             pinned=tuple(pin or ()),
         )
         server = ServerConfig(

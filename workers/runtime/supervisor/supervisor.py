@@ -68,7 +68,7 @@ class Supervisor:
         self._leaving: set[ServedModel] = set()  # being unloaded; their memory is not free yet
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusals: dict[tuple[str, str], tuple[float, DiplexError]] = {}  # key -> when and why it failed
-        self._answered = False  # whether a model has ever been ready
+        self._answered = config.serving.starts_empty  # whether a model has ever been ready, or need not be
         self._share = config.serving.share(own_bytes())
         self._shelf = Shelf(artefacts, config.engine, self._share)
         admission = Admission(config.serving.memory_budget, self._tenants, self._evict, self.changes)
@@ -100,6 +100,11 @@ class Supervisor:
         keys = {(entry.name, profile) for entry, profile in known}
         others = [model for key, model in self._models.items() if key not in keys]
         return [*(self._offer(entry, profile) for entry, profile in known), *others]
+
+    @property
+    def unserved(self) -> Sequence[ModelEntry]:
+        """Models that the catalogue has for other backends only."""
+        return self._names.unserved
 
     @property
     def ready(self) -> bool:
