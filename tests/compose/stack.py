@@ -99,9 +99,7 @@ class Stack:
 
     def down(self) -> None:
         """Removes everything, the volumes too."""
-        self.compose(
-            "--profile", "torch", "down", "--volumes", "--timeout", "1", "--remove-orphans", check=False
-        )
+        self.compose("--profile", "torch", "down", "--volumes", "--timeout", "1", check=False)
 
     def containers(self, service: str) -> list[str]:
         """The ids of a service's running containers."""
@@ -143,14 +141,12 @@ def inspect(container: str) -> dict[str, Any]:
 
 
 def kill(container: str) -> None:
-    """`kill -9` of its first process, as if it had crashed: the engine wasn't asked, so it starts it again."""
+    """`kill -9` of its first process, as if it had crashed: the engine wasn't asked, and starts it again."""
     pid = inspect(container)["State"]["Pid"]
     try:
         os.kill(pid, signal.SIGKILL)
-    except (
-        PermissionError,
-        ProcessLookupError,
-    ):  # the engine runs on another machine, or we aren't root here
+    except (PermissionError, ProcessLookupError):
+        # The engine runs on another machine, or we aren't root on this one.
         docker("kill", "--signal", "KILL", container)
         docker("start", container)
 

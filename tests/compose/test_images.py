@@ -109,7 +109,7 @@ def test_metadata(name, config):
         assert labels[f"org.opencontainers.image.{key}"]
     assert config["User"] == "10001:10001"
     assert config["Entrypoint"][:2] == ["/opt/venv/bin/python", "-m"]
-    assert config["Healthcheck"]["Test"] == ["CMD", "diplex", "health"]
+    assert config["Healthcheck"]["Test"][:3] == ["CMD", "diplex", "health"]
 
 
 def test_bill_of_materials(name):
