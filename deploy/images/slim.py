@@ -34,6 +34,8 @@ UNUSED: Final = (
     "onnxruntime/quantization",
     "onnxruntime/tools",
     "onnxruntime/transformers",
+    # A second copy of the library, for programs in C; Python's extension has its own inside.
+    "onnxruntime/capi/libonnxruntime.so*",
     # Converts Fortran.
     "numpy/f2py",
 )
