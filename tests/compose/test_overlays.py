@@ -58,7 +58,7 @@ class TestSecure:
             "print(next(stub.Watch(worker_pb2.WatchRequest(), timeout=10)))\n"
         )
         done = docker("exec", secured.container("gateway"), "/opt/venv/bin/python", "-c", call, check=False)
-        assert "SERVING" in done.stdout
+        assert done.stdout == "serving\n"
         assert "UNAUTHENTICATED" in done.stderr
 
 

@@ -24,8 +24,8 @@ def replicas():
 async def seen_by_the_gateway(stack, count):
     async with AsyncClient(stack.address()) as client:
         while True:
-            plan = await client.plan("Hello", model=MODEL)
-            if len({it.worker for it in plan.candidates if it.can_serve}) == count:
+            candidates = await client.plan("Hello", model=MODEL)
+            if len({it.worker for it in candidates if it.can_serve}) == count:
                 return
             await asyncio.sleep(0.1)
 
