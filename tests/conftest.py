@@ -8,8 +8,8 @@ import pytest
 
 from tests.fixtures.tiny_llama import write_tiny_llama
 
-collect_ignore = ["browser", "clients"]
-"""They have environments of their own: ``make test-browser``, ``make test-openai``."""
+collect_ignore = ["browser", "clients", "helm"]
+"""They need environments of their own: ``make test-browser``, ``make test-openai``, ``make helm-test``."""
 
 _CATALOGUE = """
 [[model]]
