@@ -201,6 +201,23 @@ protos-check: protos  ## fail when the committed stubs are not those of protos/
 reference: $(VENV)/dev.stamp  ## write the generated parts of docs/ anew from the code
 	$(BIN)/python -m tools.reference
 
+# ------------------------------------------------------------------------------------------ documents
+
+.venv-docs/setup.stamp: requirements/docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+.PHONY: docs
+docs: .venv-docs/setup.stamp  ## build the documents' site in build/site; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --clean
+
+.PHONY: docs-serve
+docs-serve: .venv-docs/setup.stamp  ## show the documents' site at http://127.0.0.1:8001, as it is edited
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve --dev-addr 127.0.0.1:8001
+
+# ------------------------------------------------------------------------------------------ protocol
+
 BASE ?= main
 
 .PHONY: protos-breaking
@@ -222,6 +239,7 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) requirements/lock.in --output-file requirements/lock.txt
 	$(LOCK) pyproject.toml requirements/build.in requirements/bench.in --extra all --constraint requirements/dev.txt --output-file requirements/bench.txt
 	$(LOCK) requirements/clients.in --output-file requirements/clients.txt
+	$(LOCK) requirements/docs.in --output-file requirements/docs.txt
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
@@ -230,4 +248,4 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
-	rm -rf .venv .venv-torch .venv-clients .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-torch .venv-clients .venv-docs .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -8,8 +8,8 @@ import pytest
 
 from tests.fixtures.tiny_llama import write_tiny_llama
 
-collect_ignore = ["clients"]
-"""They have an environment of their own: ``make test-openai``."""
+collect_ignore = ["clients", "docs"]
+"""They have targets of their own: ``make test-openai`` and ``make test-docs``."""
 
 _CATALOGUE = """
 [[model]]

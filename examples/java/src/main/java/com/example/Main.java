@@ -13,7 +13,6 @@ import io.grpc.Context;
 import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Metadata;
-import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.MetadataUtils;
 import java.io.IOException;
@@ -39,7 +38,9 @@ public final class Main {
   private final GenerationServiceBlockingStub stub;
 
   private Main(ManagedChannel channel) {
-    this.stub = GenerationServiceGrpc.newBlockingStub(channel).withInterceptors(MetadataUtils.newAttachHeadersInterceptor(caller()));
+    this.stub =
+        GenerationServiceGrpc.newBlockingStub(channel)
+            .withInterceptors(MetadataUtils.newAttachHeadersInterceptor(caller()));
   }
 
   public static void main(String[] words) throws Exception {
@@ -59,11 +60,14 @@ public final class Main {
     switch (words.length > 0 ? words[0] : "") {
       case "generate" -> generate(chat("", text(words[1])));
       case "stream" -> stream(chat("", text(words[1])));
-      case "image" -> generate(chat("seeing", image(words[1]), text(words.length > 2 ? words[2] : "What is in this image?")));
+      case "image" -> {
+        String question = words.length > 2 ? words[2] : "What is in this image?";
+        generate(chat("seeing", image(words[1]), text(question)));
+      }
       case "cancel" -> cancel();
       case "deadline" -> deadline();
       case "errors" -> refused();
-      default -> throw new IllegalArgumentException("say generate, stream, image, cancel, deadline or errors");
+      default -> System.err.println("say generate, stream, image, cancel, deadline or errors");
     }
   }
 
@@ -97,7 +101,8 @@ public final class Main {
     for (ContentPart part : parts) {
       message.addParts(part);
     }
-    var request = GenerateRequest.newBuilder().setModel(model).setChat(ChatInput.newBuilder().addMessages(message));
+    var conversation = ChatInput.newBuilder().addMessages(message);
+    var request = GenerateRequest.newBuilder().setModel(model).setChat(conversation);
     request.getSamplingBuilder().setTemperature(0);
     request.getStoppingBuilder().setMaxTokens(60);
     return request.build();
@@ -112,7 +117,8 @@ public final class Main {
   private void generate(GenerateRequest request) {
     var answer = within(60).generate(request);
     System.out.println(answer.getChoices(0).getText());
-    System.err.println(answer.getReceipt().getUsage().getCompletionTokens() + " tokens by " + answer.getReceipt().getWorker());
+    var receipt = answer.getReceipt();
+    System.err.println(receipt.getUsage().getCompletionTokens() + " tokens by " + receipt.getWorker());
   }
 
   /** Prints an answer as it is generated: accepted, deltas, finished, receipt. */
@@ -120,7 +126,10 @@ public final class Main {
     within(60).generateStream(request).forEachRemaining(event -> {
       switch (event.getEventCase()) {
         case DELTA -> System.out.print(event.getDelta().getText());
-        case RECEIPT -> System.err.println("\n" + event.getReceipt().getUsage().getCompletionTokens() + " tokens");
+        case RECEIPT -> {
+          int tokens = event.getReceipt().getUsage().getCompletionTokens();
+          System.err.println("\n" + tokens + " tokens");
+        }
         default -> { }
       }
     });
@@ -145,7 +154,7 @@ public final class Main {
     try {
       within(1).generate(endless());
     } catch (StatusRuntimeException error) {
-      System.out.println(error.getStatus().getCode() == Status.Code.DEADLINE_EXCEEDED ? "DEADLINE_EXCEEDED" : Refusal.of(error));
+      System.out.println(Refusal.of(error));
     }
   }
 

@@ -25,7 +25,8 @@ record Refusal(String code, String reason, List<String> fields, Duration retryAf
     String reason = "";
     List<String> fields = new ArrayList<>();
     Duration retryAfter = null;
-    for (Any detail : StatusProto.fromThrowable(error).getDetailsList()) {
+    var status = StatusProto.fromThrowable(error); // null where no server answered
+    for (Any detail : status == null ? List.<Any>of() : status.getDetailsList()) {
       if (detail.is(ErrorInfo.class)) {
         reason = detail.unpack(ErrorInfo.class).getReason();
       } else if (detail.is(BadRequest.class)) {
@@ -43,6 +44,7 @@ record Refusal(String code, String reason, List<String> fields, Duration retryAf
   @Override
   public String toString() {
     String back = retryAfter == null ? "" : "; come back in " + retryAfter;
-    return (code + " " + reason).strip() + back + fields.stream().map(field -> "\n" + field).collect(Collectors.joining());
+    String faults = fields.stream().map(field -> "\n" + field).collect(Collectors.joining());
+    return (code + " " + reason).strip() + back + faults;
   }
 }
