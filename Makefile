@@ -164,6 +164,16 @@ test-torch: .venv-torch/dev.stamp  ## set up .venv-torch and run the suites of t
 test-openai: setup .venv-clients/setup.stamp  ## point other projects' OpenAI clients at a gateway, and fuzz its HTTP API
 	SERVING_PYTHON=$(CURDIR)/$(BIN)/python .venv-clients/bin/pytest -c tests/clients/pytest.ini tests/clients
 
+# Node.js 20 or newer and npm are the system's: apt install nodejs npm.
+NODE := examples/node/node_modules/.package-lock.json
+
+$(NODE): examples/node/package-lock.json
+	cd examples/node && npm ci --no-audit --no-fund --loglevel=error --ignore-scripts
+
+.PHONY: test-docs
+test-docs: $(VENV)/dev.stamp .venv-docs/setup.stamp $(NODE)  ## build the site, run every block of README and docs, and the examples
+	$(BIN)/pytest -c tests/docs/pytest.ini tests/docs
+
 .PHONY: lint-torch
 lint-torch: .venv-torch/dev.stamp  ## mypy against the types of torch and transformers
 	$(TORCH_BIN)/mypy --cache-dir .mypy_cache/torch

@@ -1,4 +1,4 @@
-"""The protocol reference: Markdown of services, messages and enums with the comments that stand in ``protos/``."""
+"""The protocol reference: Markdown of services, messages and enums, with their comments in ``protos/``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ ROOT: Final = Path(__file__).parents[1]
 
 # Numbers of fields in descriptor.proto, of which the paths of source locations are made.
 _MESSAGES, _ENUMS, _SERVICES = 4, 5, 6  # of FileDescriptorProto
-_MEMBERS = 2  # fields of a DescriptorProto, methods of a ServiceDescriptorProto, values of an EnumDescriptorProto
+_MEMBERS = (
+    2  # fields of a DescriptorProto, methods of a ServiceDescriptorProto, values of an EnumDescriptorProto
+)
 
 _PACKAGE: Final = ".diplex.v1."
 
@@ -38,7 +40,10 @@ def descriptors() -> FileDescriptorSet:
     """
     buf = Path(sys.executable).with_name("buf")
     image = subprocess.run(  # noqa: S603 - the buf of this environment
-        [buf, "build", "--as-file-descriptor-set", "--output", "-"], cwd=ROOT, stdout=subprocess.PIPE, check=True
+        [buf, "build", "--as-file-descriptor-set", "--output", "-"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
     )
     return FileDescriptorSet.FromString(image.stdout)
 

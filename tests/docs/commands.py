@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.docs.blocks import Block
 
-_SERVER = re.compile(r"\b(diplex up|-m gateway|-m workers\.\w+ serve)\b")
+_SERVER = re.compile(r"(?:^|[ /])(?:diplex up|python -m gateway|python -m workers\.\w+ serve)\b")
 
 
 @dataclass(frozen=True)

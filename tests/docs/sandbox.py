@@ -1,4 +1,4 @@
-"""A network and a home of its own, in which commands run as the documents have them, default ports included."""
+"""A network and a home of their own, in which commands run as the documents have them, usual ports included."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from tests.e2e.services import DEFAULT_MODEL, ROOT, Service, environment
 
 BIN = Path(sys.executable).parent
 _SECONDS = 180
-_LOOPBACK = "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 0x49))"
+_LOOPBACK = (
+    "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 0x49))"
+)
 """SIOCSIFFLAGS: up, loopback, running."""
 
 
@@ -23,9 +25,9 @@ _LOOPBACK = "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, 
 def network() -> Iterator[tuple[str, ...]]:
     """A network namespace with a loopback only; yields the words that run a command in it."""
     mapped = () if os.geteuid() == 0 else ("--user", "--map-root-user")
-    hold = f"{_LOOPBACK}; print('up', flush=True); input()"
+    hold = f"{_LOOPBACK}print('up', flush=True); input()"
     with subprocess.Popen(
-        ["unshare", *mapped, "--net", sys.executable, "-c", hold],
+        [shutil.which("unshare") or "unshare", *mapped, "--net", sys.executable, "-c", hold],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -61,7 +63,9 @@ class Sandbox:
         )
         return {name: value for name, value in kept.items() if not name.lower().endswith("_proxy")}
 
-    def run(self, *argv: str | Path, stdin: str = "", seconds: float = _SECONDS) -> subprocess.CompletedProcess:
+    def run(
+        self, *argv: str | Path, stdin: str = "", seconds: float = _SECONDS
+    ) -> subprocess.CompletedProcess:
         """Runs a program to its end; its output has its errors among it."""
         return subprocess.run(
             [*self.enter, *argv],
@@ -71,7 +75,7 @@ class Sandbox:
             text=True,
             cwd=self.folder,
             env=self.environment,
-            timeout=seconds,
+            timeout=_SECONDS,
             check=False,
         )
 

@@ -35,8 +35,14 @@ def test_every_block_is_checked_or_says_why_not(page, count):
             f"{block.place}: nobody checks '{block.language}'; put <!-- not run: REASON --> before it"
         )
         if block.language in QUOTED:
-            assert "from" in block.markers, f"{block.place}: name the file that it is from: <!-- from: PATH -->"
-        count("quoted" if block.language in QUOTED else "drawings" if block.language == "text" else "run or read")
+            assert "from" in block.markers, f"{block.place}: name its file: <!-- from: PATH -->"
+        count(
+            "quoted"
+            if block.language in QUOTED
+            else "drawings"
+            if block.language == "text"
+            else "run or read"
+        )
 
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.name)
@@ -64,7 +70,7 @@ def test_blocks_hold(page, request, home, folder, count):
 
 
 class _Place:
-    """Where a page's commands are typed: beside `diplex up`, or, if they start servers, in a network of their own."""
+    """Where a page's commands are typed: beside `diplex up`, or, with servers, in a network of their own."""
 
     def __init__(self, request, home, folder, count):
         self._request, self._home, self._folder, self._count = request, home, folder, count
@@ -104,7 +110,8 @@ class _Place:
                 continue
             server = servers.enter_context(sandbox.start(command.text))
             ready = "ready at " if "diplex up" in command.text else '"event": "listening"'
-            server.line(lambda line, ready=ready: ready in line, timeout=READY_SECONDS)
+            doors = 2 if "--http-listen" in command.text else 1
+            server.line(lambda line, ready=ready: ready in line, nth=doors, timeout=READY_SECONDS)
             running.append((command, server))
             if worker and "-m gateway" in command.text:
                 # As a reader would, who waits until both have found each other.
