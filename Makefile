@@ -262,6 +262,16 @@ test-browser: setup .venv-browser/setup.stamp chromium  ## use the playground in
 	CHROMIUM=$(CHROMIUM) SERVING_PYTHON=$(CURDIR)/$(BIN)/python \
 	    .venv-browser/bin/pytest -c tests/browser/pytest.ini tests/browser
 
+# Node.js 20 or newer and npm are the system's: apt install nodejs npm.
+NODE := examples/node/node_modules/.package-lock.json
+
+$(NODE): examples/node/package-lock.json
+	cd examples/node && npm ci --no-audit --no-fund --loglevel=error --ignore-scripts
+
+.PHONY: test-docs
+test-docs: $(VENV)/dev.stamp .venv-docs/setup.stamp $(NODE)  ## build the site, run every block of README and docs, and the examples
+	$(BIN)/pytest -c tests/docs/pytest.ini tests/docs
+
 .PHONY: lint-torch
 lint-torch: .venv-torch/dev.stamp  ## mypy against the types of torch and transformers
 	$(TORCH_BIN)/mypy --cache-dir .mypy_cache/torch
@@ -299,6 +309,23 @@ protos-check: protos  ## fail when the committed stubs are not those of protos/
 reference: $(VENV)/dev.stamp  ## write the generated parts of docs/ anew from the code
 	$(BIN)/python -m tools.reference
 
+# ------------------------------------------------------------------------------------------ documents
+
+.venv-docs/setup.stamp: requirements/docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+.PHONY: docs
+docs: .venv-docs/setup.stamp  ## build the documents' site in build/site; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --clean
+
+.PHONY: docs-serve
+docs-serve: .venv-docs/setup.stamp  ## show the documents' site at http://127.0.0.1:8001, as it is edited
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve --dev-addr 127.0.0.1:8001
+
+# ------------------------------------------------------------------------------------------ protocol
+
 BASE ?= main
 
 .PHONY: protos-breaking
@@ -326,6 +353,7 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) requirements/clients.in --output-file requirements/clients.txt
 	$(LOCK) requirements/helm.in --excludes requirements/helm-excludes.txt --output-file requirements/helm.txt
 	$(LOCK) requirements/browser.in --output-file requirements/browser.txt
+	$(LOCK) requirements/docs.in --output-file requirements/docs.txt
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
@@ -335,4 +363,4 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
-	rm -rf .venv .venv-torch .venv-browser .venv-clients .venv-helm .venv-images .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-torch .venv-browser .venv-clients .venv-docs .venv-helm .venv-images .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
