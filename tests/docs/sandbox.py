@@ -1,4 +1,4 @@
-"""A network and a home of their own, in which commands run as the documents have them, usual ports included."""
+"""A network and a home of their own: commands run as the documents have them, usual ports included."""
 
 from __future__ import annotations
 
