@@ -69,7 +69,7 @@ class Inference:
         """Ends the generations that go on without a client."""
         await self._streams.close()
 
-    async def generate(
+    def generate(
         self,
         request: pb.GenerateRequest,
         caller: Caller,
@@ -90,10 +90,7 @@ class Inference:
             DiplexError: See ``diplex.errors``.
         """
         validation.check_generate(request)
-        events = self._streams.events(request, caller, whole=whole)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+        return self._streams.events(request, caller, whole=whole)
 
     async def generate_whole(self, request: pb.GenerateRequest, caller: Caller) -> pb.GenerateResponse:
         """Generates and returns everything at once; otherwise as :meth:`generate`.

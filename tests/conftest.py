@@ -8,8 +8,8 @@ import pytest
 
 from tests.fixtures.tiny_llama import write_tiny_llama
 
-collect_ignore = ["browser", "clients"]
-"""They have environments of their own: ``make test-browser``, ``make test-openai``."""
+collect_ignore = ["browser", "clients", "docs", "helm"]
+"""They have targets of their own: ``make test-browser``, ``test-openai``, ``test-docs``, ``helm-test``."""
 
 _CATALOGUE = """
 [[model]]

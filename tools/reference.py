@@ -21,6 +21,7 @@ from gateway.http.chat_request import ChatRequest
 from gateway.http.completion_request import CompletionRequest
 from gateway.http.fields import GenerationFields
 from gateway.http.responses_request import ResponsesRequest
+from tools import protocol
 from workers.onnx_worker.__main__ import app as worker
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
@@ -75,6 +76,8 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "http-completion-fields": lambda: fields_of(CompletionRequest, GenerationFields),
     "http-responses-fields": lambda: fields_of(ResponsesRequest, GenerationFields),
     "worker-options": worker_options,
+    "protocol-generation": lambda: protocol.reference("diplex/v1/generation.proto"),
+    "protocol-models": lambda: protocol.reference("diplex/v1/models.proto"),
 }
 
 

@@ -77,8 +77,9 @@ def _precision(suffix: str, field: Precision | None) -> Precision:
 
 def how_to_start(backend: Backend) -> str:
     """What an operator does who has no worker of that backend."""
+    profile = " --profile torch" if backend is Backend.TORCH else ""
     option = " --torch" if backend is Backend.TORCH else ""
-    return f"`diplex up{option}` starts one"
+    return f"`diplex up{option}` or `docker compose{profile} up -d` starts one"
 
 
 def _unserved(asked: str, fleet: Fleet) -> DiplexError | None:

@@ -203,7 +203,7 @@ class TestRefusals:
         while type(error) is errors.ModelNotFound:  # until the gateway has heard of it
             error = await refusal()
         assert type(error) is errors.BackendNotRunning
-        assert "diplex up --torch" in error.message
+        assert "--profile torch" in error.message
         assert not worker.calls
 
     async def test_unknown_model(self, client):

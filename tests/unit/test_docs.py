@@ -18,7 +18,7 @@ def test_every_error_is_documented_with_advice_of_its_own():
     assert [kind for kind in status.CLASSES if "advice" not in vars(kind)] == []
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
 def test_generated_parts_are_what_the_code_says(page):
     written = page.read_text("utf-8")
     assert written == reference.rendered(written), "run `make reference`"

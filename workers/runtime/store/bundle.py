@@ -6,7 +6,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 from diplex.errors import DigestMismatch, InvalidRequest
@@ -67,7 +67,7 @@ def unpack(root: Path, stream: IO[bytes], report: Report = silent) -> Iterator[M
         unpacked = Path(name)
         try:
             with tarfile.open(fileobj=stream, mode="r|*") as archive:
-                archive.extractall(unpacked, filter="data")
+                _extract(archive, unpacked)
         except tarfile.TarError as error:
             raise InvalidRequest(f"that is no bundle of models: {error}") from error
         for file in sorted(unpacked.glob(_ADOPTED)):
@@ -82,6 +82,24 @@ def unpack(root: Path, stream: IO[bytes], report: Report = silent) -> Iterator[M
                 for each in folder.iterdir():
                     shutil.move(each, staging)
             yield manifest
+
+
+def _extract(archive: tarfile.TarFile, into: Path) -> None:
+    """Takes the files out of a bundle, which has nothing else, and none beside the folder.
+
+    As ``extractall`` with a filter does, which Python has since 3.11.4 only.
+    """
+    for member in archive:
+        if member.isdir():
+            continue
+        name = PurePosixPath(member.name)
+        content = archive.extractfile(member) if member.isfile() else None
+        if content is None or name.is_absolute() or ".." in name.parts:
+            raise InvalidRequest(f"that is no bundle of models: it holds {member.name}")
+        target = into / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            shutil.copyfileobj(content, file)
 
 
 def _checked(folder: Path, report: Report) -> Manifest:

@@ -175,7 +175,7 @@ class TestModelsOfOtherBackends:
         error = refused(Wanted(name), self.lacking(self.EYES))
         assert type(error) is errors.BackendNotRunning
         assert "the onnx worker has no form of it" in error.message
-        assert "`diplex up --torch` starts one" in error.message
+        assert "`docker compose --profile torch up -d`" in error.message
         assert error.metadata == {"model": "Eyes", "backends": "torch"}
 
     def test_served_once_a_worker_has_it(self):
