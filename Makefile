@@ -205,9 +205,15 @@ test-torch: .venv-torch/dev.stamp  ## set up .venv-torch and run the suites of t
 	.venv-clients/bin/pip install $(PIP_QUIET) --require-hashes -r $<
 	@touch $@
 
+CLIENT_TESTS = SERVING_PYTHON=$(CURDIR)/$(BIN)/python .venv-clients/bin/pytest -c tests/clients/pytest.ini
+
 .PHONY: test-openai
-test-openai: setup .venv-clients/setup.stamp  ## point other projects' OpenAI clients at a gateway, and fuzz its HTTP API
-	SERVING_PYTHON=$(CURDIR)/$(BIN)/python .venv-clients/bin/pytest -c tests/clients/pytest.ini tests/clients
+test-openai: setup .venv-clients/setup.stamp  ## point OpenAI's clients of other projects at a gateway; fuzz its HTTP briefly
+	HTTP_FUZZ_SECONDS=20 $(CLIENT_TESTS) tests/clients
+
+.PHONY: fuzz-http
+fuzz-http: setup .venv-clients/setup.stamp  ## send the HTTP API whatever its document allows; takes 4 minutes
+	$(CLIENT_TESTS) tests/clients/test_fuzz.py
 
 .venv-images/setup.stamp: requirements/images.txt
 	$(PYTHON) -m venv .venv-images

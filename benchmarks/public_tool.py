@@ -163,15 +163,10 @@ def _measure(options: argparse.Namespace) -> list[dict[str, Figures]]:
         for number in range(options.rounds):
             order = ("diplex", "aiperf") if number % 2 == 0 else ("aiperf", "diplex")
             one_by_one = {who: functools.partial(asked[who], number + 1) for who in order}
-            if options.together:
-                measured = _together(f"http://{http}/metrics", one_by_one)
-            else:
-                measured = {who: _undisturbed(tree, measure) for who, measure in one_by_one.items()}
+            measured = {who: _undisturbed(tree, measure) for who, measure in one_by_one.items()}
             for who, figures in measured.items():
-                print(
-                    f"{who:7} {'  '.join(f'{name} {value:.4g}' for name, value in figures.items())}",
-                    flush=True,
-                )
+                line = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+                print(f"{who:7} {line}", flush=True)
             rounds.append(measured)
     return rounds
 

@@ -18,12 +18,20 @@ ROOT = Path(__file__).parents[2]
 MODEL = "SmolLM2-135M-Instruct"
 
 
+PYTHON = os.environ.get("SERVING_PYTHON", str(ROOT / ".venv/bin/python"))
+
+DRAW = """
+import sys
+from tools.seeing.drawings import HELD_OUT, draw
+draw(HELD_OUT + 20_000, sys.argv[1], square=True).image.save(sys.stdout.buffer, "PNG")
+"""
+
+
 @contextmanager
 def serving(*module, event, key):
     """What the log of a process says at the event; the process ends behind."""
-    python = os.environ.get("SERVING_PYTHON", str(ROOT / ".venv/bin/python"))
     with subprocess.Popen(
-        [python, "-m", *module], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [PYTHON, "-m", *module], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         lines = []
         try:
@@ -53,3 +61,13 @@ def fake_url():
     """URL of a gateway whose worker has no model, and says two words."""
     with serving("tests.clients.fake", event="serving", key="url") as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def drawing():
+    """Makes an encoded picture of a thing that the small seeing model knows."""
+
+    def draw(kind):
+        return subprocess.run([PYTHON, "-c", DRAW, kind], cwd=ROOT, capture_output=True, check=True).stdout
+
+    return draw
