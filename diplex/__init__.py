@@ -36,12 +36,14 @@ if TYPE_CHECKING:
         TokenIds,
     )
     from diplex.errors import DiplexError
+    from diplex.model_manager import BackendType, ModelManager, get_model_manager
 
 __all__ = [
     "Accepted",
     "AsyncClient",
     "AsyncStream",
     "Backend",
+    "BackendType",
     "BatchResult",
     "Candidate",
     "Choice",
@@ -55,6 +57,7 @@ __all__ = [
     "Message",
     "Model",
     "ModelList",
+    "ModelManager",
     "Precision",
     "RawPrompt",
     "Receipt",
@@ -62,15 +65,21 @@ __all__ = [
     "Stream",
     "TokenCount",
     "TokenIds",
+    "get_model_manager",
 ]
+
+_ELSEWHERE = {
+    "BackendType": "diplex.model_manager",
+    "DiplexError": "diplex.errors",
+    "ModelManager": "diplex.model_manager",
+    "get_model_manager": "diplex.model_manager",
+}
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(
-        import_module("diplex.errors" if name == "DiplexError" else "diplex.client"), name
-    )
+    value: object = getattr(import_module(_ELSEWHERE.get(name, "diplex.client")), name)
     globals()[name] = value
     return value
 

@@ -11,7 +11,8 @@ One tree, free of transport codes; ``diplex.status`` holds the one table between
     ├── PermissionDenied          who asks is known and may not do this
     ├── ModelNotFound             nobody serves or knows that model
     ├── UnsupportedModel          the model is known, but can't be converted or served here
-    │   └── LicenceNotAccepted    nobody has agreed to the model's terms on this machine
+    │   ├── LicenceNotAccepted    nobody has agreed to the model's terms on this machine
+    │   └── BackendNotRunning     no worker is of a backend that has the model
     ├── ResourceExhausted
     │   ├── QueueFull             the waiting queue is at its limit
     │   ├── RateLimited           the caller's requests or tokens of the last moments are at its limit
@@ -174,6 +175,13 @@ class LicenceNotAccepted(UnsupportedModel):
 
     reason = "LICENCE_NOT_ACCEPTED"
     advice = "agree to the model's terms: see [models.md](models.md#terms)"
+
+
+class BackendNotRunning(UnsupportedModel):
+    """The model is for a backend that no worker is of."""
+
+    reason = "BACKEND_NOT_RUNNING"
+    advice = "have the operator start a worker of the backend that is named"
 
 
 class ResourceExhausted(DiplexError):

@@ -161,7 +161,10 @@ class _Edge:
                         known = await self._let_in(call)
                         async with aclosing(serve(self._parse(data), known)) as responses:
                             async for response in responses:
-                                await _write(context, response)
+                                try:
+                                    await context.write(response)
+                                except grpc.aio.InternalError as error:  # the caller has gone
+                                    raise asyncio.CancelledError from error
                 except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
                     await self._abort(call, error)
 
@@ -219,14 +222,6 @@ class _Edge:
         return errors.InternalError(
             f"a defect in the server; its log names request {call.request_id}",
         )
-
-
-async def _write(context: Context, message: Message | bytes) -> None:
-    """Sends one message; a write that fails means that the caller has gone, like any cancellation."""
-    try:
-        await context.write(message)
-    except grpc.aio.InternalError as error:
-        raise asyncio.CancelledError from error
 
 
 def _not_served(method: MethodDescriptor) -> Callable[[Any, Call], Any]:

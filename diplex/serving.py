@@ -16,12 +16,15 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from diplex.admin import admin_server
+from diplex.admin import admin_server, health_server
 from diplex.certificates import ServerCertificates, ServerTls
 from diplex.rpc import Guard, handlers_of
 from diplex.running import Running
 
 MEBIBYTE: Final = 1024 * 1024
+
+LIVENESS: Final = "liveness"
+"""Name whose health is ``SERVING`` for as long as the process answers, whatever its models do."""
 
 _STATES: Final = {
     True: health_pb2.HealthCheckResponse.SERVING,
@@ -77,6 +80,8 @@ class ServerConfig:
     """Signs of life, and age."""
     admin_listen: str = ""
     """Where operators find channelz, health and reflection; empty for nowhere."""
+    health_listen: str = ""
+    """Where probes find health alone, never with TLS; empty for nowhere."""
     tls: ServerTls | None = None
     """``None``: bytes go as they are."""
     drain_seconds: float = 30.0
@@ -91,7 +96,8 @@ class ServerConfig:
 class Server:
     """Serves a set of services until a signal comes, then drains.
 
-    Health is ``NOT_SERVING`` for every service, and for the server as a whole, until :meth:`set_serving`.
+    Health is ``NOT_SERVING`` for every service, and for the server as a whole, until :meth:`set_serving`;
+    that of :data:`LIVENESS` is ``SERVING`` from the start until it drains.
 
     Args:
         config: How it serves.
@@ -130,9 +136,11 @@ class Server:
         Raises:
             OSError: The address can't be bound, or the certificates can't be used.
         """
+        await self._health.set(LIVENESS, _STATES[True])
         await self.set_serving(serving=False)
         address = await self._open(self._config.listen)
         await self._until_end.enter_async_context(admin_server(self._config.admin_listen, self._health))
+        await self._until_end.enter_async_context(health_server(self._config.health_listen, self._health))
         self._renewing = asyncio.create_task(self._renew(address), name="renew the server")
         _LOG.info("listening", address=address, tls=self._config.tls is not None)
         return address

@@ -20,6 +20,7 @@ from gateway.http.endpoint import Edge
 from gateway.http.generation import Generations
 from gateway.http.hosts import AnyHost, KnownHosts
 from gateway.http.images import Images
+from gateway.http.loading import Loading
 from gateway.http.models import ModelList
 from gateway.http.server import HttpServer
 from gateway.inference import Inference
@@ -60,7 +61,14 @@ class Gateway:
             },
             GatewayGuard(authenticator),
         )
-        self._http = _http_server(config, inference, self.fleet, authenticator, self._server.running)
+        self._http = _http_server(
+            config,
+            inference,
+            models,
+            fleet=self.fleet,
+            authenticator=authenticator,
+            running=self._server.running,
+        )
         self._health: asyncio.Task[None] | None = None
         self.address = ""
         self.url = ""
@@ -109,6 +117,8 @@ class Gateway:
 def _http_server(
     config: GatewayConfig,
     inference: Inference,
+    models: Models,
+    *,
     fleet: Fleet,
     authenticator: Authenticator,
     running: Running,
@@ -122,7 +132,13 @@ def _http_server(
         authenticator, AnyHost() if asks else KnownHosts(http.hosts), running, config.max_message_bytes
     )
     images = Images(http.image_hosts, http.image_seconds)
+    known = ModelList(inference)
     app = application(
-        edge, Generations(inference, images), ModelList(inference), lambda: fleet.snapshot.can_answer
+        edge,
+        Generations(inference, images),
+        known,
+        Loading(models),
+        lambda: fleet.snapshot.can_answer,
+        playground=http.playground,
     )
-    return HttpServer(http.listen, app, config.security.tls, reuse_port=config.reuse_port)
+    return HttpServer(http.listen, app, config.security.tls, reuse_port=config.reuse_port, on_stop=known.end)

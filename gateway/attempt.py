@@ -34,7 +34,11 @@ class GenerateStream(Protocol):
     """A running call of a worker's ``Generate``."""
 
     async def read(self) -> worker_pb2.GenerateResponse | None:
-        """The next event; ``None`` behind the last one."""
+        """The next event; ``None`` behind the last one.
+
+        Raises:
+            DiplexError: What the worker refused or failed with; ``WorkerLost`` if the connection broke.
+        """
 
     def cancel(self) -> None:
         """Ends it."""
@@ -57,8 +61,16 @@ _LEAST_LIMIT: Final = 0.001
 """Seconds of its time limit that a generation has left at least when it is gone on with."""
 
 
-class Attempt:
-    """A generation on one worker, from the call to its last event.
+def begin(
+    call: GenerateCall,
+    candidate: Candidate,
+    request: generation_pb2.GenerateRequest,
+    caller: Caller,
+    relayed: Relayed,
+    *,
+    whole: bool,
+) -> GenerateStream:
+    """Asks one worker for a generation, or for the rest of it.
 
     Args:
         call: Makes the call.
@@ -71,51 +83,22 @@ class Attempt:
     Raises:
         DeadlineExceeded: The caller's deadline has passed already.
     """
-
-    def __init__(
-        self,
-        call: GenerateCall,
-        candidate: Candidate,
-        request: generation_pb2.GenerateRequest,
-        caller: Caller,
-        relayed: Relayed,
-        *,
-        whole: bool,
-    ) -> None:
-        message = worker_pb2.GenerateRequest(
-            request_id=caller.request_id,
-            request=request,
-            prior=relayed.prior(),
-            client=caller.client,
-            attempt=relayed.attempts,
-            whole=whole,
-            after_sequence=relayed.sequence,
-        )
-        message.request.model = candidate.deployment.model
-        message.request.precision = precision_number(candidate.deployment.precision)
-        message.request.sampling.seed = relayed.seed
-        message.request.ClearField("idempotency_key")
-        message.request.ClearField("resume")
-        _spend(message.request, relayed)
-        self.worker = candidate.worker
-        self._call = call(message, timeout=caller.remaining(), metadata=caller.metadata)
-
-    async def read(self) -> worker_pb2.GenerateResponse | None:
-        """The worker's next event; ``None`` behind the last one.
-
-        With the first that is no progress, the worker has admitted the request.
-
-        Raises:
-            DiplexError: What the worker refused or failed with; ``WorkerLost`` if the connection broke.
-        """
-        try:
-            return await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error, self.worker) from error
-
-    def cancel(self) -> None:
-        """Tells the worker to stop; nothing if it has ended."""
-        self._call.cancel()
+    message = worker_pb2.GenerateRequest(
+        request_id=caller.request_id,
+        request=request,
+        prior=relayed.prior(),
+        client=caller.client,
+        attempt=relayed.attempts,
+        whole=whole,
+        after_sequence=relayed.sequence,
+    )
+    message.request.model = candidate.deployment.model
+    message.request.precision = precision_number(candidate.deployment.precision)
+    message.request.sampling.seed = relayed.seed
+    message.request.ClearField("idempotency_key")
+    message.request.ClearField("resume")
+    _spend(message.request, relayed)
+    return call(message, timeout=caller.remaining(), metadata=caller.metadata)
 
 
 def _spend(request: generation_pb2.GenerateRequest, relayed: Relayed) -> None:

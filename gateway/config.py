@@ -16,7 +16,7 @@ from gateway.http.config import HttpConfig
 from gateway.resilience.config import ResilienceConfig
 from gateway.routing.config import RoutingConfig
 from gateway.security.config import SecurityConfig
-from gateway.telemetry.config import AdminConfig, LogConfig, MetricsConfig
+from gateway.telemetry.config import AdminConfig, HealthConfig, LogConfig, MetricsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class GatewayConfig:
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
     connections: ConnectionConfig = field(default_factory=ConnectionConfig)
     admin: AdminConfig = field(default_factory=AdminConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     traces: TracingConfig = field(default_factory=TracingConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
@@ -76,5 +77,6 @@ class GatewayConfig:
             reuse_port=self.reuse_port,
             connections=self.connections,
             admin_listen=self.admin.listen,
+            health_listen=self.health.listen,
             tls=self.security.tls,
         )

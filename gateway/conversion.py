@@ -10,7 +10,7 @@ from google.protobuf.descriptor import EnumDescriptor
 from diplex.v1 import generation_pb2, models_pb2
 from diplex.validation import image_fields
 from diplex.worker.v1 import worker_pb2
-from gateway.fleet.facts import Backend, Deployment, Precision, State, Wanted, Worker
+from gateway.fleet.facts import Backend, Deployment, Precision, State, Unserved, Wanted, Worker
 from gateway.prompt import prefix_of
 from gateway.routing.router import Candidate
 
@@ -95,6 +95,15 @@ def worker_of(address: str, state: worker_pb2.WatchResponse | None, *, connected
         deployments=deployments,
         ready=state.ready,
         memory_budget=state.memory_budget_bytes,
+        unserved=tuple(
+            Unserved(
+                it.name,
+                tuple(it.aliases),
+                tuple(_BACKENDS[number] for number in it.backends if number in _BACKENDS),
+                it.reason,
+            )
+            for it in state.unserved
+        ),
     )
 
 

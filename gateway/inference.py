@@ -69,7 +69,7 @@ class Inference:
         """Ends the generations that go on without a client."""
         await self._streams.close()
 
-    async def generate(
+    def generate(
         self,
         request: pb.GenerateRequest,
         caller: Caller,
@@ -90,10 +90,7 @@ class Inference:
             DiplexError: See ``diplex.errors``.
         """
         validation.check_generate(request)
-        events = self._streams.events(request, caller, whole=whole)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+        return self._streams.events(request, caller, whole=whole)
 
     async def generate_whole(self, request: pb.GenerateRequest, caller: Caller) -> pb.GenerateResponse:
         """Generates and returns everything at once; otherwise as :meth:`generate`.
@@ -142,6 +139,12 @@ class Inference:
         default = self._default_model or names.only_model(self._fleet.snapshot) or ""
         models = [it for it in offer.merged(self._fleet.states()) if caller.principal.rights.covers(it.name)]
         return models_pb2.ListModelsResponse(models=models, default_model=default)
+
+    async def model_lists(self, caller: Caller) -> AsyncGenerator[models_pb2.ListModelsResponse]:
+        """The same now, then after changes; changes in quick succession come as one."""
+        async with aclosing(self._fleet.snapshots()) as snapshots:
+            async for _ in snapshots:
+                yield self.list_models(caller)
 
     def get_model(self, request: models_pb2.GetModelRequest, caller: Caller) -> models_pb2.GetModelResponse:
         """One of them, by name or alias; empty for the default model.

@@ -166,6 +166,8 @@ def _command(
     own = {"processes": "1", "reuse_port": "true", "metrics.listen": ""}
     if config.admin.listen:
         own["admin.listen"] = _beside(config.admin.listen, index)
+    if config.health.listen:
+        own["health.listen"] = _beside(config.health.listen, index)
     assignments = [f"--set={key}={value}" for key, value in {**settings, **own}.items()]
     return Command(f"gateway-{index}", [sys.executable, "-m", "gateway", *arguments, *assignments])
 

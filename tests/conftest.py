@@ -8,8 +8,8 @@ import pytest
 
 from tests.fixtures.tiny_llama import write_tiny_llama
 
-collect_ignore = ["clients", "docs"]
-"""They have targets of their own: ``make test-openai`` and ``make test-docs``."""
+collect_ignore = ["browser", "clients", "docs", "helm"]
+"""They have targets of their own: ``make test-browser``, ``test-openai``, ``test-docs`` and ``helm-test``."""
 
 _CATALOGUE = """
 [[model]]

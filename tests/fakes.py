@@ -8,7 +8,7 @@ just before the first text, or at an explicit ``Admit``. Behind the last step co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -78,7 +78,16 @@ class Vanish:
     """Ends the stream in good order, but without ``finished`` and ``receipt``."""
 
 
-Step = Admit | Load | Say | Send | End | Hold | Fail | Crash | Vanish
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Waits so many seconds, for people and pages that look on."""
+
+    seconds: float
+
+
+Step = Admit | Load | Say | Send | End | Hold | Fail | Crash | Vanish | Pause
+Script = Sequence[Step] | Callable[[worker_pb2.GenerateRequest], Sequence[Step]]
+"""Steps, or what finds them for a request."""
 
 
 @dataclass(slots=True)
@@ -148,6 +157,24 @@ def _reason(script: Sequence[Step]) -> generation_pb2.FinishReason.ValueType:
     return told[-1] if told else generation_pb2.FINISH_REASON_END_OF_SEQUENCE
 
 
+def _ends(
+    script: Sequence[Step], request: worker_pb2.GenerateRequest
+) -> Iterator[generation_pb2.GenerateStreamResponse]:
+    """The ends of all choices, unless another worker has told of them."""
+    if not any(choice.finished for choice in request.prior):
+        for choice in range(request.request.output.n or 1):
+            finished = generation_pb2.ChoiceFinished(choice=choice, reason=_reason(script))
+            yield generation_pb2.GenerateStreamResponse(finished=finished)
+
+
+async def _wait(step: Hold | Pause) -> None:
+    match step:
+        case Hold(gate):
+            await gate.wait()
+        case Pause(seconds):
+            await asyncio.sleep(seconds)
+
+
 def enveloped(
     event: generation_pb2.GenerateStreamResponse, output: generation_pb2.OutputOptions
 ) -> worker_pb2.GenerateResponse:
@@ -172,7 +199,7 @@ class FakeWorker:
     Args:
         name: Its identity.
         models: What it advertises.
-        script: What its generations do.
+        script: What its generations do; loading and counting fail as steps alone say.
         ready: Whether it says that it can answer by loading a model.
         listen: Where it serves; after the start ``address`` says where that is.
         guard: Whom it lets in; ``None``: everybody.
@@ -184,7 +211,7 @@ class FakeWorker:
         name: str = "fake",
         *,
         models: Sequence[models_pb2.Model] | None = None,
-        script: Sequence[Step] = (Say("Hello"), Say(" world")),
+        script: Script = (Say("Hello"), Say(" world")),
         backend: generation_pb2.Backend.ValueType = generation_pb2.BACKEND_ONNX,
         listen: str = "127.0.0.1:0",
         ready: bool = False,
@@ -250,6 +277,12 @@ class FakeWorker:
         state.models.extend(models)
         self._replace(state)
 
+    def lack(self, *unserved: worker_pb2.UnservedModel) -> None:
+        """Tells watchers of models that it knows and can't serve."""
+        state = self._copy()
+        state.unserved.extend(unserved)
+        self._replace(state)
+
     def drain(self) -> None:
         """Tells watchers that it drains."""
         state = self._copy()
@@ -267,12 +300,11 @@ class FakeWorker:
         self, request: worker_pb2.CountTokensRequest, _: Call
     ) -> worker_pb2.CountTokensResponse:
         """The RPC: a token a word, and a script that fails fails it too."""
-        for step in self.script:
-            if isinstance(step, Fail):
-                raise step.error
-        words = request.request.prompt.split()
+        self._fail_if_told()
+        words = len(request.request.prompt.split())
+        ids = range(1, words + 1) if request.request.token_ids else ()
         return worker_pb2.CountTokensResponse(
-            response=generation_pb2.CountTokensResponse(tokens=len(words), context_length=2048)
+            response=generation_pb2.CountTokensResponse(tokens=words, token_ids=ids, context_length=2048)
         )
 
     async def load_model(
@@ -282,9 +314,7 @@ class FakeWorker:
         self.loads.append((request.model, request.precision))
         progress = generation_pb2.LoadProgress(phase=generation_pb2.LOAD_PHASE_WARM)
         yield worker_pb2.LoadModelResponse(progress=progress)
-        for step in self.script:
-            if isinstance(step, Fail):
-                raise step.error
+        self._fail_if_told()
         yield worker_pb2.LoadModelResponse(model=model(request.model, precision=request.precision))
 
     async def unload_model(
@@ -318,8 +348,9 @@ class FakeWorker:
     async def _walk(
         self, request: worker_pb2.GenerateRequest
     ) -> AsyncGenerator[generation_pb2.GenerateStreamResponse]:
-        accepted, said = False, _said_before(self.script, request)
-        for step in _steps_from(self.script, said):
+        script = self.script(request) if callable(self.script) else self.script
+        accepted, said = False, _said_before(script, request)
+        for step in _steps_from(script, said):
             if isinstance(step, Admit | Say | Send) and not accepted:
                 accepted = True
                 yield self._accepted(request)
@@ -333,17 +364,16 @@ class FakeWorker:
                     delta = _delta(step, said)
                     said += delta.tokens
                     yield generation_pb2.GenerateStreamResponse(delta=delta)
-                case Hold(gate):
-                    await gate.wait()
+                case Hold() | Pause():
+                    await _wait(step)
                 case Fail(error):
                     raise error
                 case Crash():
                     await self._crash()
                 case Vanish():
                     return
-        if not any(choice.finished for choice in request.prior):
-            finished = generation_pb2.ChoiceFinished(reason=_reason(self.script))
-            yield generation_pb2.GenerateStreamResponse(finished=finished)
+        for finished in _ends(script, request):
+            yield finished
         yield generation_pb2.GenerateStreamResponse(receipt=self._receipt(request, said))
 
     def _accepted(self, request: worker_pb2.GenerateRequest) -> generation_pb2.GenerateStreamResponse:
@@ -354,6 +384,7 @@ class FakeWorker:
             precision=request.request.precision,
             worker=self.name,
             prompt_tokens=3,
+            prompt_token_ids=range(1, 4) if request.request.output.prompt_token_ids else (),
         )
         return generation_pb2.GenerateStreamResponse(accepted=accepted)
 
@@ -369,6 +400,11 @@ class FakeWorker:
                 queue_ms=self.timings[0], prefill_ms=self.timings[1], decode_ms=self.timings[2]
             ),
         )
+
+    def _fail_if_told(self) -> None:
+        for step in () if callable(self.script) else self.script:
+            if isinstance(step, Fail):
+                raise step.error
 
     async def _crash(self) -> None:
         server, self._server = self._server, None

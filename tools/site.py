@@ -1,7 +1,7 @@
 """MkDocs hooks: pages that stand outside docs/, links to what is no page, and the list of decisions.
 
-A link that leads out of docs/ works in the repository and on the site: to one of ``PAGES``, or to a copy of the
-file as text. What it names as a folder has no place on the site, and only its words are left.
+A link that leads out of docs/ works in the repository and on the site: to one of ``PAGES``, or to a copy
+of the file as text. What it names as a folder has no place on the site, and only its words are left.
 """
 
 from __future__ import annotations

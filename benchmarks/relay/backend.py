@@ -104,8 +104,12 @@ async def _watch(_: bytes, __: object) -> AsyncGenerator[bytes]:
     await asyncio.Event().wait()
 
 
+# Otherwise gRPC breaks the connection of a gateway, which asks more often than its default allows.
+_ASKED_FOR_LIFE = [("grpc.keepalive_permit_without_calls", 1), ("grpc.http2.max_ping_strikes", 0)]
+
+
 async def _serve(address: str) -> None:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=_ASKED_FOR_LIFE)
     unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
     public = {"Generate": unary(_generate), "GenerateStream": stream(_generate_stream)}
     internal = {"Generate": stream(_worker_generate), "Watch": stream(_watch)}

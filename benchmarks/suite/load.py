@@ -6,33 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from benchmarks.servers.server import Server, StreamFailed
+from diplex.bench.streams import Stream
 
 _STREAM_SECONDS = 300
 _Seen = TypeVar("_Seen")
-
-
-@dataclass(slots=True)
-class Stream:
-    """One client's tokens as they arrived. Times are of ``time.perf_counter``, in seconds."""
-
-    prompt_tokens: int
-    sent: float
-    times: list[float] = field(default_factory=list)
-    """When each message with tokens arrived."""
-    counts: list[int] = field(default_factory=list)
-    """Tokens in each."""
-    begins: list[int] = field(default_factory=list)
-    """Of each further request, when the model ended its text early and the client asked again: the number of
-    messages before it."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that arrived."""
-        return sum(self.counts)
 
 
 async def read(server: Server, prompt: Sequence[int], tokens: int, stream: Stream | None = None) -> Stream:

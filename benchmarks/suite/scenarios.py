@@ -33,6 +33,7 @@ from benchmarks.suite.metrics import (
     whole_rate,
 )
 from benchmarks.suite.prompts import PromptBook
+from diplex.bench.streams import Stream
 
 _FIRST_ONLY = 4
 _MIXED_TOKENS = 224
@@ -102,7 +103,7 @@ class Scenario:
             for number in range(cell.clients)
         ]
 
-        async def talk(turns: list[list[int]]) -> list[load.Stream]:
+        async def talk(turns: list[list[int]]) -> list[Stream]:
             # An answer that ends early is an answer: the next turn doesn't depend on it.
             return [await load.read(self.server, turn, cell.new_tokens) for turn in turns]
 
@@ -118,7 +119,7 @@ class Scenario:
 
     async def _mixed(self, cell: MixedCell) -> Figures:
         long_prompt = self.book.prompt(cell.long_tokens, *self.seed, "long")
-        streams = [load.Stream(cell.prompt_tokens, time.perf_counter()) for _ in range(cell.streams)]
+        streams = [Stream(cell.prompt_tokens, time.perf_counter()) for _ in range(cell.streams)]
         tokens = cell.warm_tokens + _MIXED_TOKENS
         running = [
             asyncio.create_task(
@@ -145,7 +146,7 @@ class Scenario:
 
     async def _neighbour(self, cell: NeighbourCell) -> Figures:
         async def rate(name: str) -> float:
-            stream = load.Stream(cell.prompt_tokens, time.perf_counter())
+            stream = Stream(cell.prompt_tokens, time.perf_counter())
             prompts = self.prompts(cell.prompt_tokens, name)
             with suppress(TimeoutError):
                 async with asyncio.timeout(cell.most_seconds):

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from diplex.cli.client_commands import commands as client_commands
+from diplex.cli.measuring_commands import commands as measuring_commands
 from diplex.cli.options import (
     ApiKeyFile,
     Tls,
@@ -66,3 +67,4 @@ def _diplex(
 
 app.add_typer(server_commands)
 app.add_typer(client_commands)
+app.add_typer(measuring_commands)

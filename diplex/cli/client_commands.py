@@ -152,10 +152,20 @@ def chat(
     seed: Seed = None,
     timeout: Timeout = None,
     receipt: Receipt = None,
+    markdown: Annotated[
+        bool | None,
+        typer.Option("--markdown/--no-markdown", help="Render answers.", show_default="at a terminal"),
+    ] = None,
+    history: Annotated[
+        bool,
+        typer.Option("--history/--no-history", help="Remember what was typed, in ~/.local/state/diplex."),
+    ] = True,
 ) -> None:
     """Talk, turn by turn. Ctrl-C stops an answer, Ctrl-D leaves, /help lists commands.
 
     Example: diplex chat --system "You are terse."
+
+    Example: diplex chat --model SmolVLM-256M-Instruct, and then /image lunch.jpg
     """
     from diplex.cli import chat as command
     from diplex.cli.terminal import reported
@@ -170,7 +180,9 @@ def chat(
         "seed": seed,
     }
     with reported():
-        command.run(options, address=address, timeout=timeout, receipt=receipt)
+        command.run(
+            options, address=address, timeout=timeout, receipt=receipt, markdown=markdown, keep=history
+        )
 
 
 @commands.command(rich_help_panel=_PANEL)

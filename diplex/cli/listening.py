@@ -69,6 +69,13 @@ def url(listen: str) -> str:
     return f"http://{reachable(listen)}/v1"
 
 
+def page(listen: str) -> str:
+    """Where people find the playground; empty for a socket, which no browser reaches, and for nowhere."""
+    if not listen or listen.startswith("unix:"):
+        return ""
+    return f"http://{reachable(listen)}/"
+
+
 def _free_path(listen: str) -> str:
     path = listen.removeprefix("unix:")
     with socket.socket(socket.AF_UNIX) as probe:

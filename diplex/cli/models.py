@@ -15,7 +15,7 @@ from diplex.cli.patience import PATIENCE
 from diplex.cli.terminal import PIPED_WIDTH, standard_error
 from diplex.client import Client, Deployment, LoadPhase, LoadProgress, Model, ModelList, ModelState
 
-_COLOURS = {ModelState.READY: "green", ModelState.FAILED: "red", ModelState.UNLOADED: "dim"}
+STATE_COLOURS = {ModelState.READY: "green", ModelState.FAILED: "red", ModelState.UNLOADED: "dim"}
 _DIGEST_LENGTH = 12
 _MEBIBYTE = 2**20
 _IN_BYTES = (LoadPhase.DOWNLOAD, LoadPhase.VERIFY, LoadPhase.LOAD)
@@ -57,7 +57,7 @@ def _table(models: ModelList) -> Table:
 
 
 def _row(model: Model, deployment: Deployment, *, default: bool) -> list[str]:
-    colour = _COLOURS.get(deployment.state, "yellow")
+    colour = STATE_COLOURS.get(deployment.state, "yellow")
     slots = f"{deployment.busy_slots}/{deployment.slots}" if deployment.slots else ""
     if deployment.queued:
         slots += f" +{deployment.queued}"

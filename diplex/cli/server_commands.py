@@ -61,6 +61,12 @@ def up(
         ),
     ] = None,
     torch_python: TorchPython = None,
+    private: Annotated[
+        bool,
+        typer.Option(
+            "--private", help="Listen on a socket that only you can reach, and nowhere else; says which."
+        ),
+    ] = False,
     sample: Annotated[
         str, typer.Option(metavar="PROMPT", help="Answered once, when ready.")
     ] = "What is the capital of France?",
@@ -92,6 +98,7 @@ def up(
         system=DEFAULT_SYSTEM,
         verbose=verbose,
         json_logs=json_logs,
+        private=private,
         torch=command.TorchPlan(torch_python or sys.executable, tuple(torch_model or ()))
         if torch or torch_model
         else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -65,8 +66,29 @@ def standard_error() -> Console:
 
 def write_text(text: str) -> None:
     """Writes generated text to standard output at once; to a terminal without control characters."""
-    sys.stdout.write(text.translate(_CONTROL) if sys.stdout.isatty() else text)
+    sys.stdout.write(without_control(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
+
+
+def without_control(text: str) -> str:
+    """A text without characters that could drive a terminal."""
+    return text.translate(_CONTROL)
+
+
+@contextmanager
+def without_echo() -> Iterator[None]:
+    """While it is open, keys are not shown as they are pressed; what is drawn would be shifted by them."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    quiet = [*before]
+    quiet[3] &= ~termios.ECHO  # of the local modes
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def exit_code_of(error: errors.DiplexError) -> ExitCode:

@@ -63,6 +63,8 @@ class Plan:
     """The torch worker; ``None`` for none."""
     http_listen: str | None = ""
     """Where the gateway serves HTTP; ``None``: the usual port, or any if that is taken; empty: nowhere."""
+    private: bool = False
+    """The gateway listens on a socket that only this user reaches, and nowhere else."""
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -105,8 +107,8 @@ def run(plan: Plan) -> int:
     if plan.torch is not None:
         worker_module.require_torch(plan.torch.python)
     plan = replace(plan, models=tuple(_absolute(name) for name in plan.models))
-    listen = listening.free_address(plan.listen)
-    plan = replace(plan, http_listen=listening.free_http_address(plan.http_listen))
+    listen = "" if plan.private else listening.free_address(plan.listen)
+    plan = replace(plan, http_listen="" if plan.private else listening.free_http_address(plan.http_listen))
     for name in plan.models:
         if code := worker_module.run("pull", name):
             return code
@@ -117,7 +119,7 @@ def run(plan: Plan) -> int:
             ):
                 return code
     with listening.private_folder() as folder:
-        return asyncio.run(_Up(plan, listen, folder).run())
+        return asyncio.run(_Up(plan, listen or f"unix:{folder}/gateway.sock", folder).run())
 
 
 class _Up:
@@ -209,6 +211,8 @@ class _Up:
         models = ", ".join(self._plan.models)
         diplex = _own_name()
         http = f"for OpenAI's clients: [bold]{escape(self._url)}[/]\n" if self._url else ""
+        if page := listening.page(self._plan.http_listen or ""):
+            http = f"in the browser: [bold]{escape(page)}[/]\n{http}"
         elsewhere = "" if self._address == DEFAULT_ADDRESS else f" --address {self._address}"
         Console(highlight=False, soft_wrap=True).print(
             f"\n[bold green]ready[/] at [bold]{escape(self._address)}[/] with {escape(models)}\n{http}\n"

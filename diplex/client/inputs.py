@@ -44,8 +44,8 @@ class Precision(StrEnum):
     Q4F16 = "q4f16"
 
 
-Content: TypeAlias = str | ImageLike | Sequence[str | ImageLike]
-"""A message's content: text, a picture, or parts of both in order."""
+Content: TypeAlias = str | bytes | ImageLike | Sequence[str | bytes | ImageLike]
+"""A message's content: text, a picture, or parts of both in order. Bytes are an encoded picture."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,7 @@ def _put_message(target: pb.ChatMessage, path: str, message: inputs.MessageLike)
         _put(target.tool_calls.add(), f"{path}.tool_calls[{index}].", made, made)
     _put(target, f"{path}.", {"tool_call_id": given.tool_call_id}, ("tool_call_id",))
     content = given.content
-    parts = content if isinstance(content, Sequence) and not isinstance(content, str) else [content]
+    parts = content if isinstance(content, Sequence) and not isinstance(content, str | bytes) else [content]
     if parts == [""] and given.tool_calls:
         parts = []
     for index, part in enumerate(parts):
@@ -203,7 +203,7 @@ def _put_message(target: pb.ChatMessage, path: str, message: inputs.MessageLike)
             _put(target.parts.add().image, f"{here}.image.", values, values)
 
 
-def _image(part: ImageLike, path: str) -> Image:
+def _image(part: ImageLike | bytes, path: str) -> Image:
     try:
         return Image.of(part)
     except errors.InvalidRequest as error:

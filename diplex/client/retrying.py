@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import Final
 
 import grpc
+import tenacity
 
 from diplex.errors import DiplexError, Unavailable
 
 DEFAULT_PATIENCE: Final = 20.0
 """Seconds: what a gateway may take to be restarted on a busy machine."""
 
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 2.0
+_BACKOFF: Final = tenacity.wait_exponential_jitter(multiplier=0.05, max=2.0, jitter=0.05)
+"""Seconds before the next attempt, from how many there were."""
+
 _SHORTEST_TIMEOUT: Final = 0.001
 _RESET: Final = "RST_STREAM"
 """In the details of INTERNAL when a connection broke under a call."""
@@ -32,10 +33,9 @@ class Retrying:
     """
 
     def __init__(self, patience: float, timeout: float | None) -> None:
-        self._patience = patience
+        self._policy = tenacity.Retrying(wait=_BACKOFF, stop=tenacity.stop_before_delay(patience))
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._failing_since: float | None = None
-        self._failures = 0
+        self._failing: tenacity.RetryCallState | None = None  # since the last progress
 
     @property
     def timeout(self) -> float | None:
@@ -46,7 +46,7 @@ class Retrying:
 
     def progressed(self) -> None:
         """Says that the last attempt has brought something."""
-        self._failing_since, self._failures = None, 0
+        self._failing = None
 
     def pause(self, error: grpc.RpcError, known: DiplexError) -> float:
         """Seconds to wait before the next attempt.
@@ -60,20 +60,16 @@ class Retrying:
         Raises:
             DiplexError: ``known``; there is to be no further attempt.
         """
-        now = time.monotonic()
-        if self._failing_since is None:
-            self._failing_since = now
-        jitter = random.uniform(0.5, 1.5)  # noqa: S311  # no secret depends on it
-        pause: float = max(
-            min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE) * jitter, known.retry_after or 0
-        )
-        self._failures += 1
-        until = self._failing_since + self._patience
-        if self._deadline is not None:
-            until = min(until, self._deadline)
-        if not _may_pass(error, known) or now + pause > until:
+        if self._failing is None:
+            self._failing = tenacity.RetryCallState(self._policy, None, (), {})
+        state = self._failing
+        state.set_exception((type(known), known, None))
+        state.upcoming_sleep = max(self._policy.wait(state), known.retry_after or 0)
+        late = self._deadline is not None and time.monotonic() + state.upcoming_sleep > self._deadline
+        if late or not _may_pass(error, known) or self._policy.stop(state):
             raise known from error
-        return pause
+        state.prepare_for_next_attempt()
+        return state.upcoming_sleep
 
 
 def _may_pass(error: grpc.RpcError, known: DiplexError) -> bool:

@@ -63,6 +63,18 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Unserved:
+    """A model that a worker's catalogue knows, and has for other backends only."""
+
+    model: str
+    aliases: tuple[str, ...]
+    backends: tuple[Backend, ...]
+    """Those that would serve it."""
+    reason: str
+    """The worker's own words for why it doesn't."""
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """One worker as it last described itself."""
 
@@ -77,6 +89,8 @@ class Worker:
     """It can answer a request, if need be by loading a model for it."""
     memory_budget: int = 0
     """Bytes that all its engines may take together; 0 without a limit."""
+    unserved: tuple[Unserved, ...] = ()
+    """What it knows and can't serve."""
 
 
 @dataclass(frozen=True, slots=True)

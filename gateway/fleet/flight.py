@@ -57,8 +57,10 @@ class Flight:
     async def read(self) -> worker_pb2.GenerateResponse | None:
         """The next event; ``None`` behind the last one.
 
+        With the first that is no progress, the worker has admitted the request.
+
         Raises:
-            AioRpcError: The call failed.
+            DiplexError: What the worker refused or failed with; ``WorkerLost`` if the connection broke.
         """
         if self._following:
             return self._following.popleft()
@@ -70,7 +72,7 @@ class Flight:
             if isinstance(known, _WORKERS_FAULT):
                 self._passage.failed(known.reason)
             self._passage.ended()
-            raise
+            raise known from error
         if not isinstance(response, worker_pb2.GenerateResponse):
             self._passage.ended()
             return None

@@ -11,14 +11,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.http import pages
 from gateway.http.endpoint import Edge, Endpoint, Serve
 from gateway.http.generation import Generations
+from gateway.http.loading import Loading
 from gateway.http.metrics import metrics
 from gateway.http.models import ModelList
+from gateway.http.playground import page
 
 CHAT_OF_TORCH = "/chat-server/v1/chat/completions/torch"
 
 
 def application(
-    edge: Edge, generations: Generations, models: ModelList, can_answer: Callable[[], bool]
+    edge: Edge,
+    generations: Generations,
+    models: ModelList,
+    loading: Loading,
+    can_answer: Callable[[], bool],
+    *,
+    playground: bool,
 ) -> ASGIApp:
     """What the HTTP server serves.
 
@@ -26,7 +34,9 @@ def application(
         edge: Lets requests in.
         generations: Answers chats and completions.
         models: Tells of models.
+        loading: Loads them.
         can_answer: Whether a model can answer now.
+        playground: Whether there is a page at ``/``.
     """
 
     def route(method: str, path: str, serve: Serve) -> Route:
@@ -40,7 +50,11 @@ def application(
             route("POST", "/v1/responses", generations.response),
             route("GET", "/v1/models", models.all),
             route("GET", "/v1/models/{name:path}", models.one),
+            route("POST", "/diplex/v1/plan", generations.plan),
+            route("POST", "/diplex/v1/models/load", loading.load),
+            route("POST", "/diplex/v1/models/unload", loading.unload),
             route("GET", "/metrics", metrics),
+            *(page.routes() if playground else ()),
             *pages.routes(can_answer),
         ],
         default=_unknown,

@@ -14,6 +14,8 @@ class HttpConfig:
 
     listen: str = ""
     """Where to serve HTTP beside gRPC: `host:port` (port 0: any free one) or `unix:/path`. Empty: nowhere."""
+    playground: bool = True
+    """Whether the page at `/` is served, on which people can try models."""
     hosts: tuple[str, ...] = ()
     """Names by which requests may come in on the loopback where nobody is asked who they are, as `ai.local`
     or `*.local`; `localhost` and addresses always may. Others come from web pages whose name was made to

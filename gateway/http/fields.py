@@ -14,6 +14,9 @@ from gateway.http.response_format import ResponseFormat
 _MOST_UINT32: Final = 2**32 - 1
 Count = Annotated[int, Field(ge=0, le=_MOST_UINT32)]
 
+BackendName = Literal["auto", "onnx", "torch", "pytorch"]
+PrecisionName = Literal["fp32", "bf16", "fp16", "int8", "int4", "q4", "q4_mixed", "q4f16"]
+
 BACKENDS: Final = {
     "auto": pb.BACKEND_UNSPECIFIED,
     "onnx": pb.BACKEND_ONNX,
@@ -109,12 +112,8 @@ class GenerationFields(Fields):
     regex: str | None = Field(None, description="A regular expression that the output matches.")
     grammar: str | None = Field(None, description="A grammar in Lark syntax that the output follows.")
     return_token_ids: bool | None = Field(None, description="Token ids of prompt and choices.")
-    backend: Literal["auto", "onnx", "torch", "pytorch"] | None = Field(
-        None, description="Which backend must serve it."
-    )
-    precision: Literal["fp32", "bf16", "fp16", "int8", "int4", "q4", "q4_mixed", "q4f16"] | None = Field(
-        None, description="At which precision."
-    )
+    backend: BackendName | None = Field(None, description="Which backend must serve it.")
+    precision: PrecisionName | None = Field(None, description="At which precision.")
     priority: Literal["batch", "normal", "interactive"] | None = Field(
         None, description="Order among those who wait."
     )

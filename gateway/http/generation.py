@@ -22,7 +22,7 @@ from gateway.http.chunks import Chunks
 from gateway.http.completion_request import REFUSED as REFUSED_IN_COMPLETIONS
 from gateway.http.completion_request import CompletionRequest
 from gateway.http.endpoint import Request
-from gateway.http.facts import encode
+from gateway.http.facts import encode, word
 from gateway.http.images import Images
 from gateway.http.parsing import parse
 from gateway.http.reply import Reply
@@ -57,6 +57,12 @@ class Generations:
         torch: Literal["torch"] = "torch"
         chat = chat if chat.backend else chat.model_copy(update={"backend": torch})
         await self._chat(chat, request, caller, reply)
+
+    async def plan(self, request: Request, caller: Caller, reply: Reply) -> None:
+        """``POST /diplex/v1/plan``: who would serve a chat, best first, and why; runs nothing."""
+        chat = parse(ChatRequest, request.body, REFUSED_IN_CHATS)
+        plan = self._inference.plan(await chat.to_proto(self._images), caller)
+        await reply.whole(_json({"candidates": [_candidate(each) for each in plan.candidates]}))
 
     async def completion(self, request: Request, caller: Caller, reply: Reply) -> None:
         """``POST /v1/completions``."""
@@ -140,6 +146,17 @@ def _named(caller: Caller, user: str | None) -> Caller:
     if caller.principal.name or not is_client_name(user):
         return caller
     return replace(caller, client=user or "")
+
+
+def _candidate(candidate: pb.PlanCandidate) -> dict[str, Any]:
+    return {
+        "model": candidate.model,
+        "backend": word(pb.Backend, candidate.backend),
+        "precision": word(pb.Precision, candidate.precision),
+        "worker": candidate.worker,
+        "reason": candidate.reason,
+        "can_serve": candidate.can_serve,
+    }
 
 
 def _of_input(error: InvalidRequest) -> InvalidRequest:

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from diplex.version import installed_version
 from gateway.http.chat_request import ChatRequest
 from gateway.http.completion_request import CompletionRequest
+from gateway.http.loading import ModelWanted
 from gateway.http.responses_request import ResponsesRequest
 
 _REF: Final = "#/components/schemas/{model}"
@@ -76,8 +77,19 @@ OPERATIONS: Final = (
     Operation(
         "post", "/v1/responses", "Goes on with a chat, in other words.", ResponsesRequest, streams=True
     ),
-    Operation("get", "/v1/models", "Lists the models."),
+    Operation(
+        "get", "/v1/models", "Lists the models; to who accepts events, again after each change.", streams=True
+    ),
     Operation("get", "/v1/models/{name}", "Tells of a model; its name may have slashes."),
+    Operation("post", "/diplex/v1/plan", "Tells who would serve a chat, and why; runs nothing.", ChatRequest),
+    Operation(
+        "post",
+        "/diplex/v1/models/load",
+        "Loads a model: events with the progress, the last one with the model.",
+        ModelWanted,
+        media_type="text/event-stream",
+    ),
+    Operation("post", "/diplex/v1/models/unload", "Unloads a model, and gives its memory back.", ModelWanted),
     Operation("get", "/metrics", "Counts, for Prometheus.", media_type="text/plain"),
     Operation("get", "/healthz", "Whether the process answers."),
     Operation("get", "/readyz", "Whether a model can answer."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -29,14 +29,22 @@ class HttpServer:
         listen: ``host:port`` (port 0: any free one) or ``unix:/path``.
         app: What is served.
         tls: ``None``: none.
+        on_stop: Called when it begins to stop: ends the requests that would go on for long.
         reuse_port: Whether others may listen there too.
     """
 
     def __init__(
-        self, listen: str, app: ASGIApp, tls: ServerTls | None = None, *, reuse_port: bool = False
+        self,
+        listen: str,
+        app: ASGIApp,
+        tls: ServerTls | None = None,
+        *,
+        reuse_port: bool = False,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._listen = listen
         self._reuse_port = reuse_port
+        self._on_stop = on_stop
         self._app = app
         self._tls = tls
         self._server: _Uvicorn | None = None
@@ -82,6 +90,7 @@ class HttpServer:
         if self._server is None or self._serving is None:
             return
         self._server.end()
+        self._on_stop()
         if grace is not None:
             await asyncio.wait([self._serving], timeout=grace)
         self._server.cancel()

@@ -25,7 +25,8 @@ from diplex.errors import (
 )
 from diplex.v1 import generation_pb2 as pb
 from diplex.worker.v1 import worker_pb2
-from gateway.attempt import Attempt
+from gateway import attempt
+from gateway.attempt import GenerateStream
 from gateway.caller import Caller
 from gateway.conversion import wanted_by
 from gateway.fleet.facts import Wanted
@@ -135,8 +136,8 @@ class Attempts:
                 relayed.served = Served(deployment.model, deployment.backend, deployment.precision)
             before, admitted = relayed.sequence, False
             try:
-                with self._attempt(candidate, request, caller, relayed, whole=whole) as attempt:
-                    while (response := await attempt.read()) is not None:
+                with self._attempt(candidate, request, caller, relayed, whole=whole) as stream:
+                    while (response := await stream.read()) is not None:
                         admitted = admitted or response.kind != worker_pb2.EVENT_KIND_PROGRESS
                         if relayed.take(response, time.time()):
                             yield response
@@ -161,13 +162,13 @@ class Attempts:
         relayed: Relayed,
         *,
         whole: bool,
-    ) -> Iterator[Attempt]:
+    ) -> Iterator[GenerateStream]:
         call = self._fleet.generate_call(candidate.worker)
-        attempt = Attempt(call, candidate, request, caller, relayed, whole=whole)
+        stream = attempt.begin(call, candidate, request, caller, relayed, whole=whole)
         try:
-            yield attempt
+            yield stream
         finally:
-            attempt.cancel()
+            stream.cancel()
 
     def _lost(self, error: DiplexError, candidate: Candidate, losses: _Losses, *, admitted: bool) -> None:
         """Notes a lost worker; raises its error if nobody else is to be tried."""

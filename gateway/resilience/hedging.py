@@ -40,7 +40,7 @@ class Hedged:
         self._config = config
         self._durations: dict[str, deque[float]] = {}  # model, as asked for -> seconds of answers
 
-    async def run(
+    def run(
         self,
         request: pb.GenerateRequest,
         caller: Caller,
@@ -51,11 +51,16 @@ class Hedged:
     ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
         """See :meth:`Attempts.run`."""
         if not (whole and self._config.hedge) or relayed.sequence:
-            responses = self._attempts.run(request, caller, relayed, candidates, whole=whole)
-            async with aclosing(responses):
-                async for response in responses:
-                    yield response
-            return
+            return self._attempts.run(request, caller, relayed, candidates, whole=whole)
+        return self._hedged(request, caller, relayed, candidates)
+
+    async def _hedged(
+        self,
+        request: pb.GenerateRequest,
+        caller: Caller,
+        relayed: Relayed,
+        candidates: Sequence[Candidate],
+    ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
         for response in await self._answer(request, caller, relayed, candidates):
             yield response
 

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 
-from diplex.errors import InvalidRequest, ModelNotFound, Unavailable
-from gateway.fleet.facts import Deployment, Fleet, Precision, State, Wanted
+from diplex.errors import BackendNotRunning, DiplexError, InvalidRequest, ModelNotFound, Unavailable
+from gateway.fleet.facts import Backend, Deployment, Fleet, Precision, State, Unserved, Wanted
 
 _HUB = "hf:"
 """How names of hub repositories begin."""
@@ -21,6 +21,7 @@ def resolve(wanted: Wanted, fleet: Fleet, default_model: str) -> Wanted:
     Raises:
         InvalidRequest: No model is named and there is no default; or suffix and precision contradict.
         ModelNotFound: No worker knows the name.
+        BackendNotRunning: Workers know it, and none is of a backend that has it.
         Unavailable: No model is named and no worker advertises one yet.
     """
     known = known_names(deployment for worker in fleet.workers for deployment in worker.deployments)
@@ -30,7 +31,7 @@ def resolve(wanted: Wanted, fleet: Fleet, default_model: str) -> Wanted:
     head, _, suffix = asked.rpartition("/")
     if canonical := known.get(head.casefold()):
         return replace(wanted, model=canonical, precision=_precision(suffix, wanted.precision))
-    raise ModelNotFound(_not_found(asked, known), metadata={"model": asked})
+    raise _unserved(asked, fleet) or ModelNotFound(_not_found(asked, known), metadata={"model": asked})
 
 
 def known_names(deployments: Iterable[Deployment]) -> dict[str, str]:
@@ -72,6 +73,32 @@ def _precision(suffix: str, field: Precision | None) -> Precision:
     if field not in (None, precision):
         raise InvalidRequest.of_field("precision", f"is {field}, and the model's name asks for {precision}")
     return precision
+
+
+def how_to_start(backend: Backend) -> str:
+    """What an operator does who has no worker of that backend."""
+    profile = " --profile torch" if backend is Backend.TORCH else ""
+    option = " --torch" if backend is Backend.TORCH else ""
+    return f"`diplex up{option}` or `docker compose{profile} up -d` starts one"
+
+
+def _unserved(asked: str, fleet: Fleet) -> DiplexError | None:
+    """The refusal of a model that connected workers know and can't serve, which says what could."""
+    names = {asked.casefold(), asked.rpartition("/")[0].casefold()}
+    for it in (unserved for worker in fleet.connected for unserved in worker.unserved):
+        if names.isdisjoint(name.casefold() for name in (it.model, *it.aliases)):
+            continue
+        metadata = {"model": it.model, "backends": ",".join(it.backends)}
+        return BackendNotRunning(_refusal(it), metadata=metadata)
+    return None
+
+
+def _refusal(unserved: Unserved) -> str:
+    told = f"{unserved.model} can't be served now: {unserved.reason}"
+    if not unserved.backends:
+        return told
+    backend = unserved.backends[0]
+    return f"{told}. The gateway knows no {backend} worker; {how_to_start(backend)}"
 
 
 def _not_found(asked: str, known: dict[str, str]) -> str:

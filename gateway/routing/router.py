@@ -245,7 +245,7 @@ def _lacking(plan: Plan) -> Iterator[FieldViolation]:
     if obstacles == {Obstacle.BACKEND}:
         offered = _offered(candidate.deployment.backend for candidate in plan.candidates)
         served = f"{wanted.model} is served by {offered}, not by {wanted.backend}"
-        hint = "; `diplex up --torch` starts a worker for that" if wanted.backend is Backend.TORCH else ""
+        hint = f"; {names.how_to_start(wanted.backend)}" if wanted.backend else ""
         yield FieldViolation("backend", served + hint)
     elif Obstacle.IMAGES not in obstacles:
         offered = _offered(

@@ -33,6 +33,14 @@ class AdminConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthConfig:
+    """A gRPC port with health alone and without TLS, for probes that speak none, as Kubernetes' do."""
+
+    listen: str = ""
+    """Where, as ``host:port`` or ``unix:/path``. Empty: nowhere but on the public port."""
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsConfig:
     """Metrics for Prometheus, over HTTP at ``/metrics``."""
 

@@ -1,4 +1,4 @@
-"""A network and a home of their own, in which commands run as the documents have them, usual ports included."""
+"""A network and a home of their own, where commands run as the documents have them, usual ports too."""
 
 from __future__ import annotations
 
@@ -63,13 +63,11 @@ class Sandbox:
         )
         return {name: value for name, value in kept.items() if not name.lower().endswith("_proxy")}
 
-    def run(
-        self, *argv: str | Path, stdin: str = "", seconds: float = _SECONDS
-    ) -> subprocess.CompletedProcess:
+    def run(self, *argv: str | Path) -> subprocess.CompletedProcess:
         """Runs a program to its end; its output has its errors among it."""
         return subprocess.run(
             [*self.enter, *argv],
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -16,11 +16,32 @@ GO_LIBRARIES = Path("/usr/share/gocode")
 JARS = Path("/usr/share/java")
 """Debian's jars: libgrpc-java, libnetty-java, libperfmark-java, libgoogle-common-protos-java, geronimo."""
 NEEDED_JARS = (
-    "grpc-api grpc-context grpc-core grpc-netty grpc-protobuf grpc-protobuf-lite grpc-stub guava protobuf jsr305 gson "
-    "proto-google-common-protos perfmark-api geronimo-annotation-1.3-spec netty-buffer netty-codec netty-codec-http "
-    "netty-codec-http2 netty-codec-socks netty-common netty-handler netty-handler-proxy netty-resolver "
-    "netty-transport netty-transport-native-unix-common"
-).split()
+    "grpc-api",
+    "grpc-context",
+    "grpc-core",
+    "grpc-netty",
+    "grpc-protobuf",
+    "grpc-protobuf-lite",
+    "grpc-stub",
+    "guava",
+    "protobuf",
+    "jsr305",
+    "gson",
+    "proto-google-common-protos",
+    "perfmark-api",
+    "geronimo-annotation-1.3-spec",
+    "netty-buffer",
+    "netty-codec",
+    "netty-codec-http",
+    "netty-codec-http2",
+    "netty-codec-socks",
+    "netty-common",
+    "netty-handler",
+    "netty-handler-proxy",
+    "netty-resolver",
+    "netty-transport",
+    "netty-transport-native-unix-common",
+)
 
 
 def build(*argv, cwd, **variables):

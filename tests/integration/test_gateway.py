@@ -17,6 +17,7 @@ from diplex import errors
 from diplex.serving import MEBIBYTE
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
+from diplex.worker.v1 import worker_pb2
 from gateway.caller import Caller
 from gateway.inference import Inference
 from tests.fakes import Crash, Fail, FakeWorker, Hold, Load, Say, Vanish, model
@@ -189,6 +190,20 @@ class TestRefusals:
         error = await failure(client.generation.Generate(request))
         assert type(error) is errors.UnsupportedFeature
         assert [violation.field for violation in error.violations] == ["chat.messages[0].parts[0].image"]
+        assert not worker.calls
+
+    async def test_model_of_a_backend_that_is_not_running(self, client, worker):
+        worker.lack(worker_pb2.UnservedModel(name="Eyes", backends=[pb.BACKEND_TORCH], reason="not here"))
+        request = pb.GenerateRequest(model="eyes", prompt="Hi")
+
+        async def refusal():
+            return await failure(client.generation.Generate(request))
+
+        error = await refusal()
+        while type(error) is errors.ModelNotFound:  # until the gateway has heard of it
+            error = await refusal()
+        assert type(error) is errors.BackendNotRunning
+        assert "--profile torch" in error.message
         assert not worker.calls
 
     async def test_unknown_model(self, client):

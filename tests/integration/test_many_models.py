@@ -114,6 +114,16 @@ async def test_the_idle_one_goes_and_the_busy_one_stays(sockets, home, catalogue
         assert many.resident_bytes() <= 1.05 * baseline
 
 
+async def test_one_model_that_takes_all_that_it_may_fits(sockets, home, catalogue):
+    """Keys and values of 256 long sequences would take more; they make do with what the budget leaves."""
+    options = ("--memory-budget", "300", "--residents", "1", "--slots", "256")
+    async with worker(sockets, home, catalogue, "--model", "a", *options) as one:
+        states = await one.until(lambda it: it["a/fp32"].state in (READY, models_pb2.MODEL_STATE_FAILED))
+        own = psutil.Process(one.process.pid).memory_info().rss
+        assert states["a/fp32"].state == READY, states["a/fp32"]
+        assert 200 * MIB < own + states["a/fp32"].most_bytes <= 300 * MIB
+
+
 async def test_a_request_waits_for_a_busy_model_and_is_served(sockets, home, catalogue):
     budget = await budget_for(1, sockets, home, catalogue)
     options = ("--memory-budget", f"{budget:.0f}", "--residents", "3", *FEW)

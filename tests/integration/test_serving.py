@@ -100,6 +100,26 @@ async def test_operators_see_connections_on_a_port_of_their_own(tmp_path):
         call.cancel()
 
 
+async def test_probes_find_health_alone_on_a_port_of_their_own(tmp_path):
+    probes = f"unix:{tmp_path}/health.sock"
+    async with (
+        server_of(Peers(), health_listen=probes) as (server, _),
+        grpc.aio.insecure_channel(probes) as own,
+    ):
+        health = health_pb2_grpc.HealthStub(own)
+
+        async def told(name):
+            request = health_pb2.HealthCheckRequest(service=name)
+            return (await health.Check(request, timeout=10)).status
+
+        assert (await told("liveness"), await told("")) == (HEALTH.SERVING, HEALTH.NOT_SERVING)
+        await server.set_serving(serving=True)
+        assert await told("") == HEALTH.SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await generation_pb2_grpc.GenerationServiceStub(own).Generate(REQUEST, timeout=10)
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 async def test_health_of_models_follows_the_fleet():
     async with (
         FakeWorker(models=[model("one"), model("two", state=models_pb2.MODEL_STATE_UNLOADED)]) as worker,

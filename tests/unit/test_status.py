@@ -20,6 +20,7 @@ CODES = {
     errors.ModelNotFound: ("NOT_FOUND", 404),
     errors.UnsupportedModel: ("FAILED_PRECONDITION", 422),
     errors.LicenceNotAccepted: ("FAILED_PRECONDITION", 422),
+    errors.BackendNotRunning: ("FAILED_PRECONDITION", 422),
     errors.ResourceExhausted: ("RESOURCE_EXHAUSTED", 429),
     errors.QueueFull: ("RESOURCE_EXHAUSTED", 429),
     errors.RateLimited: ("RESOURCE_EXHAUSTED", 429),

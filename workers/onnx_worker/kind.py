@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from diplex.errors import InvalidRequest
 from workers.onnx_worker.footprint import converting, expect, predict
 from workers.onnx_worker.formats import OnnxFormats
+from workers.onnx_worker.installed import onnxruntime_version
 from workers.onnx_worker.prepare import ToOnnx
 from workers.runtime.command import WorkerKind
 from workers.runtime.fidelity.certificate import Certificate
@@ -36,7 +36,7 @@ KIND: Final = WorkerKind(
     models=("SmolLM2-135M-Instruct",),
     converter=ToOnnx(),
     formats=OnnxFormats(),
-    memory=BackendMemory(f"onnxruntime {version('onnxruntime')}", predict, converting, expect),
+    memory=BackendMemory(f"onnxruntime {onnxruntime_version()}", predict, converting, expect),
     certify=_certify,
     check_device=_check_device,
 )

@@ -7,10 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from workers.onnx_worker.installed import onnxruntime_version
 from workers.runtime.progress import Report
 
 _TOOLS: Final = ("gguf", "numpy", "onnx", "tokenizers")
-_PUBLISHED_TOOLS: Final = ("onnxruntime", "tokenizers")
 
 
 class ToOnnx:
@@ -26,7 +26,7 @@ class ToOnnx:
             from workers.onnx_worker.published.prepare import prepare_published  # noqa: PLC0415
 
             prepare_published(source, target, precision=profile, report=report)
-            return {tool: version(tool) for tool in _PUBLISHED_TOOLS}
+            return {"onnxruntime": onnxruntime_version(), "tokenizers": version("tokenizers")}
         from workers.onnx_worker.convert import convert_checkpoint, convert_gguf  # noqa: PLC0415
 
         convert = convert_checkpoint if source.is_dir() else convert_gguf

@@ -154,6 +154,7 @@ class WorkerServicer:
             version=self._version,
             ready=self._supervisor.ready,
             memory_budget_bytes=self._supervisor.memory_budget or 0,
+            unserved=[wire.unserved(entry, backend) for entry in self._supervisor.unserved],
         )
 
 

@@ -199,6 +199,7 @@ class WatchResponse(google.protobuf.message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     READY_FIELD_NUMBER: builtins.int
     MEMORY_BUDGET_BYTES_FIELD_NUMBER: builtins.int
+    UNSERVED_FIELD_NUMBER: builtins.int
     worker: builtins.str
     """Identity of the worker, stable while its process lives."""
     backend: diplex.v1.generation_pb2.Backend.ValueType
@@ -213,6 +214,10 @@ class WatchResponse(google.protobuf.message.Message):
     def models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[diplex.v1.models_pb2.Model]:
         """One deployment each, this worker's."""
 
+    @property
+    def unserved(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___UnservedModel]:
+        """Models that its catalogue knows and has for other backends only: so that they are refused with what would help."""
+
     def __init__(
         self,
         *,
@@ -223,10 +228,40 @@ class WatchResponse(google.protobuf.message.Message):
         version: builtins.str = ...,
         ready: builtins.bool = ...,
         memory_budget_bytes: builtins.int = ...,
+        unserved: collections.abc.Iterable[Global___UnservedModel] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "draining", b"draining", "memory_budget_bytes", b"memory_budget_bytes", "models", b"models", "ready", b"ready", "version", b"version", "worker", b"worker"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "draining", b"draining", "memory_budget_bytes", b"memory_budget_bytes", "models", b"models", "ready", b"ready", "unserved", b"unserved", "version", b"version", "worker", b"worker"]) -> None: ...
 
 Global___WatchResponse: typing_extensions.TypeAlias = WatchResponse
+
+@typing.final
+class UnservedModel(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    ALIASES_FIELD_NUMBER: builtins.int
+    BACKENDS_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    reason: builtins.str
+    """Why this worker doesn't serve it, as a clause."""
+    @property
+    def aliases(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def backends(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[diplex.v1.generation_pb2.Backend.ValueType]:
+        """Those that the catalogue has it for."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        aliases: collections.abc.Iterable[builtins.str] | None = ...,
+        backends: collections.abc.Iterable[diplex.v1.generation_pb2.Backend.ValueType] | None = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["aliases", b"aliases", "backends", b"backends", "name", b"name", "reason", b"reason"]) -> None: ...
+
+Global___UnservedModel: typing_extensions.TypeAlias = UnservedModel
 
 @typing.final
 class LoadModelRequest(google.protobuf.message.Message):

@@ -6,16 +6,9 @@ import math
 
 import pytest
 
-from benchmarks.suite.load import Stream
-from benchmarks.suite.metrics import (
-    decode_rate,
-    first_token_ms,
-    gaps_ms,
-    load_figures,
-    percentile,
-    stall_ratio,
-    whole_rate,
-)
+from benchmarks.suite.metrics import load_figures, stall_ratio
+from diplex.bench.figures import decode_rate, first_token_ms, gaps_ms, percentile, whole_rate
+from diplex.bench.streams import Stream
 
 
 def stream(*times: float, sent: float = 0.0, counts: list[int] | None = None, begins=()) -> Stream:

@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from diplex import errors
-from diplex.cli.listening import free_address, free_http_address, private_folder, reachable, url
+from diplex.cli.listening import free_address, free_http_address, page, private_folder, reachable, url
 
 
 def test_port_zero_becomes_a_real_port():
@@ -80,3 +80,7 @@ class TestHttp:
     def test_the_url(self):
         assert url("0.0.0.0:8000") == "http://127.0.0.1:8000/v1"
         assert url("unix:/run/x.sock") == "unix:/run/x.sock"
+
+    def test_the_page(self):
+        assert page("0.0.0.0:8000") == "http://127.0.0.1:8000/"
+        assert page("unix:/run/x.sock") == page("") == ""

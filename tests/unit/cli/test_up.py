@@ -1,6 +1,7 @@
 """``diplex up`` with a fake gateway, and a worker that only sits there."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,7 +27,10 @@ class Plan(up.Plan):
             Command("gateway", [sys.executable, *{gateway!r}, listen]),
         )
 
-plan = Plan({models!r}, "unix:{folder}/gw.sock", None, None, {sample!r}, "", True, {json_logs!r})
+plan = Plan(
+    {models!r}, "unix:{folder}/gw.sock", None, None, {sample!r}, "", True, {json_logs!r},
+    http_listen="127.0.0.1:0",
+)
 with reported():
     code = up.run(plan)
 sys.exit(code)
@@ -73,6 +77,7 @@ def test_prepares_starts_answers_and_stops(up, tmp_path, number):
         said = until(process.stdout, "Ctrl-C stops")
         assert said.startswith("Paris is the capital of France.")
         assert f"diplex chat --address unix:{tmp_path}/gw.sock" in said
+        assert re.search(r"^in the browser: http://127\.0\.0\.1:\d+/$", said, re.MULTILINE)
         process.send_signal(number)
         rest, logs = process.communicate(timeout=20)
     assert (process.returncode, rest) == (0, "")

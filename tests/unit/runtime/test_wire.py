@@ -12,6 +12,7 @@ from diplex.v1 import generation_pb2 as pb
 from diplex.worker.v1 import worker_pb2
 from workers.runtime import wire
 from workers.runtime.catalogue import Capability, Catalogue
+from workers.runtime.supervisor.names import Names
 from workers.runtime.vision import ImageFile, ImageOptions
 
 
@@ -27,6 +28,23 @@ def test_who_asks_and_until_when_reach_the_engine(entry):
     assert generation.client == "me"
     assert before + 30 <= generation.deadline <= time.monotonic() + 30
     assert wire.generation(message, entry, timeout=None).deadline is None
+
+
+# ---------------------------------------------------------------------------- models of other backends
+
+
+def test_watchers_hear_of_models_that_only_others_serve():
+    lacking = {entry.name: wire.unserved(entry, "onnx") for entry in Names(Catalogue.load(), "onnx").unserved}
+    assert "SmolLM2-135M-Instruct" not in lacking
+    llava = lacking["llava-1.5-7b"]
+    assert list(llava.backends) == [pb.BACKEND_TORCH]
+    assert llava.reason == "the onnx worker has no form of it; the catalogue has it for torch"
+
+
+def test_what_no_backend_serves_yet_is_told_as_such():
+    cogvlm = wire.unserved(Catalogue.load().find("CogVLM-chat").entry, "onnx")
+    assert not cogvlm.backends
+    assert "can't be served yet: torch: it needs code of its publisher" in cogvlm.reason
 
 
 # --------------------------------------------------------------------------------------------- images

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from diplex.errors import DiplexError
+from workers.runtime.command.bundling import bundle, unbundle
 from workers.runtime.command.kind import WorkerKind
 from workers.runtime.command.preparing import pull_command, verify_command
 from workers.runtime.command.serving import serve_command
@@ -27,6 +28,8 @@ def application(kind: WorkerKind) -> typer.Typer:
         "serve": serve_command(kind),
         "pull": pull_command(kind),
         "verify": verify_command(kind),
+        "bundle": bundle,
+        "unbundle": unbundle,
     }
     for name, command in commands.items():
         app.command(name)(command)

@@ -178,6 +178,16 @@ AdminListen = Annotated[
     ),
 ]
 
+HealthListen = Annotated[
+    str,
+    typer.Option(
+        envvar="DIPLEX_WORKER_HEALTH_LISTEN",
+        help="Where to serve health alone and without TLS, for probes that speak none: host:port, or "
+        "unix:/path.",
+        show_default="nowhere",
+    ),
+]
+
 MetricsListen = Annotated[
     str,
     typer.Option(

@@ -26,6 +26,7 @@ from workers.runtime.command.serve_options import (
     DrainSeconds,
     GatewayNames,
     GatewayTokenFile,
+    HealthListen,
     ImageCacheMib,
     KeepAlive,
     KvMib,
@@ -122,6 +123,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
         log_level: LogLevel = "INFO",
         metrics_listen: MetricsListen = "",
         admin_listen: AdminListen = "",
+        health_listen: HealthListen = "",
         traces_endpoint: TracesEndpoint = "",
     ) -> None:
         """Serve models to gateways until SIGTERM.
@@ -167,6 +169,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
             residents=residents or max(len(names), _unnamed_residents(budget)),
             on_demand=on_demand,
             keep_alive=keep_alive,
+            starts_empty=not names,
             pinned=tuple(pin or ()),
         )
         server = ServerConfig(
@@ -174,6 +177,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
             max_message_bytes=max_message_mib * MEBIBYTE,
             drain_seconds=drain_seconds,
             admin_listen=admin_listen,
+            health_listen=health_listen,
             tls=callers.tls,
         )
 

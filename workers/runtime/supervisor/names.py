@@ -30,6 +30,15 @@ class Names:
             for profile in self._profiles(entry)
         ]
 
+    @property
+    def unserved(self) -> Sequence[ModelEntry]:
+        """Models that the catalogue has for other backends only."""
+        return [
+            entry
+            for entry in self._catalogue.entries
+            if all(each.backend != self._backend for each in entry.backends)
+        ]
+
     def resolve(self, name: str, profile: str | None) -> tuple[ModelEntry, str | None]:
         """The entry, and the profile that was asked for beside the name or in it.
 

@@ -35,6 +35,10 @@ from workers.runtime.supervisor.unloaded import Shelf, UnloadedModel
 _RETRY_SECONDS: Final = 10.0
 """How long a model that could not be loaded for a lasting reason isn't tried again."""
 
+_OWN_GROWTH: Final = 64 * 2**20
+"""What the worker's own process may come to take beyond what it does at its start, for connections and
+requests under way. Models that divide the budget to the last byte would not fit it a second later."""
+
 _LOG: Final = structlog.get_logger()
 
 
@@ -68,8 +72,8 @@ class Supervisor:
         self._leaving: set[ServedModel] = set()  # being unloaded; their memory is not free yet
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusals: dict[tuple[str, str], tuple[float, DiplexError]] = {}  # key -> when and why it failed
-        self._answered = False  # whether a model has ever been ready
-        self._share = config.serving.share(own_bytes())
+        self._answered = config.serving.starts_empty  # whether a model has ever been ready, or need not be
+        self._share = config.serving.share(own_bytes() + _OWN_GROWTH)
         self._shelf = Shelf(artefacts, config.engine, self._share)
         admission = Admission(config.serving.memory_budget, self._tenants, self._evict, self.changes)
         self._shared = Surroundings(
@@ -100,6 +104,11 @@ class Supervisor:
         keys = {(entry.name, profile) for entry, profile in known}
         others = [model for key, model in self._models.items() if key not in keys]
         return [*(self._offer(entry, profile) for entry, profile in known), *others]
+
+    @property
+    def unserved(self) -> Sequence[ModelEntry]:
+        """Models that the catalogue has for other backends only."""
+        return self._names.unserved
 
     @property
     def ready(self) -> bool:

@@ -20,6 +20,8 @@ class ServingConfig:
     """Whether a request for a model that isn't loaded loads it."""
     keep_alive: float | None = None
     """Seconds without requests after which a model is unloaded; ``None`` for never."""
+    starts_empty: bool = False
+    """Nothing is loaded at the start, so nothing has to be ready before requests are taken."""
     pinned: tuple[str, ...] = ()
     """Names, aliases or ``name/profile`` of models that stay."""
 

@@ -3,7 +3,7 @@
 from workers.runtime.wire.enums import BACKENDS
 from workers.runtime.wire.events import Told, accepted, load_progress, receipt
 from workers.runtime.wire.requests import generation, model_input, profile
-from workers.runtime.wire.states import model_state
+from workers.runtime.wire.states import model_state, unserved
 
 __all__ = [
     "BACKENDS",
@@ -15,4 +15,5 @@ __all__ = [
     "model_state",
     "profile",
     "receipt",
+    "unserved",
 ]

@@ -6,7 +6,8 @@ from typing import Final
 
 from diplex.v1 import generation_pb2 as public
 from diplex.v1 import models_pb2
-from workers.runtime.catalogue import Capability
+from diplex.worker.v1 import worker_pb2
+from workers.runtime.catalogue import Capability, ModelEntry
 from workers.runtime.fidelity.certificate import Certificate
 from workers.runtime.supervisor.model import ServedModel, State
 from workers.runtime.supervisor.unloaded import UnloadedModel
@@ -44,6 +45,19 @@ def model_state(model: ServedModel | UnloadedModel, worker: str, backend: str) -
             vocabulary_size=description.vocab_size if description else 0,
         ),
         deployments=[deployment],
+    )
+
+
+def unserved(entry: ModelEntry, backend: str) -> worker_pb2.UnservedModel:
+    """A model of the catalogue that a worker of this backend has no form of."""
+    names = ", ".join(each.backend for each in entry.backends)
+    refusals = "; ".join(f"{each.backend}: {each.refusal}" for each in entry.backends if each.refusal)
+    reason = f"the {backend} worker has no form of it; the catalogue has it for {names}"
+    return worker_pb2.UnservedModel(
+        name=entry.name,
+        aliases=entry.aliases,
+        backends=[BACKENDS[each.backend] for each in entry.backends if not each.refusal],
+        reason=f"{reason}, where it can't be served yet: {refusals}" if refusals else reason,
     )
 
 

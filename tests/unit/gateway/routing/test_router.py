@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from diplex import errors
-from gateway.fleet.facts import Backend, Deployment, Fleet, Precision, State, Wanted, Worker
+from gateway.fleet.facts import Backend, Deployment, Fleet, Precision, State, Unserved, Wanted, Worker
 from gateway.routing import router
 from gateway.routing.names import only_model
 from gateway.routing.router import Obstacle
@@ -162,6 +162,37 @@ class TestNames:
     def test_many_known_names_are_cut(self):
         many = [replace(TINY, model=f"model-{i:02}", aliases=()) for i in range(30)]
         assert refused(Wanted("zzz"), worker("w", *many)).message.endswith("model-19 and 10 more")
+
+
+class TestModelsOfOtherBackends:
+    EYES = Unserved("Eyes", ("org/eyes",), (Backend.TORCH,), "the onnx worker has no form of it")
+
+    def lacking(self, *unserved, connected=True):
+        return replace(worker("o", TINY, connected=connected), unserved=unserved)
+
+    @pytest.mark.parametrize("name", ["eyes", "ORG/Eyes", "eyes/int8", "org/eyes/fp32"])
+    def test_refusal_says_what_would_serve_it_and_how(self, name):
+        error = refused(Wanted(name), self.lacking(self.EYES))
+        assert type(error) is errors.BackendNotRunning
+        assert "the onnx worker has no form of it" in error.message
+        assert "`docker compose --profile torch up -d`" in error.message
+        assert error.metadata == {"model": "Eyes", "backends": "torch"}
+
+    def test_served_once_a_worker_has_it(self):
+        torch = worker("t", replace(TINY, model="Eyes", backend=Backend.TORCH))
+        assert order(Wanted("eyes"), self.lacking(self.EYES), torch) == ["t"]
+
+    def test_no_advice_where_no_backend_would_help(self):
+        error = refused(Wanted("eyes"), self.lacking(replace(self.EYES, backends=(), reason="nobody can")))
+        assert error.message == "Eyes can't be served now: nobody can"
+
+    def test_workers_that_are_gone_tell_nothing(self):
+        gone = self.lacking(self.EYES, connected=False)
+        assert type(refused(Wanted("eyes"), gone, worker("w", TINY))) is errors.ModelNotFound
+
+    def test_backend_that_nobody_is_of(self):
+        error = refused(Wanted("tiny", Backend.TORCH), worker("w", TINY))
+        assert "`diplex up --torch`" in error.message
 
 
 class TestDefaultModel:
