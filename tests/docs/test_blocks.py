@@ -1,6 +1,7 @@
 """Every block of README.md and docs/ is run, read, or says why not."""
 
 import json
+import signal
 from contextlib import ExitStack
 
 import pytest
@@ -10,6 +11,7 @@ from tests.docs import schemas
 from tests.docs.blocks import PAGES, ROOT, blocks_of
 from tests.docs.commands import commands_of
 from tests.docs.conftest import READY_SECONDS
+from tests.docs.notebook import Notebook
 from tests.docs.sandbox import Sandbox, network
 
 COMMANDS = {"bash", "console", "sh"}
@@ -47,12 +49,16 @@ def test_every_block_is_checked_or_says_why_not(page, count):
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.name)
 def test_blocks_hold(page, request, home, folder, count):
-    place = _Place(request, home, folder, count)
+    with ExitStack() as until_end:
+        hold(page, _Place(request, home, folder, count, until_end))
+
+
+def hold(page, place):
     for block in blocks_of(page):
         if block.not_run or block.language == "text":
             continue
         if "file" in block.markers:
-            (folder / block.markers["file"].value).write_text(block.text, "utf-8")
+            (place.folder / block.markers["file"].value).write_text(block.text, "utf-8")
         if block.language in QUOTED:
             assert block.text in (ROOT / block.markers["from"].value).read_text("utf-8"), block.place
         elif block.language == "json":
@@ -61,10 +67,9 @@ def test_blocks_hold(page, request, home, folder, count):
             list(yaml.safe_load_all(block.text))
         elif block.language == "toml":
             kind = block.markers["toml"].value if "toml" in block.markers else "gateway"
-            schemas.check(block.text, kind, folder)
+            schemas.check(block.text, kind, place.folder)
         elif block.language == "python":
-            done = place.usual().run("python", "-", stdin=block.text)
-            assert done.returncode == 0, f"{block.place}\n{done.stdout}"
+            assert place.python(block) == ""
         else:
             place.follow(block)
 
@@ -72,11 +77,19 @@ def test_blocks_hold(page, request, home, folder, count):
 class _Place:
     """Where a page's commands are typed: beside `diplex up`, or, with servers, in a network of their own."""
 
-    def __init__(self, request, home, folder, count):
-        self._request, self._home, self._folder, self._count = request, home, folder, count
+    def __init__(self, request, home, folder, count, until_end):
+        self.folder = folder
+        self._request, self._home, self._count, self._until_end = request, home, count, until_end
+        self._notebook = None
 
     def usual(self):
-        return Sandbox(self._request.getfixturevalue("up"), self._home, self._folder)
+        return Sandbox(self._request.getfixturevalue("up"), self._home, self.folder)
+
+    def python(self, block):
+        """Runs a block behind the page's others; returns how it failed, empty if it didn't."""
+        if self._notebook is None:
+            self._notebook = self._until_end.enter_context(Notebook(self.usual()))
+        return self._notebook.run(block.text, block.place)
 
     def follow(self, block):
         commands, skipped = commands_of(block), block.skipped
@@ -91,7 +104,7 @@ class _Place:
             self._type(self.usual(), wanted, code, block)
             return
         with network() as enter, ExitStack() as servers:
-            self._serve(Sandbox(enter, self._home, self._folder), wanted, servers, block)
+            self._serve(Sandbox(enter, self._home, self.folder), wanted, servers, block)
 
     def _type(self, sandbox, commands, code, block):
         for command in commands:
@@ -120,4 +133,5 @@ class _Place:
         for command, server in reversed(running):
             assert server.process.poll() is None, f"{block.place}: {command.text}\n{server.log}"
             server.process.terminate()
-            assert server.wait() == 0, f"{block.place}: {command.text}\n{server.log}"
+            # The signal itself ends what has only just begun to listen.
+            assert server.wait() in {0, -signal.SIGTERM}, f"{block.place}: {command.text}\n{server.log}"

@@ -15,7 +15,7 @@ GO_LIBRARIES = Path("/usr/share/gocode")
 """Debian's Go packages: golang-google-grpc-dev, golang-google-protobuf-dev, golang-google-genproto-dev."""
 JARS = Path("/usr/share/java")
 """Debian's jars: libgrpc-java, libnetty-java, libperfmark-java, libgoogle-common-protos-java, geronimo."""
-NEEDED_JARS = [
+NEEDED_JARS = (
     "grpc-api",
     "grpc-context",
     "grpc-core",
@@ -41,7 +41,7 @@ NEEDED_JARS = [
     "netty-resolver",
     "netty-transport",
     "netty-transport-native-unix-common",
-]
+)
 
 
 def build(*argv, cwd, **variables):
