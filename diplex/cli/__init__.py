@@ -1,4 +1,4 @@
-"""The command line: ``diplex up | generate | chat | models | bench | top | health | config | pull | verify``."""
+"""The command line, ``diplex``: its commands stand in ``app`` and the modules that it takes them from."""
 
 from __future__ import annotations
 

@@ -7,18 +7,14 @@ there are none.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import signal
-import subprocess
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).parents[2]
+from tests.served import serving
+
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 
@@ -36,26 +32,6 @@ new PerformanceObserver((list) => {
   for (const it of list.getEntries()) seen.tasks.push({ms: it.duration, at: it.startTime});
 }).observe({type: "longtask", buffered: true});
 """
-
-
-@contextmanager
-def serving(*module, event, key):
-    """What the log of a process says at the event; the process ends behind."""
-    python = os.environ.get("SERVING_PYTHON", str(ROOT / ".venv/bin/python"))
-    with subprocess.Popen(
-        [python, "-m", *module], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        lines = []
-        try:
-            for line in process.stdout:
-                lines.append(line)
-                if line.startswith("{") and json.loads(line).get("event") == event:
-                    yield json.loads(line)[key]
-                    return
-            pytest.fail(f"{module} ended:\n{''.join(lines)}")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="session")

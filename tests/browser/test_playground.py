@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.browser.conftest import PHONE, serving
+from tests.browser.conftest import PHONE
+from tests.served import serving
 from tools.seeing.drawings import HELD_OUT, draw
 
 MODEL = "SmolLM2-135M-Instruct"

@@ -5,46 +5,18 @@ The gateway is a process of the usual environment, whose interpreter ``SERVING_P
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import subprocess
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.served import PYTHON, ROOT, serving
+
 MODEL = "SmolLM2-135M-Instruct"
-
-
-PYTHON = os.environ.get("SERVING_PYTHON", str(ROOT / ".venv/bin/python"))
-
 DRAW = """
 import sys
 from tools.seeing.drawings import HELD_OUT, draw
 draw(HELD_OUT + 20_000, sys.argv[1], square=True).image.save(sys.stdout.buffer, "PNG")
 """
-
-
-@contextmanager
-def serving(*module, event, key):
-    """What the log of a process says at the event; the process ends behind."""
-    with subprocess.Popen(
-        [PYTHON, "-m", *module], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        lines = []
-        try:
-            for line in process.stdout:
-                lines.append(line)
-                if line.startswith("{") and json.loads(line).get("event") == event:
-                    yield json.loads(line)[key]
-                    return
-            pytest.fail(f"{module} ended:\n{''.join(lines)}")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            # What it still says must not fill the pipe.
-            process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="session")
