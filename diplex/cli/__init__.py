@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
+
+
+_EXTRA = frozenset({"httpx2", "prometheus_client", "prompt_toolkit", "rich", "typer"})
 
 
 def main() -> None:
     """Entry point of the ``diplex`` command."""
-    if find_spec("typer") is None or find_spec("rich") is None:
-        sys.exit("diplex: the command line needs its extra: pip install 'diplex[cli]'")
-    from diplex.cli.app import app  # noqa: PLC0415  # it imports what was just looked for
+    try:
+        from diplex.cli.app import app  # noqa: PLC0415  # it imports what may be missing
 
-    app()
+        app()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        sys.exit(f"diplex: this needs {error.name}: pip install 'diplex[cli]'")

@@ -236,14 +236,15 @@ def test_help_teaches_by_example(diplex):
     ("hidden", "arguments", "said"),
     [
         ("typer", ["models"], "pip install 'diplex[cli]'"),
+        ("httpx2", ["top", "--count", "1"], "pip install 'diplex[cli]'"),
+        ("prompt_toolkit", ["chat"], "pip install 'diplex[cli]'"),
         ("onnxruntime", ["pull", "x"], "pip install 'diplex[onnx]'"),
     ],
 )
 def test_a_missing_extra_is_named(hidden, arguments, said):
     code = f"""
-import importlib.util, sys
-find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name == {hidden!r} else find(name, *rest)
+import sys
+sys.modules[{hidden!r}] = None
 from diplex.cli import main
 sys.argv[1:] = {arguments!r}
 main()
