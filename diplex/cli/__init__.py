@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-
 _EXTRA = frozenset({"httpx2", "prometheus_client", "prompt_toolkit", "rich", "typer"})
 
 
