@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain, repeat
 from typing import Final, TypeVar
 
 from google.protobuf.descriptor import EnumDescriptor
@@ -83,8 +84,8 @@ def worker_of(address: str, state: worker_pb2.WatchResponse | None, *, connected
     if state is None:
         return Worker(address, name="", connected=connected, draining=False, deployments=())
     deployments = tuple(
-        _deployment(model, deployment, state.backend)
-        for model in state.models
+        _deployment(model, deployment, state.backend, others)
+        for model, others in zip(state.models, chain(state.others, repeat(0)), strict=False)
         for deployment in model.deployments
     )
     return Worker(
@@ -107,7 +108,9 @@ def worker_of(address: str, state: worker_pb2.WatchResponse | None, *, connected
     )
 
 
-def _deployment(model: models_pb2.Model, deployment: models_pb2.ModelDeployment, backend: int) -> Deployment:
+def _deployment(
+    model: models_pb2.Model, deployment: models_pb2.ModelDeployment, backend: int, others: int
+) -> Deployment:
     return Deployment(
         model=model.name,
         aliases=tuple(model.aliases),
@@ -119,6 +122,7 @@ def _deployment(model: models_pb2.Model, deployment: models_pb2.ModelDeployment,
         slots=deployment.slots.total,
         busy=deployment.slots.busy,
         queued=deployment.slots.queued,
+        others=others,
         detail=deployment.detail,
         most_bytes=deployment.most_bytes,
         pinned=deployment.pinned,

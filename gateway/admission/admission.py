@@ -104,7 +104,7 @@ class Admission:
         demand = question.demand
         if self._config.predict and not begun and (demand.deadline or demand.time_limit) is not None:
             return self._deadlines.foresee(question)
-        free = sum(it.slots - it.reported for it in question.servers)
+        free = sum(it.slots - it.others for it in question.servers)
         return question.forecast() if free < len(question.pool.stays) + demand.choices else None
 
     def _question(
@@ -117,10 +117,7 @@ class Admission:
             for it in candidates
             if (it.deployment.backend, it.deployment.precision) == (first.backend, first.precision)
         ]
-        servers = [
-            Server(it.worker.address, it.deployment.slots, it.deployment.busy + it.deployment.queued)
-            for it in alike
-        ]
+        servers = [Server(it.worker.address, it.deployment.slots, it.deployment.others) for it in alike]
         key = f"{first.model}/{first.backend}/{first.precision}"
         pool = self._pools.setdefault(key, Pool())
         return Question(request, caller, _demand(request, caller), pool, servers, key)

@@ -20,8 +20,8 @@ class Server:
 
     address: str
     slots: int
-    reported: int
-    """Sequences that it says it has, with and without a slot."""
+    others: int
+    """Sequences that it has from others than this gateway, with and without a slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class Pool:
                 free.extend([max(1.0, stay.tokens - done) * speed.step] * stay.demand.choices)
         total = sum(it.slots for it in servers)
         for server in servers:
-            self._add_strangers(server, own[server.address], free, waiting, total)
+            self._add_strangers(server, free, waiting, total)
         busy = len(free)
         if busy < total:
             free.extend([0.0] * (total - busy))
@@ -202,19 +202,17 @@ class Pool:
 
     def _speed(self, server: Server, own: int) -> _Speed:
         pace = self._paces.get(server.address) or next(iter(self._paces.values()))
-        rows = max(1, min(server.slots, max(server.reported, own)))
+        rows = max(1, min(server.slots, server.others + own))
         return _Speed(pace, rows, pace.step(rows), pace.step(server.slots))
 
-    def _add_strangers(
-        self, server: Server, own: int, free: list[float], waiting: list[Waiting], total: int
-    ) -> None:
-        """Sequences that a worker reports and that are not this gateway's: half done if they have a slot."""
+    def _add_strangers(self, server: Server, free: list[float], waiting: list[Waiting], total: int) -> None:
+        """What a worker has from others than this gateway: half done if it has a slot."""
         pace = self._paces.get(server.address)
         length = self.lengths.quantile(_LONG, None)
         if pace is None or length is None:
             return
         seconds = length * pace.step(server.slots)
-        for number in range(max(0, server.reported - own)):
+        for number in range(server.others):
             if len(free) < total:
                 free.append(seconds / 2)
             else:

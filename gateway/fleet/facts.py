@@ -54,6 +54,8 @@ class Deployment:
     """Sequences that it decodes at the same time; 0 while it isn't loaded."""
     busy: int
     queued: int
+    others: int
+    """Of the sequences that are busy or queued, those that this gateway did not send."""
     detail: str
     """The worker's own words for why the state is what it is."""
     most_bytes: int = 0

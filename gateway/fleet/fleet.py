@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -37,10 +38,12 @@ class Fleet:
 
     def __init__(self, config: GatewayConfig, resolve: Resolve | None = None) -> None:
         self._config = config
+        self._name = uuid.uuid4().hex
+        """Tells workers what comes from this process."""
         self._balancer = Balancer(config.routing)
         self._discovery = Discovery(config.workers, config.discovery, self._take_endpoints, resolve)
         self._links = {  # address -> link, in the configured order
-            it.address: Link(it, config, self._take_change) for it in self._discovery.endpoints
+            it.address: Link(it, config, self._name, self._take_change) for it in self._discovery.endpoints
         }
         self._retiring: set[asyncio.Task[None]] = set()
         self._snapshot = self._take_snapshot()
@@ -113,6 +116,7 @@ class Fleet:
             span, within = tracing.start(
                 "attempt", tracing.context_of(metadata), SpanKind.CLIENT, _attributes(worker, message)
             )
+            message.gateway = self._name
             until_end = ExitStack()
             until_end.callback(span.end)
             until_end.enter_context(link.in_use())
@@ -142,7 +146,7 @@ class Fleet:
         before, self._links = self._links, {}
         for endpoint in self._discovery.endpoints:
             if (link := before.pop(endpoint.address, None)) is None:
-                link = Link(endpoint, self._config, self._take_change)
+                link = Link(endpoint, self._config, self._name, self._take_change)
                 link.open()
             self._links[endpoint.address] = link
         for address, link in before.items():

@@ -34,11 +34,15 @@ class Link:
     Args:
         endpoint: Where it is.
         config: For the pauses between two tries.
+        gateway: What the gateway calls itself.
         changed: Called after each change of :attr:`worker`.
     """
 
-    def __init__(self, endpoint: Endpoint, config: GatewayConfig, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, config: GatewayConfig, gateway: str, changed: Callable[[], None]
+    ) -> None:
         self._config = config
+        self._gateway = gateway
         self._changed = changed
         self._channels = WorkerChannels(
             endpoint.address, config.security, _channel_arguments(config), endpoint.host
@@ -126,7 +130,7 @@ class Link:
     async def _watch_once(self) -> bool:
         """Watches until the stream breaks; whether anything was heard."""
         heard = False
-        call = self.stub.Watch(worker_pb2.WatchRequest(), wait_for_ready=True)
+        call = self.stub.Watch(worker_pb2.WatchRequest(gateway=self._gateway), wait_for_ready=True)
         # Files that have changed may be why nothing is heard.
         patience = _PATIENCE_SECONDS if self._channels.secured else None
         try:

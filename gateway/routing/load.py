@@ -91,10 +91,9 @@ class Ledger:
 def standing(worker: Worker, deployment: Deployment, load: Load, mean_tokens: float) -> Standing:
     """Weighs what a worker reports and what the gateway itself has under way there.
 
-    Of the requests that a worker reports, those beyond the gateway's own are others', of a mean size each.
+    What others have sent there, which the worker reports, is of a mean size each.
     """
-    reported = sum(it.busy + it.queued for it in worker.deployments)
-    others = max(0, reported - load.requests)
+    others = sum(it.others for it in worker.deployments)
     slots = deployment.slots
     return Standing(
         worker.address,

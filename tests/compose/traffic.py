@@ -38,7 +38,7 @@ class Outcome:
             await self.answered.wait()
 
 
-async def ask(client: AsyncClient, number: int, outcome: Outcome, tokens: int = TOKENS) -> None:
+async def ask(client: AsyncClient, number: int, outcome: Outcome, tokens: int) -> None:
     """Sends one request, of a prompt that no other one begins with, and makes sure that all tokens come."""
     try:
         answer = await client.generate(
@@ -53,14 +53,16 @@ async def ask(client: AsyncClient, number: int, outcome: Outcome, tokens: int = 
 
 
 @asynccontextmanager
-async def traffic(address: str, *, callers: int = 6) -> AsyncIterator[Outcome]:
+async def traffic(
+    address: str, *, callers: int = 6, tokens: int = TOKENS
+) -> AsyncIterator[Outcome]:
     """So many callers ask again and again while the block runs; what is under way at its end ends too."""
     outcome, over = Outcome(), asyncio.Event()
 
     async def call(client: AsyncClient, number: int) -> None:
         while not over.is_set():
             number += callers
-            await ask(client, number, outcome)
+            await ask(client, number, outcome, tokens)
 
     async with AsyncClient(address) as client, asyncio.TaskGroup() as tasks:
         for number in range(callers):

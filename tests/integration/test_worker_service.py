@@ -83,9 +83,9 @@ def fields_of(error):
     return [violation.field for violation in error.violations]
 
 
-async def watched(stub, holds):
-    """The first state of the worker for which a condition holds."""
-    watch = stub.Watch(worker_pb2.WatchRequest(min_interval_ms=1), timeout=30)
+async def watched(stub, holds, gateway=""):
+    """The first state of the worker, as told to a gateway, for which a condition holds."""
+    watch = stub.Watch(worker_pb2.WatchRequest(min_interval_ms=1, gateway=gateway), timeout=30)
     async for state in watch:
         if holds(state):
             watch.cancel()
@@ -509,6 +509,23 @@ async def test_a_client_that_cancels_frees_its_slot(stub):
         call.cancel()
     state = await watched(stub, lambda state: deployment(state).slots.busy == 0)
     assert deployment(state).slots.queued == 0
+
+
+async def test_a_gateway_is_told_of_what_others_have_there(stub):
+    request = pb.GenerateRequest(
+        model="tiny-llama",
+        precision=pb.PRECISION_INT8,
+        prompt="Hi",
+        stopping=pb.StoppingOptions(max_tokens=LONG),
+        output=pb.OutputOptions(n=2),
+    )
+    call = stub.Generate(worker_pb2.GenerateRequest(request=request, gateway="mine"), timeout=30)
+    await call.read()
+    state = await watched(stub, lambda state: deployment(state).slots.busy == 2, "another")
+    assert list(state.others) == [2]
+    await watched(stub, lambda state: deployment(state).slots.busy == 2 and list(state.others) == [0], "mine")
+    call.cancel()
+    await watched(stub, lambda state: list(state.others) == [0], "another")
 
 
 async def test_a_deadline_that_passes_frees_the_slot(stub):

@@ -16,6 +16,7 @@ from diplex.v1 import generation_pb2 as public
 from diplex.worker.v1 import worker_pb2
 from workers.runtime import spans, wire
 from workers.runtime.engine.messages import Admitted
+from workers.runtime.senders import Senders
 from workers.runtime.supervisor.model import ServedModel
 from workers.runtime.supervisor.supervisor import Supervisor
 
@@ -39,6 +40,7 @@ class WorkerServicer:
         self._supervisor = supervisor
         self._worker = worker
         self._version = version
+        self._senders = Senders(supervisor.changes.notify)
 
     async def generate(
         self, message: worker_pb2.GenerateRequest, call: Call
@@ -46,7 +48,7 @@ class WorkerServicer:
         """Streams one generation. Only progress is sent before the engine has admitted the request."""
         span = trace.get_current_span()
         span.set_attributes(request_attributes(message.request))
-        with observed(span, call.account) as observation:
+        with observed(span, call.account) as observation, self._senders.sent(message):
             async with aclosing(self._generate(message, call, observation)) as responses:
                 async for response in _together(responses) if message.whole else responses:
                     yield response
@@ -88,7 +90,7 @@ class WorkerServicer:
         interval = (message.min_interval_ms or _WATCH_INTERVAL_MS) / 1000
         while True:
             seen = self._supervisor.changes.count
-            yield self._state()
+            yield self._state(message.gateway)
             await asyncio.sleep(interval)
             await self._supervisor.changes.after(seen)
 
@@ -144,17 +146,19 @@ class WorkerServicer:
             with_ids=request.output.prompt_token_ids,
         )
 
-    def _state(self) -> worker_pb2.WatchResponse:
+    def _state(self, gateway: str) -> worker_pb2.WatchResponse:
         backend = self._supervisor.backend
+        models = [wire.model_state(model, self._worker, backend) for model in self._supervisor.offered]
         return worker_pb2.WatchResponse(
             worker=self._worker,
             backend=wire.BACKENDS[backend],
             draining=self._supervisor.draining,
-            models=[wire.model_state(model, self._worker, backend) for model in self._supervisor.offered],
+            models=models,
             version=self._version,
             ready=self._supervisor.ready,
             memory_budget_bytes=self._supervisor.memory_budget or 0,
             unserved=[wire.unserved(entry, backend) for entry in self._supervisor.unserved],
+            others=[self._senders.others(gateway, model) for model in models],
         )
 
 

@@ -57,6 +57,7 @@ class GenerateRequest(google.protobuf.message.Message):
     ATTEMPT_FIELD_NUMBER: builtins.int
     WHOLE_FIELD_NUMBER: builtins.int
     AFTER_SEQUENCE_FIELD_NUMBER: builtins.int
+    GATEWAY_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     client: builtins.str
     """Who asks: whoever is fair to callers tells them apart by this."""
@@ -68,6 +69,8 @@ class GenerateRequest(google.protobuf.message.Message):
     """The number of the last event that was relayed to the client; those of this attempt count on from there. If it
     isn't 0, the client has its `accepted` already, and this attempt's has the number 0.
     """
+    gateway: builtins.str
+    """Names the gateway process that asks, so that its `Watch` tells what others sent from what it sent itself."""
     @property
     def request(self) -> diplex.v1.generation_pb2.GenerateRequest:
         """As the client sent it, with the model's canonical name."""
@@ -86,9 +89,10 @@ class GenerateRequest(google.protobuf.message.Message):
         attempt: builtins.int = ...,
         whole: builtins.bool = ...,
         after_sequence: builtins.int = ...,
+        gateway: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["after_sequence", b"after_sequence", "attempt", b"attempt", "client", b"client", "prior", b"prior", "request", b"request", "request_id", b"request_id", "whole", b"whole"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_sequence", b"after_sequence", "attempt", b"attempt", "client", b"client", "gateway", b"gateway", "prior", b"prior", "request", b"request", "request_id", b"request_id", "whole", b"whole"]) -> None: ...
 
 Global___GenerateRequest: typing_extensions.TypeAlias = GenerateRequest
 
@@ -177,14 +181,18 @@ class WatchRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MIN_INTERVAL_MS_FIELD_NUMBER: builtins.int
+    GATEWAY_FIELD_NUMBER: builtins.int
     min_interval_ms: builtins.int
     """At most one message in this many milliseconds. 0: the worker's default."""
+    gateway: builtins.str
+    """The name that the watcher gives in its `GenerateRequest`s."""
     def __init__(
         self,
         *,
         min_interval_ms: builtins.int = ...,
+        gateway: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["min_interval_ms", b"min_interval_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gateway", b"gateway", "min_interval_ms", b"min_interval_ms"]) -> None: ...
 
 Global___WatchRequest: typing_extensions.TypeAlias = WatchRequest
 
@@ -200,6 +208,7 @@ class WatchResponse(google.protobuf.message.Message):
     READY_FIELD_NUMBER: builtins.int
     MEMORY_BUDGET_BYTES_FIELD_NUMBER: builtins.int
     UNSERVED_FIELD_NUMBER: builtins.int
+    OTHERS_FIELD_NUMBER: builtins.int
     worker: builtins.str
     """Identity of the worker, stable while its process lives."""
     backend: diplex.v1.generation_pb2.Backend.ValueType
@@ -218,6 +227,10 @@ class WatchResponse(google.protobuf.message.Message):
     def unserved(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___UnservedModel]:
         """Models that its catalogue knows and has for other backends only: so that they are refused with what would help."""
 
+    @property
+    def others(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """For each of `models`: sequences, with a slot or waiting for one, that the watching gateway did not send."""
+
     def __init__(
         self,
         *,
@@ -229,8 +242,9 @@ class WatchResponse(google.protobuf.message.Message):
         ready: builtins.bool = ...,
         memory_budget_bytes: builtins.int = ...,
         unserved: collections.abc.Iterable[Global___UnservedModel] | None = ...,
+        others: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "draining", b"draining", "memory_budget_bytes", b"memory_budget_bytes", "models", b"models", "ready", b"ready", "unserved", b"unserved", "version", b"version", "worker", b"worker"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "draining", b"draining", "memory_budget_bytes", b"memory_budget_bytes", "models", b"models", "others", b"others", "ready", b"ready", "unserved", b"unserved", "version", b"version", "worker", b"worker"]) -> None: ...
 
 Global___WatchResponse: typing_extensions.TypeAlias = WatchResponse
 

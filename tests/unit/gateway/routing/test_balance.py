@@ -63,7 +63,7 @@ class TestProperties:
 @pytest.mark.parametrize("seed", range(5))
 def test_loads_stay_close_together(seed):
     chance, ledger = random.Random(seed), Ledger()  # noqa: S311  # no secret
-    deployment = replace(TestStanding.DEPLOYMENT, slots=1000, busy=0, queued=0)
+    deployment = replace(TestStanding.DEPLOYMENT, slots=1000, busy=0, queued=0, others=0)
     workers = [worker(name, deployment) for name in "abc"]
     for _ in range(300):
         among = [
@@ -114,6 +114,7 @@ class TestStanding:
         slots=4,
         busy=3,
         queued=1,
+        others=3,
         detail="",
     )
 
@@ -122,17 +123,22 @@ class TestStanding:
         return standing(worker("a", *deployments), deployments[0], load, MEAN)
 
     def test_own_tokens_a_slot(self):
-        assert self.stands(Load(4, 800, 1)) == Standing("a", 200.0, free=False, turn=1)
+        own = replace(self.DEPLOYMENT, others=0)
+        assert self.stands(Load(4, 800, 1), own) == Standing("a", 200.0, free=False, turn=1)
 
     def test_what_others_sent_counts_with_the_mean(self):
         assert self.stands(Load(1, 50, 1)).weight == (50 + 3 * MEAN) / 4
 
     def test_other_models_of_the_worker_count(self):
-        idle = replace(self.DEPLOYMENT, busy=0, queued=0)
-        assert self.stands(NONE, idle, self.DEPLOYMENT).weight == 4 * MEAN / 4
+        idle = replace(self.DEPLOYMENT, busy=0, queued=0, others=0)
+        assert self.stands(NONE, idle, self.DEPLOYMENT).weight == 3 * MEAN / 4
+
+    def test_own_that_are_over_and_still_reported_do_not_count(self):
+        late = replace(self.DEPLOYMENT, busy=4, queued=9, others=0)
+        assert self.stands(NONE, late) == Standing("a", 0.0, free=True, turn=0)
 
     def test_what_was_sent_and_is_not_reported_yet_counts(self):
-        idle = replace(self.DEPLOYMENT, busy=0, queued=0)
+        idle = replace(self.DEPLOYMENT, busy=0, queued=0, others=0)
         assert not self.stands(Load(4, 10, 1), idle).free
         assert self.stands(Load(3, 10, 1), idle).free
 

@@ -25,6 +25,7 @@ READY = Deployment(
     slots=4,
     busy=0,
     queued=0,
+    others=0,
     detail="",
 )
 UNLOADED = replace(READY, state=State.UNLOADED, slots=0, most_bytes=100 * MIB)

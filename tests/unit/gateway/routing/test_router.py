@@ -22,6 +22,7 @@ TINY = Deployment(
     slots=4,
     busy=0,
     queued=0,
+    others=0,
     detail="",
 )
 
@@ -79,14 +80,14 @@ class TestOrder:
         assert order(Wanted("tiny"), torch, loading) == ["o", "t"]
 
     def test_fewest_busy_and_queued_of_two_first(self):
-        some, full = worker("some", replace(TINY, busy=2)), worker("full", replace(TINY, busy=4, queued=3))
+        some, full = worker("some", replace(TINY, others=2)), worker("full", replace(TINY, others=7))
         assert order(Wanted("tiny"), full, some) == ["some", "full"]
 
     def test_ties_keep_the_configured_order(self):
         assert order(Wanted("tiny"), worker("a", TINY), worker("b", TINY)) == ["a", "b"]
 
     def test_default_profile_goes_before_others_whatever_its_load(self):
-        busy = replace(TINY, busy=4)
+        busy = replace(TINY, others=4)
         other = replace(TINY, precision=Precision.FP32)
         plan = router.plan(Wanted("tiny"), fleet(worker("w", busy, other)))
         assert [it.deployment.precision for it in plan.candidates] == [Precision.INT8, Precision.FP32]
