@@ -292,8 +292,10 @@ class FakeWorker:
     async def watch(self, _: worker_pb2.WatchRequest, __: Call) -> AsyncGenerator[worker_pb2.WatchResponse]:
         """The RPC."""
         while True:
-            changed = self._changed
-            yield self._state
+            changed, state = self._changed, self._copy()
+            # Whatever it says that it is busy with came from others: it is busy with nothing.
+            state.others.extend(sum(it.slots.busy for it in each.deployments) for each in state.models)
+            yield state
             await changed.wait()
 
     async def count_tokens(

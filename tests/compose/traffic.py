@@ -53,9 +53,7 @@ async def ask(client: AsyncClient, number: int, outcome: Outcome, tokens: int) -
 
 
 @asynccontextmanager
-async def traffic(
-    address: str, *, callers: int = 6, tokens: int = TOKENS
-) -> AsyncIterator[Outcome]:
+async def traffic(address: str, *, callers: int = 6, tokens: int = TOKENS) -> AsyncIterator[Outcome]:
     """So many callers ask again and again while the block runs; what is under way at its end ends too."""
     outcome, over = Outcome(), asyncio.Event()
 

@@ -514,7 +514,7 @@ async def test_a_client_that_cancels_frees_its_slot(stub):
 async def test_a_gateway_is_told_of_what_others_have_there(stub):
     request = pb.GenerateRequest(
         model="tiny-llama",
-        precision=pb.PRECISION_INT8,
+        precision=pb.PRECISION_FP32,
         prompt="Hi",
         stopping=pb.StoppingOptions(max_tokens=LONG),
         output=pb.OutputOptions(n=2),
