@@ -35,7 +35,7 @@ from benchmarks.suite.runner import Runner
 from benchmarks.transport import report
 
 _HEAD = (
-    "POST /v1/completions HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n"
+    "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     "content-type: application/json\r\ncontent-length: {}\r\n\r\n"
 )
 

@@ -82,7 +82,7 @@ class Admission:
             next(self._arrivals),
             now,
             tokens,
-            None if forecast is None else forecast.wait + forecast.service,
+            forecast.wait + forecast.service if forecast and forecast.wait > 0 else None,
             question.servers[0].address,
             starts=now + (0.0 if forecast is None else forecast.wait),
             whole=whole,
@@ -96,8 +96,10 @@ class Admission:
             self._settle(charge, visit)
 
     def _settle(self, charge: Charge | None, visit: Visit) -> None:
+        now = asyncio.get_running_loop().time()
+        visit.ended(now)
         if charge is not None:
-            self._quotas.end(charge, visit.used(asyncio.get_running_loop().time()))
+            self._quotas.end(charge, visit.used(now))
 
     def _forecast(self, question: Question, *, begun: bool) -> Forecast | None:
         """What is foreseen, where that decides something or is not simply that it begins at once."""
@@ -147,6 +149,12 @@ class Visit:
         elif response.kind == worker_pb2.EVENT_KIND_RECEIPT:
             self._receipt = pb.GenerateStreamResponse.FromString(response.event).receipt
             self._learn(self._receipt)
+
+    def ended(self, now: float) -> None:
+        """It is over; if without an answer, it would have taken longer than it did."""
+        predicted = self._stay.predicted
+        if self._receipt is None and predicted is not None and now - self._stay.since > predicted:
+            self._pool.errors.learn(predicted, now - self._stay.since)
 
     def used(self, now: float) -> int:
         """Tokens that it has used so far: by its receipt, else by what came, else by how long it has run."""

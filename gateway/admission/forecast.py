@@ -48,7 +48,8 @@ class Stay:
     tokens: int
     """Of each choice, as expected."""
     predicted: float | None
-    """Seconds that it would take altogether, without caution; ``None`` if nothing was known."""
+    """Seconds that it would take altogether, without caution; ``None`` if nothing was known, or it had not to
+    wait."""
     address: str
     """Of the worker that has it, or is expected to get it."""
     starts: float = 0.0

@@ -18,6 +18,12 @@ _FARTHEST: Final = 2.0
 _REMEMBERED: Final = 128
 """Generations whose lengths and errors are remembered."""
 
+_NOTHING: Final = 0.001
+_FIRST_CAUTION: Final = 1.3
+"""Before it is known: at the onset of an overload the machine gets slower than it was measured to be."""
+_FEW: Final = 20
+_MOST_CAUTION: Final = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -147,21 +153,18 @@ class Lengths:
 
 @dataclass(slots=True)
 class Errors:
-    """By which factor times were longer than predicted."""
+    """By which factor those who had to wait took longer than predicted."""
 
     _latest: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    caution: float = 1.0
+    caution: float = _FIRST_CAUTION
     """Times are multiplied by this, so that 19 of 20 come out shorter."""
 
     def learn(self, predicted: float, actual: float) -> None:
         """Takes a prediction without caution, and what came of it, in."""
         if predicted > _NOTHING:
             self._latest.append(actual / predicted)
-            self.caution = min(_MOST_CAUTION, max(1.0, _quantile(list(self._latest), 0.95)))
-
-
-_NOTHING: Final = 0.001
-_MOST_CAUTION: Final = 2.0
+            least = _FIRST_CAUTION if len(self._latest) < _FEW else 1.0
+            self.caution = min(_MOST_CAUTION, max(least, _quantile(list(self._latest), 0.95)))
 
 
 def _mean(old: float | None, new: float) -> float:

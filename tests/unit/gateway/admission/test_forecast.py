@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.admission.admission import Visit
 from gateway.admission.forecast import Demand, Pool, Server, Stay
 from gateway.admission.pace import Errors, Lengths, Pace, Taken
 from gateway.admission.queueing import NEVER, Place, Times, Waiting, harms, times
@@ -71,7 +72,10 @@ def test_lengths():
 
 def test_caution_covers_what_came_later_than_foreseen():
     errors = Errors()
-    for actual in [1.0] * 90 + [1.5] * 10:
+    for _ in range(19):
+        errors.learn(1.0, 1.0)
+    assert errors.caution == 1.3
+    for actual in [1.0] * 71 + [1.5] * 10:
         errors.learn(1.0, actual)
     assert errors.caution == pytest.approx(1.5)
     for _ in range(128):
@@ -116,6 +120,8 @@ class TestPool:
             stay = self.stay(0, predicted=None)
             for _ in range(3):
                 pool.learn(stay, taken(rows=rows, step=step), 1.0)
+        for _ in range(20):
+            pool.errors.learn(1.0, 1.0)  # predictions held
         return pool
 
     def demand(self, deadline=None, max_tokens=100, **more):
@@ -179,3 +185,12 @@ class TestPool:
         self.put(pool, stay, self.stay(2, began=1.0, done=0))
         assert pool.forecast(self.demand(), self.SERVERS, 11.5).wait == pytest.approx(1.0)
         assert pool.guess_done(stay, 11.5) == 50
+
+    def test_what_ended_without_an_answer_counts_if_it_was_late(self, pool):
+        stay = self.stay(1, predicted=1.0)
+        visit = Visit(pool, stay, {})
+        visit.ended(stay.since + 0.5)
+        assert pool.errors.caution == 1.0
+        for _ in range(3):
+            visit.ended(stay.since + 1.8)
+        assert pool.errors.caution == pytest.approx(1.8)
