@@ -34,6 +34,8 @@ TOKENS: Final = 48
 TURNS: Final = 3
 PROMPT: Final = "Write a long story about a lighthouse keeper who finds a message in a bottle."
 MEBIBYTE: Final = 2**20
+_QUIET_SECONDS: Final = 2.0
+"""After which a worker with nothing to do has begun to start a spare engine."""
 
 
 class Plain:
@@ -94,6 +96,8 @@ class Engine:
     peak: int
     seconds: float
     """Of a second load, the engine process's start and its imports included."""
+    spared: float
+    """The same where an engine process stands ready."""
     importing: float
     """Of that, what a process takes to start and to import what an engine needs."""
 
@@ -101,15 +105,27 @@ class Engine:
 def engine_memory(profile: str) -> Engine:
     """Loads a profile that is in the store already, in a worker of its own, and once more."""
     baseline, importing = _imports()
-    model = f"{MODEL}/{profile}"
-    with Stack(models=[model], worker="workers.torch_worker") as stack, Client(stack.address) as client:
-        client.unload_model(model)
-        began = time.perf_counter()
-        client.load_model(model)
-        loaded = time.perf_counter() - began
+    model, alone = f"{MODEL}/{profile}", ("--no-spare-engine",)
+    with (
+        Stack(models=[model], worker="workers.torch_worker", worker_options=alone) as stack,
+        Client(stack.address) as client,
+    ):
+        loaded = _reloaded(client, model)
         client.generate(PROMPT, max_tokens=8, temperature=0)
         engine = ProcessTree(ProcessTree(stack.pids[:1]).pids[-1:])  # what the worker has started
-        return Engine(engine.resident_bytes - baseline, engine.peak_bytes - baseline, loaded, importing)
+        resident, peak = engine.resident_bytes - baseline, engine.peak_bytes - baseline
+    with Stack(models=[model], worker="workers.torch_worker") as stack, Client(stack.address) as client:
+        time.sleep(2 * importing + _QUIET_SECONDS)
+        spared = _reloaded(client, model)
+    return Engine(resident, peak, loaded, spared, importing)
+
+
+def _reloaded(client: Client, model: str) -> float:
+    """Seconds that a load takes behind an unloading."""
+    client.unload_model(model)
+    began = time.perf_counter()
+    client.load_model(model)
+    return time.perf_counter() - began
 
 
 def _imports() -> tuple[int, float]:
@@ -154,7 +170,8 @@ def main() -> None:
         print(
             f"{profile}: {engine.resident / MEBIBYTE:.0f} MiB above imports, "
             f"peak {engine.peak / engine.resident:.2f} of that, second load {engine.seconds:.1f} s, "
-            f"of which process and imports {engine.importing:.1f} s"
+            f"of which process and imports {engine.importing:.1f} s; "
+            f"with a spare engine {engine.spared:.1f} s"
         )
     print(f"int8 takes {engines['int8'].resident / engines['fp32'].resident:.2f} of fp32")
 

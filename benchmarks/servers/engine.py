@@ -15,6 +15,7 @@ from workers.runtime.engine.messages import EngineConfig, Piece
 from workers.runtime.generation import Generation, Stopping, TokenIds
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.supervisor.engine_process import EngineProcess
+from workers.runtime.supervisor.spawner import Spawner
 
 
 class Engine:
@@ -35,7 +36,7 @@ class Engine:
         """See :class:`~benchmarks.servers.server.Server`."""
         config = EngineConfig(self._folder, slots=sizing.clients, max_length=sizing.max_length)
         command = tied([sys.executable, "-m", "workers.onnx_worker.engine"])
-        self._process, _ = await EngineProcess.start(command, config, lambda _: None)
+        self._process, _ = await EngineProcess.start(Spawner(command), config, lambda _: None)
         self.tree = ProcessTree([self._process.pid])
 
     async def generate(self, prompt: Sequence[int], tokens: int) -> AsyncGenerator[int]:

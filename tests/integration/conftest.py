@@ -72,10 +72,15 @@ def supervisor_of(
     """
 
     def make(
-        *, command: tuple[str, ...] = ENGINE, prepare: Prepare = prepare_tiny, **engine: int
+        *,
+        command: tuple[str, ...] = ENGINE,
+        prepare: Prepare = prepare_tiny,
+        spare_engine: bool = False,
+        **engine: int,
     ) -> Supervisor:
         config = EngineConfig(Path(), **{"slots": SLOTS, "threads": 1} | engine)
-        settings = SupervisorConfig("onnx", command, config, serving=ServingConfig(on_demand=False))
+        serving = ServingConfig(on_demand=False)
+        settings = SupervisorConfig("onnx", command, config, serving=serving, spare_engine=spare_engine)
         return Supervisor(settings, tiny_models, ArtefactsOf(Store(tiny_home), prepare))
 
     return make

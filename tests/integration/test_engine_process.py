@@ -18,10 +18,12 @@ from workers.runtime.engine.messages import Admitted, EngineConfig, Load
 from workers.runtime.generation import Chat, FinishReason, Generation, Prompt, Stopping, TokenIds
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.supervisor import restarts
+from workers.runtime.supervisor import supervisor as supervisor_module
 from workers.runtime.supervisor.beat import Beat
 from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.engine_process import EngineProcess
 from workers.runtime.supervisor.model import State
+from workers.runtime.supervisor.spawner import Spawner
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -63,7 +65,9 @@ class Loads:
 @asynccontextmanager
 async def started(folder, loads=None, beat=None, **config):
     settings = {"slots": 8, "threads": 1} | config
-    engine, _ = await EngineProcess.start(ENGINE, EngineConfig(folder, **settings), loads or Loads(), beat)
+    engine, _ = await EngineProcess.start(
+        Spawner(ENGINE), EngineConfig(folder, **settings), loads or Loads(), beat
+    )
     try:
         yield engine
     finally:
@@ -282,15 +286,15 @@ async def test_a_killed_engine_fails_what_waits_for_it(tiny_fp32):
 
 async def test_a_model_that_cannot_be_loaded_says_why(tmp_path):
     with pytest.raises(UnsupportedModel, match=r"model\.json can't be read"):
-        await EngineProcess.start(ENGINE, EngineConfig(tmp_path), Loads())
+        await EngineProcess.start(Spawner(ENGINE), EngineConfig(tmp_path), Loads())
 
 
 async def test_an_engine_that_cannot_be_started_at_all(tmp_path):
     with pytest.raises(FileNotFoundError):
-        await EngineProcess.start((str(tmp_path / "none"),), EngineConfig(tmp_path), Loads())
+        await EngineProcess.start(Spawner((str(tmp_path / "none"),)), EngineConfig(tmp_path), Loads())
     with pytest.raises(EngineCrashed, match="exit code 3 while loading"):
         await EngineProcess.start(
-            (sys.executable, "-c", "raise SystemExit(3)"), EngineConfig(tmp_path), Loads()
+            Spawner((sys.executable, "-c", "raise SystemExit(3)")), EngineConfig(tmp_path), Loads()
         )
 
 
@@ -328,6 +332,26 @@ async def test_a_model_comes_back_after_its_engine_was_killed(supervisor_of):
         assert await answer(model, generation("a", max_tokens=10)) == before
         assert model._engine.pid != pid
         assert model.state is State.READY
+
+
+async def test_a_spare_engine_takes_the_place_of_one_that_was_killed(supervisor_of, monkeypatch):
+    monkeypatch.setattr(supervisor_module, "_QUIET_SECONDS", 0.01)
+    async with closing(supervisor_of(spare_engine=True)) as supervisor:
+        keeping = asyncio.create_task(supervisor.keep_spare_engine())
+        model = supervisor.load("tiny-llama")
+        await model.ready()
+        before = await answer(model, generation("a", max_tokens=10))
+        spawner = supervisor._spawner
+        await until(supervisor, lambda: spawner.has_spare)
+        spare = spawner._spare.process.pid
+        os.kill(model._engine.pid, signal.SIGKILL)
+        await until(supervisor, lambda: model.state is State.READY and model._engine.pid == spare)
+        assert await answer(model, generation("a", max_tokens=10)) == before
+        await until(supervisor, lambda: spawner.has_spare)
+        assert spawner._spare.process.pid != spare
+        last = psutil.Process(spawner._spare.process.pid)
+        keeping.cancel()
+    assert not last.is_running()
 
 
 async def test_a_model_whose_engine_never_gets_ready_is_given_up(supervisor_of, tmp_path, monkeypatch):

@@ -64,6 +64,7 @@ async def _serve(server: Server, supervisor: Supervisor, config: WorkerConfig) -
     tasks = [
         asyncio.create_task(_report_health(server, supervisor), name="health"),
         asyncio.create_task(supervisor.unload_what_is_over(), name="unload"),
+        asyncio.create_task(supervisor.keep_spare_engine(), name="spare"),
     ]
     if config.catalogue is not None:
         follow = watch(config.catalogue, supervisor.replace_catalogue)

@@ -35,6 +35,7 @@ app = command.application(
         ),
         certify=None,
         check_device=check_device,
+        spare_engine=True,
     )
 )
 

@@ -17,9 +17,10 @@ from workers.runtime.engine.changes import carry_out
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.padding import padded_runs
 from workers.runtime.engine.plan import Chunk, Row, StagedChunk, StepPlan
-from workers.torch_worker.device import choose
+from workers.torch_worker.device import CPU, choose
 from workers.torch_worker.loading import load
 from workers.torch_worker.span import Span
+from workers.torch_worker.threads import DecodeThreads
 
 _WARM_LENGTH: Final = 8
 
@@ -29,10 +30,12 @@ class TorchBackend:
 
     def __init__(self, description: ModelDescription, config: EngineConfig) -> None:
         torch.set_grad_enabled(mode=False)
-        torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+        threads = config.threads or len(os.sched_getaffinity(0))
+        torch.set_num_threads(threads)
         self._max_length = min(config.max_length or description.context_length, description.context_length)
         self._vocabulary = description.vocab_size
         self._device = choose(config.device)
+        self._threads = DecodeThreads(threads if self._device == CPU else 1, torch.set_num_threads)
         loaded = load(description, config, self._max_length, self._device)
         self._runner, self._eyes = loaded.runner, loaded.eyes
         self._warm(config.slots)
@@ -67,8 +70,11 @@ class TorchBackend:
             logits.append(self._staged(plan.staged))
         between = time.perf_counter()
         if plan.rows:
+            self._threads.begin(len(plan.rows))
             logits.append(self._decode(plan.rows))
         ended = time.perf_counter()
+        if plan.rows:
+            self._threads.end(ended - between)
         if not logits:
             logits.append(np.empty((0, self._vocabulary), np.float32))
         all_logits = logits[0] if len(logits) == 1 else np.concatenate(logits)

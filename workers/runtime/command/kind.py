@@ -34,6 +34,8 @@ class WorkerKind:
     """From a prepared folder and its source to the fidelity measured; ``None`` if nobody can measure it."""
     check_device: Callable[[str], None]
     """Refuses a device that the backend can't compute on, with a :class:`~diplex.errors.DiplexError`."""
+    spare_engine: bool = False
+    """Whether an engine process is started ahead by default: where its imports take seconds."""
 
     def artefacts(self, store: Store) -> StoredArtefacts:
         """The backend's artefacts in a store."""

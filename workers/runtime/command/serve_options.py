@@ -163,6 +163,16 @@ Speculation = Annotated[
     ),
 ]
 
+SpareEngine = Annotated[
+    bool | None,
+    typer.Option(
+        "--spare-engine/--no-spare-engine",
+        envvar="DIPLEX_SPARE_ENGINE",
+        help="Start an engine process ahead, so that loads and restarts don't wait for its imports.",
+        show_default="where they take seconds: with PyTorch",
+    ),
+]
+
 MaxMessageMib = Annotated[
     int, typer.Option(min=1, help="Largest request, in MiB; more than the gateway lets in.")
 ]

@@ -48,6 +48,7 @@ from workers.runtime.command.serve_options import (
     Residents,
     SharedPrefillChunk,
     Slots,
+    SpareEngine,
     Speculation,
     Threads,
     TlsCertificateFile,
@@ -110,6 +111,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
         cache_idle_seconds: CacheIdleSeconds = DEFAULT_CACHE_IDLE_SECONDS,
         image_cache_mib: ImageCacheMib = DEFAULT_IMAGE_CACHE_MIB,
         speculation: Speculation = True,
+        spare_engine: SpareEngine = None,
         max_message_mib: MaxMessageMib = 40,
         drain_seconds: DrainSeconds = 30.0,
         tls_certificate_file: TlsCertificateFile = "",
@@ -183,7 +185,12 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
 
         async def run() -> None:
             settings = SupervisorConfig(
-                kind.backend, kind.command("engine"), engine, messages_per_second, serving
+                kind.backend,
+                kind.command("engine"),
+                engine,
+                messages_per_second,
+                serving,
+                kind.spare_engine if spare_engine is None else spare_engine,
             )
             supervisor = Supervisor(settings, models.files.load(), kind.artefacts(models.store))
             config = WorkerConfig(server, names, callers, models.files, metrics_listen, name)

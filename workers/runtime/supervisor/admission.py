@@ -24,6 +24,7 @@ class Admission:
         tenants: Everyone who may hold memory.
         evict: Unloads a model; returns once its memory is free.
         changes: Notified whenever somebody becomes idle or gives memory back.
+        own: Bytes that the worker takes beside its models.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class Admission:
         tenants: Callable[[], Iterable[Tenancy]],
         evict: Callable[[Tenancy], Awaitable[None]],
         changes: Changes,
+        own: Callable[[], int] | None = None,
     ) -> None:
+        self._own = own or own_bytes
         self.budget = budget
         self._tenants = tenants
         self._evict = evict
@@ -65,7 +68,7 @@ class Admission:
         while True:
             seen = self._changes.count
             others = [other for other in self._tenants() if other is not tenancy and other.reserved]
-            match decide(Budget(budget, own_bytes()), [other.resident for other in others], wanted):
+            match decide(Budget(budget, self._own()), [other.resident for other in others], wanted):
                 case Fits():
                     tenancy.reserved = wanted.size
                     return

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import signal
-import socket
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from diplex.errors import DiplexError, EngineCrashed, InternalError
@@ -31,14 +28,11 @@ from workers.runtime.engine.messages import (
 )
 from workers.runtime.generation import Generation, ModelInput
 from workers.runtime.supervisor.beat import Beat
-from workers.runtime.supervisor.frames import Frames
 from workers.runtime.supervisor.mailbox import Mail, Mailbox
+from workers.runtime.supervisor.spawner import Child, Spawner
 
 _LOOK_SECONDS: Final = 0.25
 """Between two looks at how far a loading engine is."""
-_STOP_SECONDS: Final = 5.0
-"""How long an engine may take to end by itself once its socket is closed."""
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class EngineProcess:
@@ -49,35 +43,35 @@ class EngineProcess:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
-        frames: Frames,
+        child: Child,
         on_load: Callable[[Load], None],
         beat: Beat,
     ) -> None:
-        self.pid: Final = process.pid
-        self._process = process
-        self._frames = frames
+        self.pid: Final = child.process.pid
+        self._child = child
+        self._process = child.process
+        self._frames = child.frames
         self._on_load = on_load
         self._beat = beat
         self._ids = itertools.count(1)
         self._mailboxes: dict[int, Mailbox] = {}  # request id -> where its mail goes
         self._loaded: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._ending = asyncio.create_task(self._end(), name=f"engine {self.pid}")
-        frames.deliver_to(self._dispatch)
+        self._frames.deliver_to(self._dispatch)
 
     @classmethod
     async def start(
         cls,
-        command: Sequence[str],
+        spawner: Spawner,
         config: EngineConfig,
         on_load: Callable[[Load], None],
         beat: Beat | None = None,
         growing: Callable[[int], None] | None = None,
     ) -> tuple[EngineProcess, Ready]:
-        """Spawns an engine and waits until its model is loaded.
+        """Starts an engine and waits until its model is loaded.
 
         Args:
-            command: What runs an engine; the descriptor of its socket is appended.
+            spawner: Gives the process.
             config: What to load, and how.
             on_load: Called with every change of how busy the engine is.
             beat: When the pieces of running streams go on; ``None`` for at once, always.
@@ -87,20 +81,7 @@ class EngineProcess:
             DiplexError: The model can't be loaded; the engine said why.
             EngineCrashed: The process died before it was ready.
         """
-        ours, theirs = socket.socketpair()
-        frames = await Frames.over(ours)
-        try:
-            with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *command,
-                    str(theirs.fileno()),
-                    pass_fds=[theirs.fileno()],
-                    stdin=asyncio.subprocess.DEVNULL,
-                )
-        except BaseException:
-            frames.close()
-            raise
-        engine = cls(process, frames, on_load, beat or Beat(0))
+        engine = cls(await spawner.spawn(), on_load, beat or Beat(0))
         try:
             engine._send(config)
             while (
@@ -165,22 +146,13 @@ class EngineProcess:
 
     async def stop(self) -> None:
         """Ends the process, gently and then not; running requests fail."""
-        self._frames.close()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
-        if self._process.returncode is None:
-            self._kill()
-            await self._process.wait()
+        await self._child.stop()
         await self._ending
 
     @property
     def resident_bytes(self) -> int:
         """Resident memory of the process; 0 when it can't be read."""
-        try:
-            with open(f"/proc/{self.pid}/statm", encoding="ascii") as statm:  # noqa: PTH123  # no file of ours
-                return int(statm.read().split()[1]) * _PAGE_BYTES
-        except (OSError, IndexError, ValueError):
-            return 0
+        return self._child.resident_bytes
 
     def _open(self, message: Submit | Count, mailbox: Mailbox) -> Mailbox:
         if self._process.returncode is not None or self._frames.closed.done():
@@ -199,23 +171,13 @@ class EngineProcess:
         finally:
             if not self._frames.closed_by_us:
                 # A closed socket and a living process: no request can reach it any more.
-                self._kill()
+                self._child.kill()
             await self._process.wait()
             for mailbox in self._mailboxes.values():
                 mailbox.put(self._crash())
             if not self._loaded.done():
                 self._loaded.set_exception(self._crash("while loading the model"))
                 self._loaded.exception()  # whoever started the engine may have gone
-
-    def _kill(self) -> None:
-        """Sends SIGKILL unless the process is known to have ended.
-
-        Not through the process object: its ``kill`` polls first, which takes the exit code of a process that
-        has just died away from asyncio's child watcher.
-        """
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
 
     def _dispatch(self, message: FromEngine) -> None:
         match message:

@@ -100,6 +100,13 @@ class ServedModel:
         """Name and profile, as messages have them."""
         return f"{self.entry.name}/{self.profile}"
 
+    @property
+    def occupied(self) -> bool:
+        """Whether it is being loaded, or has requests."""
+        return self.state is not State.FAILED and (
+            self.state is not State.READY or self.load.busy + self.load.queued > 0
+        )
+
     # ---------------------------------------------------------------------------------- requests
 
     async def generate(
@@ -235,7 +242,7 @@ class ServedModel:
 
         growing(0)
         engine, limits = await EngineProcess.start(
-            self._shared.command, config, self._on_load, self._shared.beat, growing
+            self._shared.spawner, config, self._on_load, self._shared.beat, growing
         )
         try:
             self._report(Progress(Phase.WARM, 0, None, folder))

@@ -27,6 +27,7 @@ from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.model import ServedModel, State
 from workers.runtime.supervisor.names import Names
 from workers.runtime.supervisor.residency import expired, next_expiry
+from workers.runtime.supervisor.spawner import Spawner
 from workers.runtime.supervisor.surroundings import Surroundings
 from workers.runtime.supervisor.tenancy import Tenancy
 from workers.runtime.supervisor.terms import ServingConfig, terms_of
@@ -38,6 +39,11 @@ _RETRY_SECONDS: Final = 10.0
 _OWN_GROWTH: Final = 64 * 2**20
 """What the worker's own process may come to take beyond what it does at its start, for connections and
 requests under way. Models that divide the budget to the last byte would not fit it a second later."""
+
+_SPARE_BYTES: Final = 384 * 2**20
+"""What a spare engine may take: with torch and transformers imported it is 340 MiB."""
+_QUIET_SECONDS: Final = 1.0
+"""Without any change after which a spare engine is started."""
 
 _LOG: Final = structlog.get_logger()
 
@@ -56,6 +62,8 @@ class SupervisorConfig:
     """About how many messages all streams together send when there are many: see :class:`Beat`."""
     serving: ServingConfig = field(default_factory=ServingConfig)
     """How memory is shared, and which models stay."""
+    spare_engine: bool = False
+    """Whether an engine process is started ahead, so that the next load need not wait for its imports."""
 
 
 class Supervisor:
@@ -73,11 +81,20 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusals: dict[tuple[str, str], tuple[float, DiplexError]] = {}  # key -> when and why it failed
         self._answered = config.serving.starts_empty  # whether a model has ever been ready, or need not be
-        self._share = config.serving.share(own_bytes() + _OWN_GROWTH)
+        self._spawner = Spawner(config.command)
+        self._share = config.serving.share(
+            own_bytes() + _OWN_GROWTH + (_SPARE_BYTES if config.spare_engine else 0)
+        )
         self._shelf = Shelf(artefacts, config.engine, self._share)
-        admission = Admission(config.serving.memory_budget, self._tenants, self._evict, self.changes)
+        admission = Admission(
+            config.serving.memory_budget,
+            self._tenants,
+            self._evict,
+            self.changes,
+            lambda: own_bytes() + self._spawner.spare_bytes,
+        )
         self._shared = Surroundings(
-            artefacts, config.command, Beat(config.messages_per_second), self.changes, admission
+            artefacts, self._spawner, Beat(config.messages_per_second), self.changes, admission
         )
 
     @property
@@ -189,6 +206,22 @@ class Supervisor:
             await asyncio.wait((changed,), timeout=None if soonest is None else max(soonest - now(), 0.0))
             changed.cancel()
 
+    async def keep_spare_engine(self) -> None:
+        """Sees to it that an engine process stands ready once nothing was to do for a while; never ends.
+
+        Not at once: what it imports takes a core for seconds, which those who have just loaded a model need.
+        """
+        while self._config.spare_engine:
+            seen = self.changes.count
+            waits = self._spawner.has_spare or any(model.occupied for model in self._models.values())
+            try:
+                async with asyncio.timeout(None if waits else _QUIET_SECONDS):
+                    await self.changes.after(seen)
+            except TimeoutError:
+                await self._spawner.keep_spare()
+                _LOG.debug("spare engine started")
+                self.changes.notify()
+
     async def drain(self) -> None:
         """Takes no new requests from now on; running ones go on."""
         self.draining = True
@@ -197,6 +230,7 @@ class Supervisor:
     async def close(self) -> None:
         """Stops every engine."""
         await asyncio.gather(*(model.unload() for model in (*self._models.values(), *self._leaving)))
+        await self._spawner.close()
         await asyncio.gather(*self._tasks)
 
     # ------------------------------------------------------------------------------------ inside

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workers.runtime.supervisor.admission import Admission
 from workers.runtime.supervisor.artefacts import Artefacts
 from workers.runtime.supervisor.beat import Beat
 from workers.runtime.supervisor.changes import Changes
+from workers.runtime.supervisor.spawner import Spawner
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class Surroundings:
     """See the module."""
 
     artefacts: Artefacts
-    command: Sequence[str]
-    """What runs an engine process."""
+    spawner: Spawner
+    """Starts engine processes."""
     beat: Beat
     """When the pieces of running streams go on."""
     changes: Changes
