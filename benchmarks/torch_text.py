@@ -34,8 +34,8 @@ TOKENS: Final = 48
 TURNS: Final = 3
 PROMPT: Final = "Write a long story about a lighthouse keeper who finds a message in a bottle."
 MEBIBYTE: Final = 2**20
-_QUIET_SECONDS: Final = 2.0
-"""After which a worker with nothing to do has begun to start a spare engine."""
+_LOOK_SECONDS: Final = 0.5
+_SPARE_SECONDS: Final = 60
 
 
 class Plain:
@@ -115,9 +115,22 @@ def engine_memory(profile: str) -> Engine:
         engine = ProcessTree(ProcessTree(stack.pids[:1]).pids[-1:])  # what the worker has started
         resident, peak = engine.resident_bytes - baseline, engine.peak_bytes - baseline
     with Stack(models=[model], worker="workers.torch_worker") as stack, Client(stack.address) as client:
-        time.sleep(2 * importing + _QUIET_SECONDS)
+        _wait_for_spare(stack.pids[0])
         spared = _reloaded(client, model)
     return Engine(resident, peak, loaded, spared, importing)
+
+
+def _wait_for_spare(worker: int) -> None:
+    """Until the worker has an engine process beside the one that serves, and that has imported all."""
+    until, before = time.monotonic() + _SPARE_SECONDS, -1.0
+    while time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
+        _, *engines = ProcessTree([worker]).pids
+        now = ProcessTree(engines).cpu_seconds
+        if len(engines) > 1 and now == before:
+            return
+        before = now
+    raise RuntimeError(f"no spare engine after {_SPARE_SECONDS} s")
 
 
 def _reloaded(client: Client, model: str) -> float:

@@ -14,6 +14,7 @@ from workers.runtime.engine.plan import Chunk, Copy, Release, Row, StepPlan, Swa
 from workers.runtime.progress import silent
 from workers.torch_worker.backend import TorchBackend
 from workers.torch_worker.convert import convert_checkpoint
+from workers.torch_worker.int8 import Int8Matrix, quantise_rows
 
 SLOTS = 4
 LENGTHS = (9, 3, 20, 21)
@@ -164,3 +165,29 @@ def test_only_wanted_positions_reach_the_head(backend):
     assert seen == [1]
     step(backend, chunks=(chunk(0, prompt(30), last=False),))
     assert seen == [1, 0]
+
+
+def test_only_int8_is_decoded_by_fewer_threads(prepared, monkeypatch):
+    """Where a number of threads changes bits, nothing but the configuration may choose it."""
+    for profile, chosen in (("fp32", set()), ("bf16", set()), ("int8", {2})):
+        config = EngineConfig(prepared[profile], slots=SLOTS, max_length=128, device="cpu", threads=2)
+        backend = TorchBackend(ModelDescription.load(prepared[profile]), config)
+        used = set()
+        monkeypatch.setattr(backend._threads, "_use", used.add)
+        step(backend, chunks=(chunk(0, prompt(9)),))
+        step(backend, rows=(Row(0, 9, 5),))
+        assert used == chosen, profile
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+def test_integer_products_are_the_same_with_any_number_of_threads(rows):
+    torch.manual_seed(0)
+    matrix, inputs = Int8Matrix(*quantise_rows(torch.randn(4096, 576))), torch.randn(rows, 576)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            found.append(matrix(inputs))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)

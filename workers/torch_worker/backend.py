@@ -35,7 +35,9 @@ class TorchBackend:
         self._max_length = min(config.max_length or description.context_length, description.context_length)
         self._vocabulary = description.vocab_size
         self._device = choose(config.device)
-        self._threads = DecodeThreads(threads if self._device == CPU else 1, torch.set_num_threads)
+        # Float products come out otherwise with another number of threads, in their last bits.
+        exact = self._device == CPU and description.precision == "int8"
+        self._threads = DecodeThreads(threads if exact else 1, torch.set_num_threads)
         loaded = load(description, config, self._max_length, self._device)
         self._runner, self._eyes = loaded.runner, loaded.eyes
         self._warm(config.slots)

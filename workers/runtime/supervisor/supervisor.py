@@ -218,9 +218,7 @@ class Supervisor:
                 async with asyncio.timeout(None if waits else _QUIET_SECONDS):
                     await self.changes.after(seen)
             except TimeoutError:
-                await self._spawner.keep_spare()
-                _LOG.debug("spare engine started")
-                self.changes.notify()
+                await self._start_spare()
 
     async def drain(self) -> None:
         """Takes no new requests from now on; running ones go on."""
@@ -234,6 +232,13 @@ class Supervisor:
         await asyncio.gather(*self._tasks)
 
     # ------------------------------------------------------------------------------------ inside
+
+    async def _start_spare(self) -> None:
+        try:
+            await self._spawner.keep_spare()
+        except OSError as error:  # tried again a little later
+            _LOG.warning("no spare engine", error=str(error))
+        self.changes.notify()
 
     def _load(self, entry: ModelEntry, profile: str, *, lasting: bool) -> ServedModel:
         self._refuse_what_cannot_be(entry)
