@@ -93,10 +93,15 @@ Device = Annotated[
     ),
 ]
 
-PrefillChunk = Annotated[int, typer.Option(min=1, help="Most prompt tokens a step when nothing is decoded.")]
+PrefillChunk = Annotated[
+    int, typer.Option(min=1, help="Longest piece of a prompt, in tokens, when nothing is decoded.")
+]
 
 SharedPrefillChunk = Annotated[
-    int, typer.Option(min=1, help="Most prompt tokens a step while streams run, however fast they are.")
+    int,
+    typer.Option(
+        min=1, help="Longest piece of a prompt, in tokens, while streams run, however fast they are."
+    ),
 ]
 
 MessagesPerSecond = Annotated[

@@ -27,6 +27,9 @@ _SPAN: Final = 80
 _REACH: Final = 1240
 _STAGED: Final = 16
 
+TOGETHER: Final = 2
+"""Longest pieces that the prompts of a step may come to, if each but the first is whole. With one, the last
+of a burst would be left for later steps, beside streams that by then are many."""
 _MANY: Final = 8
 """Streams for which one waiting prompt counts as much as they do together. Several wait for one another, so
 their waiting grows with the square of their number."""
@@ -40,7 +43,7 @@ class Allowance:
     """What one step may still spend on prompts.
 
     Args:
-        tokens: Prompt tokens, at most.
+        tokens: Prompt tokens of a piece, at most; all pieces together may have ``TOGETHER`` times as many.
         worth: What they may be worth, at most. ``None`` where nobody waits for the step: prompts are then
             computed at once as far as the tokens go. Else what doesn't fit goes through the model a few
             stages a step.
@@ -48,7 +51,8 @@ class Allowance:
 
     def __init__(self, tokens: int, worth: float | None = None) -> None:
         self.tokens = tokens
-        """Prompt tokens that are left."""
+        """Prompt tokens of the next piece, at most."""
+        self._left = TOGETHER * tokens
         self.bounded = worth is not None
         self._worth = worth or 0.0
         self._untouched = True
@@ -70,7 +74,7 @@ class Allowance:
             self._joinable = True
             self._untouched = False
             self._worth -= worth
-            self.tokens -= size
+            self._take(size)
         return size
 
     def take_staged(self, start: int, wanted: int, stages: int) -> int:
@@ -109,8 +113,13 @@ class Allowance:
 
     def spend(self, tokens: int) -> None:
         """Takes what costs as much as so many tokens."""
-        self.tokens -= tokens
+        self._take(tokens)
+        self.tokens = max(self.tokens - tokens, 0)
         self._worth -= tokens
+
+    def _take(self, tokens: int) -> None:
+        self._left -= tokens
+        self.tokens = min(self.tokens, self._left)
 
 
 class PrefillBudget:
@@ -121,8 +130,8 @@ class PrefillBudget:
 
     Args:
         max_stall: By how much a step may be longer than its decode run, in lengths of the decode run.
-        alone: Prompt tokens of a step in which nothing is decoded.
-        shared: Most prompt tokens of any other.
+        alone: Longest piece of a step in which nothing is decoded.
+        shared: Longest piece of any other.
     """
 
     def __init__(self, max_stall: float, *, alone: int, shared: int) -> None:

@@ -44,9 +44,9 @@ class EngineConfig:
     device: str = "auto"
     """What computes: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, of those that the backend knows."""
     prefill_chunk: int = DEFAULT_PREFILL_CHUNK
-    """Most prompt tokens a step when nothing else is being decoded."""
+    """Longest piece of a prompt, in tokens, when nothing else is being decoded."""
     shared_prefill_chunk: int = DEFAULT_SHARED_PREFILL_CHUNK
-    """Most prompt tokens a step while sequences are being decoded, however fast they are."""
+    """Longest piece of a prompt, in tokens, while sequences are being decoded, however fast they are."""
     max_stall: float = DEFAULT_MAX_STALL
     """By how much prompts may lengthen a step of running streams, in lengths of the step without them."""
     kv_mib: int = 0

@@ -55,7 +55,11 @@ def test_nobody_is_stalled_when_nothing_is_decoded():
     allowance = PrefillBudget(1.0, alone=512, shared=256).allowance(0)
     assert (allowance.tokens, allowance.bounded) == (512, False)
     assert allowance.take(0, 1000) == 512
-    assert allowance.take(0, 1) == 0
+
+
+def test_behind_the_longest_piece_whole_prompts_have_as_much_again():
+    allowance = PrefillBudget(1.0, alone=512, shared=256).allowance(0)
+    assert [allowance.take(0, tokens) for tokens in (1000, 513, 400, 113, 112, 1)] == [512, 0, 400, 0, 112, 0]
 
 
 @pytest.mark.parametrize("max_stall", [0.6, 1.0, 3.0])
@@ -96,7 +100,7 @@ def test_no_piece_is_begun_of_what_others_have_left_too_little_for():
     few.record(StepPlan(rows=(Row(0, 0, 0),)), 0.0, 1000.0)
     few.record(StepPlan(chunks=(chunk(10),)), 1.0, 0.0)
     allowance = few.allowance(1)
-    assert [allowance.take(0, 38) for _ in range(3)] == [38, 38, 0]
+    assert [allowance.take(0, 38) for _ in range(6)] == [38, 38, 38, 38, 38, 0]
     assert allowance.take_staged(0, 38, 10) == 0
     assert few.allowance(1).take_staged(0, 4000, 10) == 100
 

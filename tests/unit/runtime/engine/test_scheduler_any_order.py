@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.engine_run import Tries
-from workers.runtime.engine.budget import Allowance
+from workers.runtime.engine.budget import TOGETHER, Allowance
 from workers.runtime.engine.plan import Copy, Release, Swap
 from workers.runtime.engine.prompt_lookup import PromptLookup
 from workers.runtime.engine.scheduler import COPIED_PER_COMPUTED, Limits, Scheduler
@@ -198,9 +198,9 @@ class AnyOrder(RuleBasedStateMachine):
                 case Release(slot, keep):
                     self.held[slot][keep:] = [GARBAGE] * (LENGTH - keep)
         assert copied <= budget * COPIED_PER_COMPUTED
-        assert sum(len(chunk.tokens) for chunk in plan.chunks) <= budget + (
-            MOST_SHOWN if self.undivided else 0
-        )
+        shown = MOST_SHOWN if self.undivided else 0
+        assert all(len(chunk.tokens) <= budget + shown for chunk in plan.chunks)
+        assert sum(len(chunk.tokens) for chunk in plan.chunks) <= TOGETHER * budget + shown
         if plan.staged:
             self.fly(plan.staged)
         tokens = [token for chunk in plan.complete for token in self.prefill(chunk)]
