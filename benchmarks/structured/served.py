@@ -3,7 +3,8 @@
 Run as ``python -m benchmarks.structured.served`` in the environment of ``make test``.
 
 - Generated schemas: how many are accepted, how many outputs end within the limit, and whether those validate.
-- Generated schemas of tools: the same for calls; and whether the pieces of a stream join to the whole call.
+- Generated schemas of tools, with ``required``: the same for calls; and whether the pieces of a stream join
+  to the whole call.
 - 16 clients whose outputs are held to a schema against 16 whose aren't: tokens a second, in turns.
 """
 
@@ -13,9 +14,10 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count, islice
 from typing import Any, Final
 
 import jsonschema
@@ -77,8 +79,8 @@ class Tally:
         )
         print(f"{self.ended} ended ({self.ended / max(accepted, 1):.1%}), {self.valid} of them valid", end="")
         print(f", {self.beyond} beyond the validator" if self.beyond else "")
-        for reason, count in self.refused.most_common(8):
-            print(f"  refused {count:3}: {reason}")
+        for reason, times in self.refused.most_common(8):
+            print(f"  refused {times:3}: {reason}")
         for text in self.wrong[:5]:
             print(f"  wrong: {text[:300]}")
 
@@ -110,8 +112,8 @@ def formats(client: Client, schemas: Sequence[Schema], max_tokens: int) -> Tally
     return tally
 
 
-def calls(client: Client, schemas: Sequence[Schema], max_tokens: int) -> Tally:
-    """Calls of one tool each, whole and streamed."""
+def calls(client: Client, schemas: Iterator[Schema], wanted: int, max_tokens: int) -> Tally:
+    """Calls of one tool each, whole and streamed, until so many were asked for that something satisfies."""
     tally = Tally("tools")
 
     def ask(schema: Schema) -> None:
@@ -142,7 +144,8 @@ def calls(client: Client, schemas: Sequence[Schema], max_tokens: int) -> Tally:
         elif _judge(tally, schema, call.arguments):
             _judge(Tally("streamed", wrong=tally.wrong), schema, joined.arguments)
 
-    _all(ask, schemas)
+    while (missing := wanted - (tally.asked - tally.unsatisfiable)) > 0:
+        _all(ask, islice(schemas, missing))
     return tally
 
 
@@ -162,6 +165,14 @@ def throughput(client: Client, rounds: int, tokens: int) -> None:
             rates[held] = sum(_all(ask, range(_CLIENTS))) / (time.perf_counter() - began)
         free, held_rate = rates[False], rates[True]
         print(f"16 clients: {free:.0f} tok/s free, {held_rate:.0f} held, {held_rate / free:.2f}")
+
+
+def _of_tools() -> Iterator[Schema]:
+    """Schemas of arguments some of which are required."""
+    for start in count(1):
+        for schema in draw(200, start):
+            if schema.get("type") == "object" and schema.get("required"):
+                yield schema
 
 
 def _all(ask: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
@@ -202,8 +213,7 @@ def main() -> None:
     ):
         throughput(client, options.rounds, 128)
         formats(client, draw(options.schemas, 0), options.max_tokens).show()
-        objects = [schema for schema in draw(8 * options.tools, 1) if schema.get("type") == "object"]
-        calls(client, objects[: options.tools], options.max_tokens).show()
+        calls(client, _of_tools(), options.tools, options.max_tokens).show()
 
 
 if __name__ == "__main__":
