@@ -121,3 +121,4 @@ class TorchBackend:
             self._decode(tuple(Row(slot, len(tokens) if slot == 0 else 0, 0) for slot in range(batch)))
         for slot in range(slots):
             self._runner.release(slot, 0)
+        heap.give_back()

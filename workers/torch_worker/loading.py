@@ -21,6 +21,7 @@ from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.vision.grid import GRID
 from workers.torch_worker.architecture import attention_by_part, is_foreign, model_class, text_part
+from workers.torch_worker.decoding_layers import shorten_layers
 from workers.torch_worker.eyes import TorchEyes
 from workers.torch_worker.inputs import Inputs
 from workers.torch_worker.int8 import Int8Matrix, Int8Rows, Sibling, Siblings
@@ -70,18 +71,21 @@ def load(
         require_torchao(description.precision)
     memory = _slots(description, config.rows, max_length, dtype, device) if description.batched else None
     cache = None if memory is None else SlotCache(memory)
-    attention = "sdpa" if cache is None else SlotAttention(cache).register()
+    slots = None if cache is None else SlotAttention(cache)
+    attention = "sdpa" if slots is None else slots.register()
     require_permission(config.folder, allowed=config.code_allowed)
     model = _model(config.folder, description.precision, dtype, device, attention)
     eyes = None if description.vision is None else TorchEyes(model, description, device, dtype)
     inputs, head = Inputs(model.get_input_embeddings(), eyes), _head(model)
     gridded = description.vision is not None and description.vision.fit == GRID
-    if cache is None or memory is None:
+    if cache is None or memory is None or slots is None:
         if gridded:
             raise UnsupportedModel(
                 f"{description.architecture} has positions in several dimensions, for which it needs slots"
             )
         return Loaded(RowRunner(text_part(model), head, inputs, config.rows, device), eyes)
+    if device.type == "cpu":
+        shorten_layers(model, slots, cache, memory)
     runner = SlotRunner(
         model=text_part(model),
         head=head,

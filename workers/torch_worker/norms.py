@@ -1,14 +1,15 @@
-"""Root mean square norms by torch's one function in the place of a model's seven operations.
+"""Root mean square norms in four operations; models have seven, and torch's own function comes to ten.
 
-Families write this norm in several ways. Whether a module is one that torch has is found out by trying: its
-class is replaced only where the results are the same.
+Families write this norm in several ways. Whether a module is this norm is found out by trying: it is
+replaced only where the results are the same.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
-from torch.nn.functional import rms_norm
 
 _TOLERANCE = 1e-5
 
@@ -24,11 +25,13 @@ class FusedNorm(nn.Module):
     def __init__(self, weight: torch.Tensor, epsilon: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
-        self._epsilon = epsilon
+        self._gain = weight * math.sqrt(len(weight))
+        self._floor = torch.tensor(math.sqrt(len(weight) * epsilon))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """``[…, width]`` to the same shape."""
-        return rms_norm(inputs, self.weight.shape, self.weight, self._epsilon)
+        length = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True)
+        return torch.div(inputs, torch.hypot(length, self._floor)).mul_(self._gain)
 
 
 def replace_norms(model: nn.Module) -> int:

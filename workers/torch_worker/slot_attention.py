@@ -30,6 +30,8 @@ class SlotAttention:
 
     def __init__(self, cache: SlotCache) -> None:
         self._cache = cache
+        self.plain = True
+        """Whether the latest call was for all that a slot holds, and for its products as they are."""
 
     def register(self) -> str:
         """Makes it known to transformers; returns the name that models are to be built with."""
@@ -70,6 +72,7 @@ class SlotAttention:
             UnsupportedModel: The layer asks for something else than this.
         """
         step = self._cache.step
+        self.plain = sliding_window is None and softcap is None
         strange = sorted(name for name in _UNKNOWN if others.get(name) is not None)
         if step is None or attention_mask is not None or strange:
             raise UnsupportedModel(
