@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.llama import modeling_llama
 
 from workers.torch_worker.int8 import Int8Matrix, Sibling
@@ -105,12 +106,11 @@ class DecodingLayer:
         queries, keys = turned.split_with_sizes((self._heads, self._kv_heads), dim=1)
         keys, values = self._cache.update(keys[:, :, None], values[:, :, None], self._number)
         # All heads of a group see the same keys: they stand where several tokens would.
-        queries = queries.reshape(len(heads) * self._kv_heads, -1, self._size)
-        scores = torch.baddbmm(
-            step.bias(self._kv_heads), queries, keys.flatten(0, 1).transpose(1, 2), alpha=self._scale
+        queries = queries.reshape(len(heads), self._kv_heads, -1, self._size)
+        attended = scaled_dot_product_attention(
+            queries, keys, values, attn_mask=step.mask(None), scale=self._scale
         )
-        attended = torch.bmm(torch.softmax(scores, dim=-1), values.flatten(0, 1))
-        return attended.view(len(heads), 1, -1)
+        return attended.reshape(len(heads), 1, -1)
 
 
 def shorten_layers(model: nn.Module, attention: SlotAttention, cache: SlotCache, memory: SlotMemory) -> int:

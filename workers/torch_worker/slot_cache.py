@@ -36,7 +36,6 @@ class Step:
         """Tokens that the longest row holds afterwards, padding included."""
         self._device = device
         self._masks: dict[int | None, torch.Tensor | None] = {}  # window -> mask
-        self._bias: torch.Tensor | None = None
         starts = torch.tensor(self.starts, device=device)
         self.positions = starts[:, None] + torch.arange(self.width, device=device)
         """int64 ``[rows, width]``: the place of every token in its slot."""
@@ -59,24 +58,6 @@ class Step:
         if window not in self._masks:
             self._masks[window] = self._made_mask(window)
         return self._masks[window]
-
-    def bias(self, heads: int) -> torch.Tensor:
-        """The same added to products of queries and keys, of one token a row: float32, 0 or -inf.
-
-        Args:
-            heads: Of keys.
-
-        Returns:
-            ``[rows * heads, 1, end]``, or ``[1, 1, 1]`` where everything is looked at.
-        """
-        if self._bias is None:
-            mask = self.mask(None)
-            if mask is None:
-                self._bias = torch.zeros((1, 1, 1), device=self._device)
-            else:
-                bias = torch.zeros(mask.shape, device=self._device).masked_fill_(~mask, float("-inf"))
-                self._bias = bias.expand(-1, heads, -1, -1).reshape(-1, 1, self.end)
-        return self._bias
 
     def _made_mask(self, window: int | None) -> torch.Tensor | None:
         if self.width == 1 and self.aligned and (window is None or self.end <= window):
