@@ -15,6 +15,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from tests.fixtures.families import TEXT_FAMILIES
 from tests.fixtures.random_checkpoint import LLAMA, write_checkpoint
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import EngineConfig
@@ -96,6 +97,19 @@ def test_layers_of_the_form_compute_what_they_did(opened, config):
     assert (nothing, taken) == (0, config.num_hidden_layers)
     whole = decoded(expected)
     np.testing.assert_allclose(decoded(short), whole, rtol=0, atol=2e-2 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES, ids=lambda family: family.name)
+def test_every_family_decodes_what_it_did(tmp_path, monkeypatch, family):
+    family.write(tmp_path / "checkpoint")
+    (tmp_path / "int8").mkdir()
+    convert_checkpoint(tmp_path / "checkpoint", tmp_path / "int8", profile="int8", report=silent)
+    description = ModelDescription.load(tmp_path / "int8")
+    settings = EngineConfig(tmp_path / "int8", slots=len(LENGTHS), max_length=64, device="cpu")
+    found = decoded(TorchBackend(description, settings))
+    monkeypatch.setattr(loading, "shorten_layers", lambda *_: 0)
+    expected = decoded(TorchBackend(description, settings))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-2 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
