@@ -685,3 +685,13 @@ def test_every_sequence_gets_its_turn(prompts, slots, budget):
             committed.sequence for committed in step(under_test, budget=budget)[1] if committed.finish
         }
     assert finished == set(range(len(prompts)))
+
+
+@pytest.mark.parametrize(("before", "given_back"), [(120, (Release(0, 10 + 64),)), (60, ())])
+def test_a_slot_keeps_some_memory_beyond_its_next_sequence(before, given_back):
+    under_test = scheduler(slots=1, rows=1, max_length=200, kv_tokens=200, cached_tokens=200)
+    under_test.add(sequence(1, range(1000, 1000 + before)))
+    step(under_test, budget=200)
+    under_test.remove(1)
+    under_test.add(sequence(2, range(2000, 2010)))
+    assert under_test.schedule(Allowance(BUDGET)).changes == given_back
