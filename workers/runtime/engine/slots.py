@@ -125,7 +125,10 @@ class SlotTable:
         """Takes a slot from its sequence; what it holds stays as cache, within the budget."""
         slot.owner, slot.prefix = NOBODY, None
         self._touch(slot)
+        held = slot.length
         self.evict(self.cached - self._most_cached)
+        if slot.length == held:
+            self._changes.append(Release(slot.row, held))
 
     def discard(self, slot: Slot) -> None:
         """Takes a slot from its sequence and forgets what it holds."""

@@ -687,7 +687,9 @@ def test_every_sequence_gets_its_turn(prompts, slots, budget):
     assert finished == set(range(len(prompts)))
 
 
-@pytest.mark.parametrize(("before", "given_back"), [(120, (Release(0, 10 + 64),)), (60, ())])
+@pytest.mark.parametrize(
+    ("before", "given_back"), [(120, (Release(0, 120), Release(0, 10 + 64))), (60, (Release(0, 60),))]
+)
 def test_a_slot_keeps_some_memory_beyond_its_next_sequence(before, given_back):
     under_test = scheduler(slots=1, rows=1, max_length=200, kv_tokens=200, cached_tokens=200)
     under_test.add(sequence(1, range(1000, 1000 + before)))
@@ -695,3 +697,11 @@ def test_a_slot_keeps_some_memory_beyond_its_next_sequence(before, given_back):
     under_test.remove(1)
     under_test.add(sequence(2, range(2000, 2010)))
     assert under_test.schedule(Allowance(BUDGET)).changes == given_back
+
+
+def test_a_prompt_that_is_cancelled_on_its_way_gives_its_memory_back():
+    under_test = scheduler(slots=1, rows=1, max_length=200, kv_tokens=200, cached_tokens=200)
+    under_test.add(sequence(1, range(1000, 1120)))
+    under_test.schedule(Allowance(200))
+    under_test.remove(1)
+    assert under_test.schedule(Allowance(BUDGET)).changes == (Release(0, 0),)
