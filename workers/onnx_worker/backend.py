@@ -15,12 +15,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from workers.onnx_worker.eyes import OnnxEyes
+from workers.onnx_worker.eyes import OnnxEyes, open_eyes
 from workers.onnx_worker.seen import Seen
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.onnx_worker.stages import StagedRun, Stages
 from workers.runtime import heap
-from workers.runtime.artefact import EYES_FILE, MODEL_FILE, ModelDescription
+from workers.runtime.artefact import MODEL_FILE, ModelDescription
 from workers.runtime.engine.backend import StepResult
 from workers.runtime.engine.changes import carry_out
 from workers.runtime.engine.messages import EngineConfig
@@ -47,7 +47,7 @@ class OnnxBackend:
             threads=config.threads,
         )
         self._staged: StagedRun | None = None
-        self._eyes = _eyes(description, config)
+        self._eyes = open_eyes(description, config)
         self._cache = KVCache(description, slots=config.rows, max_length=self._max_length)
         self._decode_logits = np.empty((config.slots, description.vocab_size), np.float32)
         self._draft_logits = self._decode_logits
@@ -198,9 +198,3 @@ class OnnxBackend:
             run(total_length=len(tokens) + 1)
         for slot in range(slots):
             self._cache.release(slot, 0)
-
-
-def _eyes(description: ModelDescription, config: EngineConfig) -> OnnxEyes | None:
-    if description.vision is None:
-        return None
-    return OnnxEyes(config.folder / EYES_FILE, description, threads=config.threads)

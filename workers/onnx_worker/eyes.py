@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from diplex.errors import UnsupportedModel
 from workers.onnx_worker.session import open_session
-from workers.runtime.artefact import ModelDescription
+from workers.runtime.artefact import EYES_FILE, ModelDescription
+from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.vision import FeatureRows, Idefics3, Preprocessor
 
 _PIXELS: Final = "pixel_values"
@@ -80,3 +81,10 @@ class OnnxEyes:
     def gather(self, ids: list[int]) -> NDArray[np.float32]:
         """The rows that negative token ids name, float32 ``[ids, hidden]``."""
         return self._rows.gather(ids)
+
+
+def open_eyes(description: ModelDescription, config: EngineConfig) -> OnnxEyes | None:
+    """The eyes of a prepared artefact of ours; ``None`` for a model that takes text only."""
+    if description.vision is None:
+        return None
+    return OnnxEyes(config.folder / EYES_FILE, description, threads=config.threads)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from workers.onnx_worker.compiled.availability import can_compile
+from workers.onnx_worker.compiled.shapes import layer_matrices
+from workers.onnx_worker.compiled.tensors import Tensors, sizes_of
 from workers.onnx_worker.published.backend import LOGIT_BYTES, RUN_BYTES
 from workers.onnx_worker.published.graphs import GRAPHS_FILE, Graphs
 from workers.onnx_worker.published.selection import data_files
@@ -22,11 +25,14 @@ from workers.runtime.artefact import (
     ModelDescription,
 )
 from workers.runtime.catalogue import Artefact, SourceFolder
+from workers.runtime.engine.budget import TOGETHER
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.supervisor.footprint import MEBIBYTE, Needs
 
 _PROCESS: Final = 72 * MEBIBYTE
 """An engine process with its libraries and no model."""
+_COMPILER: Final = 95 * MEBIBYTE
+"""What a process with numba and LLVM takes more than one with ONNX Runtime."""
 _TOKENIZER: Final = 23
 """Bytes of memory for each of ``tokenizer.json``."""
 _SESSION: Final = 5 * MEBIBYTE
@@ -66,6 +72,8 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
     """
     if (folder / GRAPHS_FILE).is_file():
         return _predict_published(folder, description, config)
+    if can_compile(folder):
+        return _predict_compiled(folder, description, config)
     weights = _size(folder / WEIGHTS_FILE)
     embedding = description.vocab_size * description.hidden_size
     table, head = _ELEMENTS.get(description.precision, (1.0, 1.0))
@@ -92,6 +100,26 @@ def converting(source: Artefact, profile: str) -> int:
     """Bytes that making an artefact takes; what the catalogue doesn't know the size of counts as small."""
     factors = _CONVERTING_FOLDER if isinstance(source, SourceFolder) else _CONVERTING
     return _CONVERTER + factors.get(profile, max(factors.values())) * (source.size or 0)
+
+
+def _predict_compiled(folder: Path, description: ModelDescription, config: EngineConfig) -> Needs:
+    """What the backend of compiled functions will take.
+
+    Weights are copied but for the table in which tokens are looked up. A run's working memory is so much a
+    token, for all that are computed together: whole prompts up to twice the longest piece, and a piece in
+    stages besides.
+    """
+    sizes = sizes_of(Tensors(folder))
+    table = description.vocab_size * description.hidden_size
+    logits = config.slots * description.vocab_size * _FLOAT
+    process = _PROCESS + _COMPILER + _TOKENIZER * _size(folder / TOKENIZER_FILE)
+    eyes = _size(folder / EYES_WEIGHTS_FILE) + _SESSION if description.vision is not None else 0
+    length = min(config.max_length or description.context_length, description.context_length)
+    piece = min(max(config.prefill_chunk, config.shared_prefill_chunk), length)
+    outputs = sum(outputs for outputs, _ in layer_matrices(sizes))
+    token = _FLOAT * (outputs + sizes.hidden + sizes.feed_forward)
+    loaded = process + max(_size(folder / WEIGHTS_FILE) - table, 0) + logits + eyes
+    return Needs(loaded, (TOGETHER + 1) * piece * token + _looking(description))
 
 
 def _predict_published(folder: Path, description: ModelDescription, config: EngineConfig) -> Needs:

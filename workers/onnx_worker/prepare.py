@@ -7,8 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from workers.onnx_worker.compiled.availability import compile_ahead
 from workers.onnx_worker.installed import onnxruntime_version
-from workers.runtime.progress import Report
+from workers.runtime.progress import Phase, Progress, Report
 
 _TOOLS: Final = ("gguf", "numpy", "onnx", "tokenizers")
 
@@ -16,7 +17,7 @@ _TOOLS: Final = ("gguf", "numpy", "onnx", "tokenizers")
 class ToOnnx:
     """Makes in-place ONNX graphs of published models; a :class:`workers.runtime.store.Prepare`."""
 
-    version: Final = "5"
+    version: Final = "6"
     """Raised whenever the same file would give another graph or other weights."""
 
     def __call__(self, source: Path, target: Path, *, profile: str, report: Report) -> Mapping[str, str]:
@@ -31,6 +32,8 @@ class ToOnnx:
 
         convert = convert_checkpoint if source.is_dir() else convert_gguf
         convert(source, target, precision=profile, report=report)
+        report(Progress(Phase.CONVERT, 1, 1, "machine code"))
+        compile_ahead(target)
         return {tool: version(tool) for tool in _TOOLS}
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from diplex.errors import UnsupportedModel
+from workers.onnx_worker.processor import has_vnni, usable_cores
 from workers.onnx_worker.seen import Seen
 
 _CPU: Final = "cpu"
@@ -21,23 +19,6 @@ _SPIN_MICROSECONDS: Final = 40
 """How long an idle thread of ONNX Runtime spins before it sleeps. Its own default, about a millisecond, costs
 whoever else needs a core more than it gains: see docs/decisions/0006-short-spinning.md."""
 _ERRORS_ONLY: Final = 3
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@cache
-def has_vnni() -> bool:
-    """Whether the processor sums products of bytes in 32 bits; ``True`` also where it isn't an x86."""
-    if platform.machine().lower() not in {"x86_64", "amd64"}:
-        return True
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii")
-    except OSError:
-        return False
-    return "avx512_vnni" in flags or "avx_vnni" in flags
 
 
 def open_session(model: Path, *, threads: int, packed: bool = True) -> onnxruntime.InferenceSession:

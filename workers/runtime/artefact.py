@@ -6,6 +6,7 @@ A prepared artefact is a folder, here of the ONNX worker::
     model.onnx.data   its weights
     stage-NN.onnx     the graph again, cut behind every few layers, over the same weights
                       (stage-NN-packed.onnx: a copy of its weights is to be laid out for the processor)
+    tensors.json      where the weights of an int8 graph lie, for those who compute it without ONNX Runtime
     eyes.onnx         the eyes of a model that sees, over eyes.onnx.data (workers.onnx_worker.convert.eyes)
     tokenizer.json    a Hugging Face ``tokenizers`` file; adds no token by itself (see ``add_bos``)
     model.json        a ModelDescription

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from diplex.errors import UnsupportedModel
+from workers.onnx_worker.compiled.availability import can_compile, keep_machine_code
+from workers.onnx_worker.processor import usable_cores
 from workers.onnx_worker.published.graphs import GRAPHS_FILE
 from workers.onnx_worker.seen import Seen
 from workers.onnx_worker.session import BoundRun, open_session
@@ -62,8 +64,32 @@ def artefact_logits(
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Yield the artefact's logits after every token: float32 ``[up to CHUNK, vocabulary]`` at a time.
 
-    The array is overwritten by the next chunk.
+    They are computed as an engine would on this machine. The array is overwritten by the next chunk.
     """
+    if can_compile(folder):
+        return _compiled_logits(folder, description, token_ids)
+    return _graph_logits(folder, description, token_ids)
+
+
+def _compiled_logits(
+    folder: Path, description: ModelDescription, token_ids: Sequence[int]
+) -> Iterator[npt.NDArray[np.float32]]:
+    keep_machine_code(folder)
+    from workers.onnx_worker.compiled.decoder import CompiledDecoder, Span  # noqa: PLC0415  # needs numba
+
+    cache = KVCache(description, slots=1, max_length=len(token_ids))
+    decoder = CompiledDecoder(folder, cache, slots=1, threads=usable_cores())
+    logits = np.empty((CHUNK, decoder.logits_width), np.float32)
+    for start in range(0, len(token_ids), CHUNK):
+        chunk = token_ids[start : start + CHUNK]
+        decoder.run([Span(0, start, chunk)], range(len(chunk)), logits[: len(chunk)])
+        yield logits[: len(chunk), : description.vocab_size]
+    decoder.close()
+
+
+def _graph_logits(
+    folder: Path, description: ModelDescription, token_ids: Sequence[int]
+) -> Iterator[npt.NDArray[np.float32]]:
     session = open_session(folder / MODEL_FILE, threads=0)
     cache = KVCache(description, slots=1, max_length=len(token_ids)).rows(0, 1)
     logits = np.empty((CHUNK, description.vocab_size), np.float32)

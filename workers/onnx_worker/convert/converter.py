@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from diplex.errors import UnsupportedModel
+from workers.onnx_worker.compiled.tensors import write_tensors
 from workers.onnx_worker.convert.calibration import Calibration, calibration_tokens
 from workers.onnx_worker.convert.checkpoint_model import CheckpointModel
 from workers.onnx_worker.convert.eyes.converter import convert_eyes
@@ -20,6 +21,7 @@ from workers.onnx_worker.convert.int8_rows import Int8Rows
 from workers.onnx_worker.convert.layout import tensor_shapes
 from workers.onnx_worker.convert.precision import Precision
 from workers.onnx_worker.convert.published import Published
+from workers.onnx_worker.convert.row_tensors import can_be_compiled, constants, locations
 from workers.onnx_worker.convert.shape import ModelShape
 from workers.onnx_worker.convert.stages import stage_name, stages
 from workers.onnx_worker.convert.weights import WeightFile
@@ -69,6 +71,8 @@ def _convert(model: Published, target: Path, precision: str, report: Report) -> 
     (target / MODEL_FILE).write_bytes(graph.SerializeToString(deterministic=True))
     for number, stage in enumerate(stages(graph, built) if precision not in _UNSTAGED else ()):
         (target / stage_name(number, stage)).write_bytes(stage.SerializeToString(deterministic=True))
+    if can_be_compiled(matrices, built):
+        write_tensors(target, constants(built), locations(graph))
     if model.eyes is not None:
         report(Progress(Phase.CONVERT, 1, 1, "the eyes"))
         convert_eyes(model.eyes, target, precision=precision, turn=matrices.turn)

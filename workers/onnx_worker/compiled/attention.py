@@ -1,0 +1,236 @@
+"""Attention of one token over a segment of its sequence, of neighbours over all of it, and joining segments.
+
+Each part of a softmax is kept with its largest score and the sum of its weights, so that parts can be joined
+(Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, https://arxiv.org/abs/1805.02867).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from workers.onnx_worker.compiled.assembly import compiled
+from workers.onnx_worker.compiled.numbers import LOOSE, exponential, largest
+from workers.onnx_worker.compiled.products import weighted_sums
+from workers.onnx_worker.compiled.shapes import LANES, SEGMENT
+from workers.onnx_worker.compiled.tiles import DOT_COLUMNS, DOT_ROWS, copy_floats, float_dots, turn_tile
+
+
+@compiled(fastmath=LOOSE)
+def attend(
+    queries: Any,
+    keys: Any,
+    values: Any,
+    count: Any,
+    scores: Any,
+    attended: Any,
+    peaks: Any,
+    sums: Any,
+    ahead: Any,
+) -> None:
+    """Attention of the queries that share keys, over one segment.
+
+    Args:
+        queries: float32 ``[group, head_dim]``, already scaled.
+        keys: Address of float32 ``[count, head_dim]``; up to three more tokens are read.
+        values: Address of float32 ``[count, head_dim]``.
+        count: Tokens.
+        scores: float32 ``[4, at least count + 3]``, working memory.
+        attended: float32 ``[group, segments, head_dim]``, of which the first segment is filled, not yet
+            divided by the sum of the weights.
+        peaks: float32 ``[group, segments]``: likewise, the largest score.
+        sums: float32 ``[group, segments]``: likewise, the sum of the weights.
+        ahead: Address of the keys that are attended to next.
+    """
+    group, width = queries.shape
+    first = 0
+    while first < group:
+        taken = min(group - first, DOT_ROWS)
+        for token in range(0, count, DOT_COLUMNS):
+            float_dots(
+                taken,
+                queries.ctypes.data + 4 * width * first,
+                4 * width,
+                keys + 4 * width * token,
+                4 * width,
+                width // LANES,
+                scores.ctypes.data + 4 * token,
+                scores.strides[0],
+                values + 4 * width * token,
+            )
+        for each in range(taken):
+            row = scores[each]
+            peak = largest(row, count)
+            total = np.float32(0.0)
+            for token in range(count):
+                weight = exponential(row[token] - peak)
+                row[token] = weight
+                total += weight
+            peaks[first + each, 0], sums[first + each, 0] = peak, total
+        weighted_sums(
+            taken,
+            scores.ctypes.data,
+            scores.strides[0],
+            values,
+            width,
+            width,
+            count,
+            attended.ctypes.data + first * attended.strides[0],
+            attended.strides[0],
+            ahead,
+        )
+        first += taken
+
+
+@compiled(fastmath=LOOSE)
+def join(attended: Any, peaks: Any, sums: Any, first: Any, last: Any) -> None:
+    """Put a head's segments ``first … last - 1`` together, in the place of the first of all.
+
+    Args:
+        attended: float32 ``[segments, head_dim]``, as :func:`attend` leaves it.
+        peaks: float32 ``[segments]``.
+        sums: float32 ``[segments]``.
+        first: The segment to begin with.
+        last: The segment to end before.
+    """
+    width = attended.shape[1]
+    peak = peaks[first]
+    for segment in range(first + 1, last):
+        peak = max(peak, peaks[segment])
+    total = np.float32(0.0)
+    for segment in range(first, last):
+        peaks[segment] = exponential(peaks[segment] - peak)
+        total += peaks[segment] * sums[segment]
+    for segment in range(first, last):
+        factor = peaks[segment] / total
+        if segment == first:
+            for column in range(width):
+                attended[0, column] = attended[segment, column] * factor
+        else:
+            for column in range(width):
+                attended[0, column] += attended[segment, column] * factor
+
+
+@compiled()
+def attend_together(
+    first: Any, tokens: Any, position: Any, window: Any, head: Any, group: Any, keys: Any, values: Any,
+    scratch: Any, thread: Any,
+) -> None:  # fmt: skip
+    """Attention of the queries that share a key head, of tokens that follow each other, over all each sees.
+
+    Args:
+        first: Row of the first token; the others follow.
+        tokens: How many.
+        position: Of the first.
+        window: Tokens that one sees, itself among them; 0 for all.
+        head: The key head.
+        group: Queries that share it.
+        keys: Address of its keys, float32 ``[position + tokens, head_dim]``; up to 15 more are read.
+        values: Address of its values, float32 ``[position + tokens, head_dim]``.
+        scratch: ``Scratch``; filled is the first segment of ``attended``, ``peaks`` and ``sums``.
+        thread: The thread's number.
+    """
+    width, count, end = scratch.attended.shape[3], tokens * group, position + tokens
+    queries, turned, weights = scratch.queries[thread], scratch.turned[thread], scratch.weights[thread]
+    part = scratch.parts_attended[thread]
+    part_peaks, part_sums = scratch.parts_weighed[thread, 0], scratch.parts_weighed[thread, 1]
+    for query in range(count):
+        row, which = first + query // group, group * head + query % group
+        copy_floats(scratch.qkv[row, width * which :].ctypes.data, queries[query].ctypes.data, width // LANES)
+        scratch.attended[row, which, 0, :] = np.float32(0.0)
+        scratch.peaks[row, which, 0], scratch.sums[row, which, 0] = np.float32(-np.inf), np.float32(0.0)
+    start = max(position + 1 - window, 0) // SEGMENT * SEGMENT if window else 0
+    while start < end:
+        taken = min(SEGMENT, end - start)
+        _turn(keys + 4 * width * start, taken, width, turned)
+        padded = (taken + LANES - 1) // LANES * LANES
+        weighted_sums(
+            count,
+            queries.ctypes.data,
+            queries.strides[0],
+            turned.ctypes.data,
+            SEGMENT,
+            padded,
+            width,
+            weights.ctypes.data,
+            weights.strides[0],
+            values + 4 * width * start,
+        )
+        for query in range(count):
+            at = position + query // group
+            since = max(at + 1 - window - start, 0) if window else 0
+            part_peaks[query], part_sums[query] = _weigh(
+                weights[query], since, min(at + 1 - start, taken), taken
+            )
+        weighted_sums(
+            count,
+            weights.ctypes.data,
+            weights.strides[0],
+            values + 4 * width * start,
+            width,
+            width,
+            taken,
+            part.ctypes.data,
+            part.strides[0],
+            keys + 4 * width * (start + SEGMENT),
+        )
+        for query in range(count):
+            row, which = first + query // group, group * head + query % group
+            if part_sums[query] > np.float32(0.0):
+                scratch.peaks[row, which, 0], scratch.sums[row, which, 0] = _merge(
+                    scratch.attended[row, which, 0],
+                    scratch.peaks[row, which, 0],
+                    scratch.sums[row, which, 0],
+                    part[query],
+                    part_peaks[query],
+                    part_sums[query],
+                )
+        start += SEGMENT
+
+
+@compiled()
+def _turn(keys: Any, tokens: Any, width: Any, turned: Any) -> None:
+    """Keys at an address, ``[tokens, width]``, as columns; up to 15 more tokens are read."""
+    for token in range(0, tokens, LANES):
+        for column in range(0, width, LANES):
+            turn_tile(
+                keys + 4 * (width * token + column),
+                4 * width,
+                turned[column, token:].ctypes.data,
+                turned.strides[0],
+            )
+
+
+@compiled(fastmath=LOOSE)
+def _weigh(scores: Any, first: Any, last: Any, tokens: Any) -> Any:
+    """Scores ``first … last - 1`` as weights and zeros for the rest of ``tokens``.
+
+    Returns:
+        The largest score and the sum of the weights; 0 if there are none.
+    """
+    total = np.float32(0.0)
+    if first >= last:
+        for token in range(tokens):
+            scores[token] = np.float32(0.0)
+        return np.float32(0.0), total
+    peak = largest(scores[first:], last - first)
+    for token in range(first):
+        scores[token] = np.float32(0.0)
+    for token in range(first, last):
+        weight = exponential(scores[token] - peak)
+        scores[token] = weight
+        total += weight
+    for token in range(last, tokens):
+        scores[token] = np.float32(0.0)
+    return peak, total
+
+
+@compiled(fastmath=LOOSE)
+def _merge(attended: Any, peak: Any, total: Any, part: Any, part_peak: Any, part_total: Any) -> Any:
+    """Add a segment's part to what has been attended to; returns the new peak and sum."""
+    highest = max(peak, part_peak)
+    kept, added = exponential(peak - highest), exponential(part_peak - highest)
+    for column in range(len(attended)):
+        attended[column] = attended[column] * kept + part[column] * added
+    return highest, total * kept + part_total * added

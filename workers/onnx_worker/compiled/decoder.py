@@ -1,0 +1,202 @@
+"""Runs of a model by the compiled functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.onnx_worker.compiled.shapes import SEGMENT, TOGETHER, WIDTH, Rows, Scratch, Sizes, layer_matrices
+from workers.onnx_worker.compiled.step import PHASES_A_LAYER, phases
+from workers.onnx_worker.compiled.team import Team
+from workers.onnx_worker.compiled.tensors import Tensors, sizes_of
+from workers.onnx_worker.compiled.tiles import DOT_COLUMNS, DOT_ROWS
+from workers.onnx_worker.compiled.weights import constants_of, load_weights
+from workers.runtime.kv_cache import KVCache
+
+_FEW: Final = 8
+"""Tokens of a span up to which each attends by itself: whether they come at once or one by one makes no
+difference then."""
+_QUERIES: Final = 48
+"""Queries that attend together at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens that a slot takes in."""
+
+    slot: int
+    start: int
+    """Tokens that it holds already."""
+    tokens: Sequence[int] | NDArray[np.int64]
+    """Negative ones name rows of features, -1 the first."""
+
+
+class CompiledDecoder:
+    """A model of integer rows.
+
+    Args:
+        folder: Its prepared artefact.
+        cache: Where keys and values are kept.
+        slots: Of it.
+        threads: Threads that compute.
+    """
+
+    def __init__(self, folder: Path, cache: KVCache, *, slots: int, threads: int) -> None:
+        tensors = Tensors(folder)
+        self._sizes = sizes_of(tensors)
+        self._constants = constants_of(tensors)
+        self._weights = load_weights(tensors, self._sizes, cache, slots)
+        self._threads = threads
+        self._team = Team(threads, self._sizes.layers)
+        self._no_features = np.empty((0, self._sizes.hidden), np.float32)
+        self.trim()
+
+    def trim(self) -> None:
+        """Gives back working memory."""
+        self._rooms: dict[bool, Scratch] = {}  # whether there are long spans -> working memory
+
+    def close(self) -> None:
+        """Ends its threads."""
+        self._team.close()
+
+    @property
+    def logits_width(self) -> int:
+        """How wide logits are: the vocabulary, rounded up."""
+        return self._sizes.vocabulary
+
+    def run(
+        self,
+        spans: Sequence[Span],
+        wanted: Sequence[int],
+        logits: NDArray[np.float32],
+        features: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Takes tokens in.
+
+        Args:
+            spans: The tokens.
+            wanted: Which of them, counted over all spans, logits are wanted for.
+            logits: Filled, float32 ``[wanted, logits_width]``.
+            features: float32 ``[features, hidden]``.
+        """
+        rows = self._rows(spans, wanted, logits, features)
+        self._compute(0, phases(self._sizes.layers), rows, self._room(rows))
+
+    def begin(
+        self,
+        span: Span,
+        wanted: Sequence[int],
+        logits: NDArray[np.float32],
+        features: NDArray[np.float32] | None = None,
+    ) -> CompiledRun:
+        """A run that goes through some layers at a time; arguments as those of :meth:`run`."""
+        rows = self._rows([span], wanted, logits, features)
+        scratch = _scratch(self._sizes, len(rows.tokens), int(rows.parts.max()), self._threads)
+        return CompiledRun(self, rows, scratch)
+
+    def advance(self, run: CompiledRun, layer: int) -> None:
+        """Goes on with a run as far as the input of a layer, or to its end with the number of all layers."""
+        end = phases(self._sizes.layers) if layer == self._sizes.layers else 1 + PHASES_A_LAYER * layer
+        self._compute(run.phase, end, run.rows, run.scratch)
+        run.phase = end
+
+    def _compute(self, first: int, last: int, rows: Rows, scratch: Scratch) -> None:
+        self._team.run(first, last, self._sizes, self._constants, self._weights, rows, scratch)
+
+    def _room(self, rows: Rows) -> Scratch:
+        """Working memory. Long spans have many rows, others many segments: each kind has its own."""
+        long = bool((rows.pieces[:, 2] == TOGETHER).any())
+        count, segments = len(rows.tokens), int(rows.parts.max())
+        room = self._rooms.get(long)
+        if room is not None:
+            has_count, _, has_segments, _ = room.attended.shape
+            if count <= has_count and segments <= has_segments:
+                return room
+            count, segments = max(count, has_count), max(segments, has_segments)
+        self._rooms[long] = room = _scratch(self._sizes, count, segments, self._threads)
+        return room
+
+    def _rows(
+        self,
+        spans: Sequence[Span],
+        wanted: Sequence[int],
+        logits: NDArray[np.float32],
+        features: NDArray[np.float32] | None,
+    ) -> Rows:
+        positions = np.concatenate([np.arange(span.start, span.start + len(span.tokens)) for span in spans])
+        parts, pieces = np.ones(len(positions), np.int64), []
+        tokens = max(_QUERIES // (self._sizes.heads // self._sizes.kv_heads), 1)
+        row = 0
+        for span in spans:
+            end = row + len(span.tokens)
+            if end - row > _FEW:
+                pieces += [(first, min(tokens, end - first), TOGETHER) for first in range(row, end, tokens)]
+            else:
+                parts[row:end] = positions[row:end] // SEGMENT + 1
+                pieces += [(each, 1, segment) for each in range(row, end) for segment in range(parts[each])]
+            row = end
+        return Rows(
+            tokens=np.concatenate([np.asarray(span.tokens, np.int64) for span in spans]),
+            slots=np.repeat([span.slot for span in spans], [len(span.tokens) for span in spans]).astype(
+                np.int64
+            ),
+            positions=positions.astype(np.int64),
+            pieces=np.array(pieces, np.int64),
+            parts=parts,
+            features=self._no_features if features is None else features,
+            wanted=np.asarray(wanted, np.int64),
+            logits=logits,
+        )
+
+
+class CompiledRun:
+    """A run on its way through the layers; made by :meth:`CompiledDecoder.begin`."""
+
+    def __init__(self, decoder: CompiledDecoder, rows: Rows, scratch: Scratch) -> None:
+        self.rows = rows
+        self.scratch = scratch
+        self.phase = 0
+        """The next one."""
+        self._decoder = decoder
+
+    def advance(self, layer: int) -> NDArray[np.float32]:
+        """Goes on as far as the input of a layer, or to the end with the number of all layers.
+
+        Returns:
+            The logits given, filled at the end.
+        """
+        self._decoder.advance(self, layer)
+        return self.rows.logits
+
+
+def _scratch(sizes: Sizes, rows: int, segments: int, threads: int) -> Scratch:
+    (qkv, _), *_ = matrices = layer_matrices(sizes)
+    heads = (rows, sizes.heads, segments)
+    queries = max(_QUERIES, sizes.heads // sizes.kv_heads)
+
+    def floats(*shape: int) -> NDArray[np.float32]:
+        return np.empty(shape, np.float32)
+
+    return Scratch(
+        residual=floats(rows, sizes.hidden),
+        rounded=np.empty((rows, max(inputs for _, inputs in matrices)), np.uint8),
+        factors=floats(rows),
+        qkv=floats(rows, qkv),
+        attended=floats(*heads, sizes.head_dim),
+        peaks=floats(*heads),
+        sums=floats(*heads),
+        gated=floats(rows, sizes.feed_forward),
+        both=floats(threads, rows, WIDTH),
+        parts=floats(threads, rows, sizes.mixed),
+        scores=floats(threads, DOT_ROWS, SEGMENT + DOT_COLUMNS),
+        queries=floats(threads, queries, sizes.head_dim),
+        turned=floats(threads, sizes.head_dim, SEGMENT),
+        weights=floats(threads, queries, SEGMENT),
+        parts_attended=floats(threads, queries, sizes.head_dim),
+        parts_weighed=floats(threads, 2, queries),
+    )

@@ -1,0 +1,59 @@
+"""What threads need to share work: numbers that all see change in one order, and ways to wait."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, Final
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+
+from workers.onnx_worker.compiled.assembly import LONG, Assembler, instruction
+
+_YIELD: Final = "diplex_sched_yield"
+"""A name that compiled code finds again when it is loaded from its cache."""
+
+llvm.add_symbol(_YIELD, ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value)
+
+yield_core = types.ExternalFunction(_YIELD, types.int32())
+"""Let another thread have the core: ``sched_yield(2)``."""
+
+
+@instruction
+def add_atomically(context: Any, address: Any, amount: Any) -> Any:
+    """Add to the int64 at an address; returns what it was before."""
+
+    def generate(
+        context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]
+    ) -> ir.Value:
+        address, amount = arguments
+        return builder.atomic_rmw("add", builder.inttoptr(address, LONG.as_pointer()), amount, "seq_cst")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@instruction
+def load_atomically(context: Any, address: Any) -> Any:
+    """The int64 at an address, and with it all that was written before it was."""
+
+    def generate(
+        context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]
+    ) -> ir.Value:
+        return builder.load_atomic(builder.inttoptr(arguments[0], LONG.as_pointer()), "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@instruction
+def pause(context: Any) -> Any:
+    """Tell the processor that a loop waits."""
+
+    def generate(
+        context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]
+    ) -> ir.Value:
+        Assembler(builder).call("llvm.x86.sse2.pause", ir.VoidType(), [], [])
+        return context.get_dummy_value()
+
+    return types.void(), generate

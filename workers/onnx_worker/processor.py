@@ -1,0 +1,42 @@
+"""The processor that this process runs on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+_X86: Final = frozenset({"x86_64", "amd64"})
+_COMPILED: Final = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"})
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_vnni() -> bool:
+    """Whether the processor sums products of bytes in 32 bits; ``True`` also where it isn't an x86."""
+    return not _is_x86() or bool({"avx512_vnni", "avx_vnni"} & _flags())
+
+
+def runs_compiled() -> bool:
+    """Whether it has the instructions of :mod:`workers.onnx_worker.compiled`; told from what Linux says."""
+    return sys.platform == "linux" and _is_x86() and _flags() >= _COMPILED
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in _X86
+
+
+@cache
+def _flags() -> frozenset[str]:
+    """Of the first core; none where they can't be read."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
