@@ -132,6 +132,13 @@ def test_starts_without_anything_being_compiled(name):
     assert run(name, UNCOMPILED.format(module=module[name])).splitlines()[-1].split() == ["True"]
 
 
+def test_the_onnx_worker_has_machine_code_of_its_functions():
+    code = "from pathlib import Path\nfrom workers.onnx_worker.compiled.machine_code import find, load\n"
+    code += "file = find(Path('/nowhere'))\nload(file)\nprint(file.parent)"
+    printed = run("onnx-worker", code).split()
+    assert printed == ["/opt/diplex/workers/onnx_worker/compiled/machine-code"]
+
+
 def test_public_address_without_keys_is_refused(name):
     """Alone, an image opens nothing to everybody."""
     done = docker("run", "--rm", "--network=none", image(name), check=False)

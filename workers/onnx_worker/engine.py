@@ -1,6 +1,8 @@
 """``python -m workers.onnx_worker.engine FD``: the engine process, as the supervisor starts it."""
 
-from workers.onnx_worker.compiled.availability import compiled_backend
+import traceback
+
+from workers.onnx_worker.compiled.availability import code_for
 from workers.onnx_worker.published.graphs import GRAPHS_FILE
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.backend import Backend
@@ -17,8 +19,22 @@ def load_backend(description: ModelDescription, config: EngineConfig) -> Backend
         from workers.onnx_worker.published.backend import PublishedBackend  # noqa: PLC0415
 
         return PublishedBackend(description, config)
-    if (compiled := compiled_backend(description, config)) is not None:
-        return compiled
+    return _compiled(description, config) or _in_onnxruntime(description, config)
+
+
+def _compiled(description: ModelDescription, config: EngineConfig) -> Backend | None:
+    if (code := code_for(config.folder)) is None:
+        return None
+    from workers.onnx_worker.compiled.backend import CompiledBackend  # noqa: PLC0415
+
+    try:
+        return CompiledBackend(description, config, code)
+    except (OSError, ValueError):
+        traceback.print_exc()  # a system that lets nobody bring code of their own, or a damaged file
+        return None
+
+
+def _in_onnxruntime(description: ModelDescription, config: EngineConfig) -> Backend:
     from workers.onnx_worker.backend import OnnxBackend  # noqa: PLC0415
 
     return OnnxBackend(description, config)

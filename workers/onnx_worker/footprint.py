@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from workers.onnx_worker.compiled.availability import can_compile
+from workers.onnx_worker.compiled.availability import can_be_compiled
 from workers.onnx_worker.compiled.shapes import layer_matrices
 from workers.onnx_worker.compiled.tensors import Tensors, sizes_of
 from workers.onnx_worker.published.backend import LOGIT_BYTES, RUN_BYTES
@@ -31,8 +31,8 @@ from workers.runtime.supervisor.footprint import MEBIBYTE, Needs
 
 _PROCESS: Final = 72 * MEBIBYTE
 """An engine process with its libraries and no model."""
-_COMPILER: Final = 95 * MEBIBYTE
-"""What a process with numba and LLVM takes more than one with ONNX Runtime."""
+_COMPILED: Final = 50 * MEBIBYTE
+"""An engine process of compiled functions, which does without ONNX Runtime, and no model."""
 _TOKENIZER: Final = 23
 """Bytes of memory for each of ``tokenizer.json``."""
 _SESSION: Final = 5 * MEBIBYTE
@@ -72,7 +72,7 @@ def predict(folder: Path, description: ModelDescription, config: EngineConfig) -
     """
     if (folder / GRAPHS_FILE).is_file():
         return _predict_published(folder, description, config)
-    if can_compile(folder):
+    if can_be_compiled(folder):
         return _predict_compiled(folder, description, config)
     weights = _size(folder / WEIGHTS_FILE)
     embedding = description.vocab_size * description.hidden_size
@@ -112,7 +112,7 @@ def _predict_compiled(folder: Path, description: ModelDescription, config: Engin
     sizes = sizes_of(Tensors(folder))
     table = description.vocab_size * description.hidden_size
     logits = config.slots * description.vocab_size * _FLOAT
-    process = _PROCESS + _COMPILER + _TOKENIZER * _size(folder / TOKENIZER_FILE)
+    process = _COMPILED + _TOKENIZER * _size(folder / TOKENIZER_FILE)
     eyes = _size(folder / EYES_WEIGHTS_FILE) + _SESSION if description.vision is not None else 0
     length = min(config.max_length or description.context_length, description.context_length)
     piece = min(max(config.prefill_chunk, config.shared_prefill_chunk), length)

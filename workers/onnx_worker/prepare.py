@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from workers.onnx_worker.compiled.availability import compile_ahead
+from workers.onnx_worker.compiled.availability import code_for
 from workers.onnx_worker.installed import onnxruntime_version
 from workers.runtime.progress import Phase, Progress, Report
 
@@ -33,7 +33,7 @@ class ToOnnx:
         convert = convert_checkpoint if source.is_dir() else convert_gguf
         convert(source, target, precision=profile, report=report)
         report(Progress(Phase.CONVERT, 1, 1, "machine code"))
-        compile_ahead(target)
+        code_for(target)
         return {tool: version(tool) for tool in _TOOLS}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -32,13 +33,17 @@ class CompiledBackend:
     slots are rows of one run, however many each takes in; nothing is padded.
     """
 
-    def __init__(self, description: ModelDescription, config: EngineConfig) -> None:
+    def __init__(self, description: ModelDescription, config: EngineConfig, code: Path) -> None:
         self._max_length = min(config.max_length or description.context_length, description.context_length)
         self._vocabulary = description.vocab_size
         self._layers = description.layers
         self._cache = KVCache(description, slots=config.rows, max_length=self._max_length)
         self._decoder = CompiledDecoder(
-            config.folder, self._cache, slots=config.rows, threads=config.threads or usable_cores()
+            config.folder,
+            code,
+            self._cache,
+            slots=config.rows,
+            threads=config.threads or usable_cores(),
         )
         self._eyes = _open_eyes(description, config)
         self._logits = self._empty(config.slots)
@@ -156,7 +161,7 @@ class CompiledBackend:
         return np.empty((count, self._decoder.logits_width), np.float32)
 
     def _warm(self) -> None:
-        """Compiles what is not in the cache, and touches all weights."""
+        """A first token, which touches all weights."""
         self._cache.reserve(0, 1)
         self._decoder.run([Span(0, 0, (0,))], [0], self._logits[:1])
         self._cache.release(0, 0)

@@ -10,11 +10,22 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.onnx_worker.compiled.shapes import SEGMENT, TOGETHER, WIDTH, Rows, Scratch, Sizes, layer_matrices
-from workers.onnx_worker.compiled.step import PHASES_A_LAYER, phases
-from workers.onnx_worker.compiled.team import Team
+from workers.onnx_worker.compiled.object_file import load
+from workers.onnx_worker.compiled.shapes import (
+    DOT_COLUMNS,
+    DOT_ROWS,
+    PHASES_A_LAYER,
+    SEGMENT,
+    TOGETHER,
+    WIDTH,
+    Rows,
+    Scratch,
+    Sizes,
+    layer_matrices,
+    phases,
+)
+from workers.onnx_worker.compiled.team import Room, Team
 from workers.onnx_worker.compiled.tensors import Tensors, sizes_of
-from workers.onnx_worker.compiled.tiles import DOT_COLUMNS, DOT_ROWS
 from workers.onnx_worker.compiled.weights import constants_of, load_weights
 from workers.runtime.kv_cache import KVCache
 
@@ -41,24 +52,29 @@ class CompiledDecoder:
 
     Args:
         folder: Its prepared artefact.
+        code: The functions, as :func:`workers.onnx_worker.compiled.machine_code.ensure` has them.
         cache: Where keys and values are kept.
         slots: Of it.
         threads: Threads that compute.
+
+    Raises:
+        OSError: A file can't be read.
+        ValueError: There is something else in ``code``.
     """
 
-    def __init__(self, folder: Path, cache: KVCache, *, slots: int, threads: int) -> None:
+    def __init__(self, folder: Path, code: Path, cache: KVCache, *, slots: int, threads: int) -> None:
         tensors = Tensors(folder)
         self._sizes = sizes_of(tensors)
         self._constants = constants_of(tensors)
         self._weights = load_weights(tensors, self._sizes, cache, slots)
         self._threads = threads
-        self._team = Team(threads, self._sizes.layers)
+        self._team = Team(load(code), threads, self._sizes, self._constants, self._weights)
         self._no_features = np.empty((0, self._sizes.hidden), np.float32)
         self.trim()
 
     def trim(self) -> None:
         """Gives back working memory."""
-        self._rooms: dict[bool, Scratch] = {}  # whether there are long spans -> working memory
+        self._rooms: dict[bool, Room] = {}  # whether there are long spans -> working memory
 
     def close(self) -> None:
         """Ends its threads."""
@@ -96,29 +112,29 @@ class CompiledDecoder:
     ) -> CompiledRun:
         """A run that goes through some layers at a time; arguments as those of :meth:`run`."""
         rows = self._rows([span], wanted, logits, features)
-        scratch = _scratch(self._sizes, len(rows.tokens), int(rows.parts.max()), self._threads)
-        return CompiledRun(self, rows, scratch)
+        room = Room(scratch(self._sizes, len(rows.tokens), int(rows.parts.max()), self._threads))
+        return CompiledRun(self, rows, room)
 
     def advance(self, run: CompiledRun, layer: int) -> None:
         """Goes on with a run as far as the input of a layer, or to its end with the number of all layers."""
         end = phases(self._sizes.layers) if layer == self._sizes.layers else 1 + PHASES_A_LAYER * layer
-        self._compute(run.phase, end, run.rows, run.scratch)
+        self._compute(run.phase, end, run.rows, run.room)
         run.phase = end
 
-    def _compute(self, first: int, last: int, rows: Rows, scratch: Scratch) -> None:
-        self._team.run(first, last, self._sizes, self._constants, self._weights, rows, scratch)
+    def _compute(self, first: int, last: int, rows: Rows, room: Room) -> None:
+        self._team.run(first, last, rows, room)
 
-    def _room(self, rows: Rows) -> Scratch:
+    def _room(self, rows: Rows) -> Room:
         """Working memory. Long spans have many rows, others many segments: each kind has its own."""
         long = bool((rows.pieces[:, 2] == TOGETHER).any())
         count, segments = len(rows.tokens), int(rows.parts.max())
         room = self._rooms.get(long)
         if room is not None:
-            has_count, _, has_segments, _ = room.attended.shape
+            has_count, _, has_segments, _ = room.scratch.attended.shape
             if count <= has_count and segments <= has_segments:
                 return room
             count, segments = max(count, has_count), max(segments, has_segments)
-        self._rooms[long] = room = _scratch(self._sizes, count, segments, self._threads)
+        self._rooms[long] = room = Room(scratch(self._sizes, count, segments, self._threads))
         return room
 
     def _rows(
@@ -157,9 +173,9 @@ class CompiledDecoder:
 class CompiledRun:
     """A run on its way through the layers; made by :meth:`CompiledDecoder.begin`."""
 
-    def __init__(self, decoder: CompiledDecoder, rows: Rows, scratch: Scratch) -> None:
+    def __init__(self, decoder: CompiledDecoder, rows: Rows, room: Room) -> None:
         self.rows = rows
-        self.scratch = scratch
+        self.room = room
         self.phase = 0
         """The next one."""
         self._decoder = decoder
@@ -174,7 +190,8 @@ class CompiledRun:
         return self.rows.logits
 
 
-def _scratch(sizes: Sizes, rows: int, segments: int, threads: int) -> Scratch:
+def scratch(sizes: Sizes, rows: int, segments: int, threads: int) -> Scratch:
+    """Working memory for so many rows, segments and threads."""
     (qkv, _), *_ = matrices = layer_matrices(sizes)
     heads = (rows, sizes.heads, segments)
     queries = max(_QUERIES, sizes.heads // sizes.kv_heads)

@@ -1,14 +1,15 @@
-"""What the compiled functions work on: tuples of arrays, and how the weights of a layer lie in one."""
+"""What the compiled functions work on: tuples of numbers and of arrays, each with its number of axes."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 LANES: Final = 16
 """Numbers of 32 bits in a vector of 512."""
+VECTOR_BYTES: Final = 64
 WIDTH: Final = 2 * LANES
 """Outputs of a product that are computed together."""
 SEGMENT: Final = 256
@@ -17,6 +18,14 @@ TOGETHER: Final = -1
 """In the place of a segment: rows that attend to all segments, together."""
 MATRICES: Final = 4
 """Of a layer."""
+DOT_ROWS: Final = 4
+"""Queries whose products with keys are computed together, at most."""
+DOT_COLUMNS: Final = 4
+"""Keys of those."""
+PHASES_A_LAYER: Final = 10
+"""Between the embedding and the head."""
+COUNTER_BYTES: Final = 64
+"""Bytes of a counter, which has a cache line of its own."""
 
 
 class Sizes(NamedTuple):
@@ -54,42 +63,42 @@ class Constants(NamedTuple):
 class Weights(NamedTuple):
     """A model's weights, of L layers."""
 
-    values: NDArray[np.int8]
+    values: Annotated[NDArray[np.int8], 1]
     """All matrices as blocks ``[outputs / 16, inputs / 4, 16, 4]``: of each layer qkv, attention output, gate
     and up, and down, and the head as the last. Of gate and up, blocks take turns."""
-    addresses: NDArray[np.int64]
+    addresses: Annotated[NDArray[np.int64], 1]
     """``[MATRICES * L + 1]``: where each begins."""
-    inputs: NDArray[np.int64]
+    inputs: Annotated[NDArray[np.int64], 1]
     """``[MATRICES * L + 1]``: of each."""
-    firsts: NDArray[np.int64]
+    firsts: Annotated[NDArray[np.int64], 1]
     """``[MATRICES * L + 1]``: where the outputs of each begin among all."""
-    scales: NDArray[np.float32]
+    scales: Annotated[NDArray[np.float32], 1]
     """``[all outputs]``."""
-    starts: NDArray[np.int32]
+    starts: Annotated[NDArray[np.int32], 1]
     """``[all outputs]``: what sums begin with, since rows are unsigned around 128."""
-    biases: NDArray[np.float32]
+    biases: Annotated[NDArray[np.float32], 2]
     """``[L, qkv]``, zeros for a model that has none."""
-    zeros: NDArray[np.float32]
+    zeros: Annotated[NDArray[np.float32], 1]
     """``[32]``."""
-    norms: NDArray[np.float32]
+    norms: Annotated[NDArray[np.float32], 2]
     """``[2 L + 1, hidden]``: before attention and feed-forward of each layer, and before the head."""
-    head_norms: NDArray[np.float32]
+    head_norms: Annotated[NDArray[np.float32], 3]
     """``[L, 2, head_dim]``: of queries and keys; ones for a model that has none."""
-    mixing: NDArray[np.float32]
+    mixing: Annotated[NDArray[np.float32], 2]
     """``[mixed, mixed]``."""
-    cosines: NDArray[np.float32]
+    cosines: Annotated[NDArray[np.float32], 3]
     """``[2, context, head_dim / 2]``: of layers without and with a window."""
-    sines: NDArray[np.float32]
+    sines: Annotated[NDArray[np.float32], 3]
     """Like ``cosines``."""
-    windows: NDArray[np.int64]
+    windows: Annotated[NDArray[np.int64], 1]
     """``[L]``: tokens that a token sees, itself among them; 0 for all."""
-    local: NDArray[np.int64]
+    local: Annotated[NDArray[np.int64], 1]
     """``[L]``: which rotary table a layer uses."""
-    embedding: NDArray[np.uint8]
+    embedding: Annotated[NDArray[np.uint8], 3]
     """``[vocabulary, hidden / 32, 32]``, offset by 128."""
-    embedding_scales: NDArray[np.float32]
+    embedding_scales: Annotated[NDArray[np.float32], 2]
     """``[vocabulary, hidden / 32]``."""
-    caches: NDArray[np.int64]
+    caches: Annotated[NDArray[np.int64], 2]
     """``[L, 2]``: addresses of keys and values, float32 ``[slots, kv_heads, length, head_dim]``."""
     length: int
     """Tokens that a slot has room for."""
@@ -98,58 +107,66 @@ class Weights(NamedTuple):
 class Rows(NamedTuple):
     """A step's rows: R tokens, each in a slot at a position, and where the results go."""
 
-    tokens: NDArray[np.int64]
-    slots: NDArray[np.int64]
-    positions: NDArray[np.int64]
+    tokens: Annotated[NDArray[np.int64], 1]
+    slots: Annotated[NDArray[np.int64], 1]
+    positions: Annotated[NDArray[np.int64], 1]
     """Tokens that each row's slot holds before it."""
-    pieces: NDArray[np.int64]
+    pieces: Annotated[NDArray[np.int64], 2]
     """``[pieces, 3]``: first row, number of rows, segment. One row with each segment of what its slot holds;
     or several rows, tokens one behind the other, and :data:`TOGETHER`."""
-    parts: NDArray[np.int64]
+    parts: Annotated[NDArray[np.int64], 1]
     """``[R]``: segments of each row that are attended to one by one."""
-    features: NDArray[np.float32]
+    features: Annotated[NDArray[np.float32], 2]
     """``[features, hidden]``: what stands in the place of embeddings of negative tokens; -1 is the first."""
-    wanted: NDArray[np.int64]
+    wanted: Annotated[NDArray[np.int64], 1]
     """``[W]``: the rows that logits are wanted for."""
-    logits: NDArray[np.float32]
+    logits: Annotated[NDArray[np.float32], 2]
     """``[W, vocabulary]``, of which those behind the model's own vocabulary stand for nothing."""
 
 
 class Scratch(NamedTuple):
     """Working memory for R rows, S segments and T threads."""
 
-    residual: NDArray[np.float32]
+    residual: Annotated[NDArray[np.float32], 2]
     """``[R, hidden]``."""
-    rounded: NDArray[np.uint8]
+    rounded: Annotated[NDArray[np.uint8], 2]
     """``[R, widest input]``: what the next product multiplies."""
-    factors: NDArray[np.float32]
+    factors: Annotated[NDArray[np.float32], 1]
     """``[R]``: what one step of ``rounded`` stands for."""
-    qkv: NDArray[np.float32]
+    qkv: Annotated[NDArray[np.float32], 2]
     """``[R, queries + keys + values]``; turned by their positions in place."""
-    attended: NDArray[np.float32]
+    attended: Annotated[NDArray[np.float32], 4]
     """``[R, heads, S, head_dim]``, not yet divided by the sums."""
-    peaks: NDArray[np.float32]
+    peaks: Annotated[NDArray[np.float32], 3]
     """``[R, heads, S]``: the largest score of a segment."""
-    sums: NDArray[np.float32]
+    sums: Annotated[NDArray[np.float32], 3]
     """``[R, heads, S]``: of the weights."""
-    gated: NDArray[np.float32]
+    gated: Annotated[NDArray[np.float32], 2]
     """``[R, feed_forward]``, mixed."""
-    both: NDArray[np.float32]
+    both: Annotated[NDArray[np.float32], 3]
     """``[T, R, 32]``: 16 outputs of gate and the same of up."""
-    parts: NDArray[np.float32]
+    parts: Annotated[NDArray[np.float32], 3]
     """``[T, R, mixed]``: products of gate and up, before they are mixed."""
-    scores: NDArray[np.float32]
+    scores: Annotated[NDArray[np.float32], 3]
     """``[T, 4, SEGMENT + 4]``."""
-    queries: NDArray[np.float32]
+    queries: Annotated[NDArray[np.float32], 3]
     """``[T, Q, head_dim]``: queries that are computed together."""
-    turned: NDArray[np.float32]
+    turned: Annotated[NDArray[np.float32], 3]
     """``[T, head_dim, SEGMENT]``: keys as columns."""
-    weights: NDArray[np.float32]
+    weights: Annotated[NDArray[np.float32], 3]
     """``[T, Q, SEGMENT]``: their scores and weights."""
-    parts_attended: NDArray[np.float32]
+    parts_attended: Annotated[NDArray[np.float32], 3]
     """``[T, Q, head_dim]``: what they attend to in a segment."""
-    parts_weighed: NDArray[np.float32]
+    parts_weighed: Annotated[NDArray[np.float32], 3]
     """``[T, 2, Q]``: its largest scores and the sums of its weights."""
+
+
+ENTRY: Final = "diplex_run"
+"""Name of the one function that is called from outside."""
+ARGUMENTS: Final = (
+    int, int, Sizes, Constants, Weights, Rows, Scratch, Annotated[NDArray[np.uint8], 1], int, int,
+)  # fmt: skip
+"""What a step takes: see ``run`` of :mod:`workers.onnx_worker.compiled.functions.step`."""
 
 
 def layer_matrices(sizes: Sizes) -> tuple[tuple[int, int], ...]:
@@ -162,3 +179,8 @@ def layer_matrices(sizes: Sizes) -> tuple[tuple[int, int], ...]:
         (2 * sizes.feed_forward, sizes.hidden),
         (sizes.hidden, sizes.feed_forward),
     )
+
+
+def phases(layers: int) -> int:
+    """Phases of a step: see :mod:`workers.onnx_worker.compiled.functions.step`."""
+    return PHASES_A_LAYER * layers + 3

@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from workers.onnx_worker.compiled.step import COUNTER_BYTES, phases, run
+from workers.onnx_worker.compiled.object_file import Entry
+from workers.onnx_worker.compiled.shapes import (
+    COUNTER_BYTES,
+    Constants,
+    Rows,
+    Scratch,
+    Sizes,
+    Weights,
+    phases,
+)
 
 _COUNTERS: Final = 2
 """Of a phase: pieces claimed, pieces finished."""
+
+
+def flattened(value: Any) -> Iterator[int]:
+    """A number, an array or a tuple of them as numba passes it: each part in 64 bits."""
+    if isinstance(value, np.ndarray):
+        yield from (0, 0, value.size, value.itemsize, value.ctypes.data, *value.shape, *value.strides)
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from flattened(part)
+    elif isinstance(value, np.float32):
+        yield int(value.view(np.uint32))
+    else:
+        yield int(value)
+
+
+class Room:
+    """Working memory, and where it is."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self.scratch = scratch
+        self.table = np.fromiter(flattened(scratch), np.int64)
+        """As :class:`Team` hands it on."""
 
 
 class Team:
@@ -20,14 +53,22 @@ class Team:
     nobody has to wait for that.
 
     Args:
+        entry: The compiled functions.
         threads: All of them.
-        layers: Of the model.
+        sizes: Of the model.
+        constants: Of the model.
+        weights: Of the model.
     """
 
-    def __init__(self, threads: int, layers: int) -> None:
+    def __init__(
+        self, entry: Entry, threads: int, sizes: Sizes, constants: Constants, weights: Weights
+    ) -> None:
+        self._entry = entry
         self._threads = threads
-        self._counters = np.zeros(_COUNTERS * phases(layers) * COUNTER_BYTES, np.uint8)
-        self._step: tuple[Any, ...] | None = None
+        self._model = (sizes, constants, weights)
+        self._table = np.fromiter(flattened(self._model), np.int64)
+        self._counter_bytes = _COUNTERS * phases(sizes.layers) * COUNTER_BYTES
+        self._step: tuple[NDArray[np.int64], Any] | None = None
         self._bells = [threading.Lock() for _ in range(1, threads)]
         for number, bell in enumerate(self._bells, 1):
             bell.acquire()
@@ -35,18 +76,22 @@ class Team:
                 target=self._help, args=(number, bell), name=f"decode-{number}", daemon=True
             ).start()
 
-    def run(self, *arguments: Any) -> None:
-        """Computes a step; ``arguments`` as those of :func:`~workers.onnx_worker.compiled.step.run`."""
-        counters = np.zeros_like(self._counters)
-        self._step = (*arguments, counters)
-        for bell in self._bells:
-            if bell.locked():
-                bell.release()
-        run(*self._step, 0, self._threads)
+    def run(self, first: int, last: int, rows: Rows, room: Room) -> None:
+        """Computes phases ``first … last - 1`` of a step."""
+        counters = np.zeros(self._counter_bytes, np.uint8)
+        before, behind = (first, last), (counters, 0, self._threads)
+        parts = [np.fromiter(flattened(part), np.int64) for part in (before, rows, behind)]
+        table = np.concatenate([parts[0], self._table, parts[1], room.table, parts[2]])
+        self._step = (table, (rows, room, counters))  # kept alive while a thread may look at them
+        self._ring()
+        self._entry(table)
 
     def close(self) -> None:
         """Ends the threads."""
         self._step = None
+        self._ring()
+
+    def _ring(self) -> None:
         for bell in self._bells:
             if bell.locked():
                 bell.release()
@@ -57,4 +102,6 @@ class Team:
             step = self._step
             if step is None:
                 return
-            run(*step, number, self._threads)
+            table = step[0].copy()
+            table[-2] = number
+            self._entry(table)

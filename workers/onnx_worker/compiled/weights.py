@@ -7,8 +7,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.onnx_worker.compiled.assembly import VECTOR_BYTES
-from workers.onnx_worker.compiled.shapes import LANES, WIDTH, Constants, Sizes, Weights, layer_matrices
+from workers.onnx_worker.compiled.shapes import (
+    LANES,
+    VECTOR_BYTES,
+    WIDTH,
+    Constants,
+    Sizes,
+    Weights,
+    layer_matrices,
+)
 from workers.onnx_worker.compiled.tensors import Tensors
 from workers.runtime.kv_cache import KVCache
 

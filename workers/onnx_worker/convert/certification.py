@@ -11,7 +11,8 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from diplex.errors import UnsupportedModel
-from workers.onnx_worker.compiled.availability import can_compile, keep_machine_code
+from workers.onnx_worker.compiled.availability import code_for
+from workers.onnx_worker.compiled.decoder import CompiledDecoder, Span
 from workers.onnx_worker.processor import usable_cores
 from workers.onnx_worker.published.graphs import GRAPHS_FILE
 from workers.onnx_worker.seen import Seen
@@ -66,19 +67,16 @@ def artefact_logits(
 
     They are computed as an engine would on this machine. The array is overwritten by the next chunk.
     """
-    if can_compile(folder):
-        return _compiled_logits(folder, description, token_ids)
+    if (code := code_for(folder)) is not None:
+        return _compiled_logits(folder, code, description, token_ids)
     return _graph_logits(folder, description, token_ids)
 
 
 def _compiled_logits(
-    folder: Path, description: ModelDescription, token_ids: Sequence[int]
+    folder: Path, code: Path, description: ModelDescription, token_ids: Sequence[int]
 ) -> Iterator[npt.NDArray[np.float32]]:
-    keep_machine_code(folder)
-    from workers.onnx_worker.compiled.decoder import CompiledDecoder, Span  # noqa: PLC0415  # needs numba
-
     cache = KVCache(description, slots=1, max_length=len(token_ids))
-    decoder = CompiledDecoder(folder, cache, slots=1, threads=usable_cores())
+    decoder = CompiledDecoder(folder, code, cache, slots=1, threads=usable_cores())
     logits = np.empty((CHUNK, decoder.logits_width), np.float32)
     for start in range(0, len(token_ids), CHUNK):
         chunk = token_ids[start : start + CHUNK]

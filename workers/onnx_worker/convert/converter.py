@@ -21,7 +21,7 @@ from workers.onnx_worker.convert.int8_rows import Int8Rows
 from workers.onnx_worker.convert.layout import tensor_shapes
 from workers.onnx_worker.convert.precision import Precision
 from workers.onnx_worker.convert.published import Published
-from workers.onnx_worker.convert.row_tensors import can_be_compiled, constants, locations
+from workers.onnx_worker.convert.row_tensors import constants, has_functions, locations
 from workers.onnx_worker.convert.shape import ModelShape
 from workers.onnx_worker.convert.stages import stage_name, stages
 from workers.onnx_worker.convert.weights import WeightFile
@@ -71,7 +71,7 @@ def _convert(model: Published, target: Path, precision: str, report: Report) -> 
     (target / MODEL_FILE).write_bytes(graph.SerializeToString(deterministic=True))
     for number, stage in enumerate(stages(graph, built) if precision not in _UNSTAGED else ()):
         (target / stage_name(number, stage)).write_bytes(stage.SerializeToString(deterministic=True))
-    if can_be_compiled(matrices, built):
+    if has_functions(matrices, built):
         write_tensors(target, constants(built), locations(graph))
     if model.eyes is not None:
         report(Progress(Phase.CONVERT, 1, 1, "the eyes"))

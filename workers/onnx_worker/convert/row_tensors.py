@@ -12,7 +12,7 @@ from workers.onnx_worker.convert.precision import Precision
 from workers.onnx_worker.convert.shape import ModelShape
 
 
-def can_be_compiled(precision: Precision, shape: ModelShape) -> bool:
+def has_functions(precision: Precision, shape: ModelShape) -> bool:
     """Whether :mod:`workers.onnx_worker.compiled` knows all that a model's family does."""
     family = shape.family
     return (

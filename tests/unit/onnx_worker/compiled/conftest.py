@@ -2,50 +2,66 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.unit.onnx_worker.compiled.models import MACHINE_CODE, Artefacts
-from workers.onnx_worker.compiled.availability import keep_machine_code
+from tests.unit.onnx_worker.compiled.models import Artefacts
+from workers.onnx_worker.compiled import availability, machine_code
 from workers.onnx_worker.processor import runs_compiled
 
-collect_ignore = [] if find_spec("numba") else ["test_attention.py", "test_numbers.py", "test_products.py"]
-"""These import it themselves."""
 
-
-def pytest_configure(config):
-    """Where machine code goes is settled when a function is decorated, before a fixture could say it."""
-    if find_spec("numba") is None:
-        return
-    store = config.cache.mkdir("compiled")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(MACHINE_CODE, "")  # which is put back
-        patch.delenv(MACHINE_CODE)
-        keep_machine_code(store / "prepared" / "any" / "artefact")
-        import_module("workers.onnx_worker.compiled.step")
+def pytest_configure():
+    """What tests call by themselves is compiled in this process, for the same processor as machine code."""
+    if find_spec("numba"):
+        import_module("workers.onnx_worker.compiled.functions.__main__")
 
 
 @pytest.fixture(scope="session")
 def instructions() -> None:
     """What the tests need that run compiled functions."""
-    if find_spec("numba") is None:
-        pytest.skip("numba isn't installed")
     if not runs_compiled():
         pytest.skip("the processor has no AVX-512 VNNI")
 
 
 @pytest.fixture(scope="session")
-def machine_code(instructions) -> Path:
-    """Where the session's compiled functions are."""
-    from workers.onnx_worker.compiled.step import run  # noqa: PLC0415  # needs numba
-
-    return Path(run.stats.cache_path).parent
+def code(instructions, request) -> Path:
+    """The functions' machine code."""
+    found = machine_code.ensure(request.config.cache.mkdir("compiled"))
+    if found is None:
+        pytest.skip("numba isn't installed")
+    return found
 
 
 @pytest.fixture(scope="session")
 def artefacts(tmp_path_factory) -> Artefacts:
     """Prepared models by their names in ``models``, each converted when it is first asked for."""
     return Artefacts(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+    """A copy of the functions."""
+    folder = tmp_path / "package"
+    shutil.copytree(machine_code._HERE / "functions", folder / "functions")
+    shutil.copy(machine_code._HERE / "shapes.py", folder)
+    monkeypatch.setattr(machine_code, "_HERE", folder)
+    return folder
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    """A process that runs the given lines with the path ``new`` in the place of the compiler."""
+
+    def take_its_place(lines):
+        script = "import sys, pathlib\nnew = pathlib.Path(sys.argv[1])\n" + lines
+        (tmp_path / "compiler_in_its_place.py").write_text(script, encoding="utf-8")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr(machine_code, "_COMPILER", "compiler_in_its_place")
+        for module in (availability, machine_code):
+            monkeypatch.setattr(module, "find_spec", lambda name: name == "numba")
+
+    return take_its_place

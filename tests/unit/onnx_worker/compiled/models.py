@@ -9,6 +9,7 @@ import pytest
 
 from tests.fixtures import tiny_checkpoint, tiny_eyes, tiny_family
 from workers.onnx_worker.backend import OnnxBackend
+from workers.onnx_worker.compiled.backend import CompiledBackend
 from workers.onnx_worker.convert import convert_checkpoint, convert_gguf
 from workers.runtime.artefact import ModelDescription
 from workers.runtime.engine.messages import EngineConfig
@@ -23,8 +24,6 @@ SEEING = "eyes"
 UNFIT = "unfit"
 """Its feed-forward width is no multiple of 32."""
 CONTEXT = 512
-MACHINE_CODE = "NUMBA_CACHE_DIR"
-"""The environment variable that says where numba keeps it."""
 FURTHER = {
     "far": {"llama.attention.sliding_window": 280},
     "phi3-long": {"phi3.rope.scaling.original_context_length": CONTEXT},
@@ -67,10 +66,8 @@ def config(folder, **settings):
     return EngineConfig(folder, **{"slots": 17, "cache_slots": 1, "max_length": CONTEXT, **settings})
 
 
-def compiled(folder, **settings):
-    from workers.onnx_worker.compiled.backend import CompiledBackend  # noqa: PLC0415  # needs numba
-
-    return CompiledBackend(ModelDescription.load(folder), config(folder, **settings))
+def compiled(folder, code, **settings):
+    return CompiledBackend(ModelDescription.load(folder), config(folder, **settings), code)
 
 
 def by_onnx(folder, **settings):

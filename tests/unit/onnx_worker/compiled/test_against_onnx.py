@@ -20,8 +20,6 @@ from tests.unit.onnx_worker.compiled.models import (
     text,
 )
 
-pytestmark = pytest.mark.usefixtures("instructions")
-
 NEAR = 0.06
 """Twice what was seen of models of 3 layers and 400 tokens; with keys left out it was 0.1 to 1."""
 NEAR_AFTER_MANY_LAYERS = 0.2
@@ -34,8 +32,8 @@ def folder(request, artefacts):
 
 
 @pytest.fixture(scope="module")
-def backends(folder):
-    return compiled(folder), by_onnx(folder)
+def backends(folder, code):
+    return compiled(folder, code), by_onnx(folder)
 
 
 def distance(found, expected):
@@ -57,15 +55,13 @@ def assert_near(backends, folder):
     return check
 
 
-@pytest.mark.parametrize("lengths", [(1,), (5,), (8,), (9,), (30, 49, 61), (2, 7, 100), (300,), (400,)])
+@pytest.mark.parametrize("lengths", [(1,), (8,), (9,), (30, 49, 61), (2, 7, 100), (400,)])
 def test_prompts(assert_near, lengths):
     chunks = [chunk(slot, text(length, slot)) for slot, length in enumerate(lengths)]
     assert_near(lambda backend: take_in(backend, *chunks))
 
 
-@pytest.mark.parametrize(
-    "pieces", [(50, 10), (250, 9), (256, 8), (256, 9), (257, 25, 49), (270, 24, 33, 1, 17)]
-)
+@pytest.mark.parametrize("pieces", [(250, 9), (256, 8), (257, 25, 49), (270, 24, 33, 1, 17)])
 def test_prompts_in_pieces(assert_near, pieces):
     tokens = text(sum(pieces))
 
@@ -79,7 +75,7 @@ def test_prompts_in_pieces(assert_near, pieces):
     assert_near(computed)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 9, 17])
+@pytest.mark.parametrize("rows", [1, 17])
 def test_decoded_rows(assert_near, rows):
     lengths = [(37 * slot + 250) % 330 + 1 for slot in range(rows)]
 
@@ -89,14 +85,14 @@ def test_decoded_rows(assert_near, rows):
         return np.concatenate(
             [
                 decode(backend, *((length + more, 40 + slot + more) for slot, length in enumerate(lengths)))
-                for more in range(3)
+                for more in range(2)
             ]
         )
 
     assert_near(computed)
 
 
-@pytest.mark.parametrize("drafts", [(1,), (7,), (8,), (15,), (0, 3, 7), (9, 0, 1)])
+@pytest.mark.parametrize("drafts", [(7,), (8,), (0, 3, 7), (15, 0, 1)])
 @pytest.mark.parametrize("past", [20, 252])
 def test_drafts(assert_near, drafts, past):
     def computed(backend):
@@ -108,8 +104,7 @@ def test_drafts(assert_near, drafts, past):
     assert_near(computed)
 
 
-@pytest.mark.parametrize("start", [0, 24, 260])
-@pytest.mark.parametrize("length", [5, 49])
+@pytest.mark.parametrize(("start", "length"), [(0, 49), (24, 5), (260, 49)])
 def test_staged_pieces(assert_near, start, length):
     tokens = text(start + length)
 
@@ -124,7 +119,7 @@ def test_staged_pieces(assert_near, start, length):
 
         return by
 
-    for counts_of in (lambda n: [1] * n, lambda n: [n], lambda n: [1, n - 1], lambda n: [n - 1, 1]):
+    for counts_of in (lambda n: [1] * n, lambda n: [n], lambda n: [1, n - 1]):
         assert_near(computed(counts_of))
 
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from workers.onnx_worker.compiled.assembly import compiled
-from workers.onnx_worker.compiled.attention import attend, attend_together, join
-from workers.onnx_worker.compiled.decoder import _scratch
+pytest.importorskip("numba")
+
+from workers.onnx_worker.compiled.decoder import scratch as working_memory
+from workers.onnx_worker.compiled.functions.assembly import compiled
+from workers.onnx_worker.compiled.functions.attention import attend, attend_together, join
 from workers.onnx_worker.compiled.shapes import SEGMENT, Sizes
 
 pytestmark = pytest.mark.usefixtures("instructions")
@@ -20,7 +22,8 @@ def attend_in_segments(queries, kept, seen, scores, parts):
     for segment in range(first // SEGMENT, (count - 1) // SEGMENT + 1):
         start, end = max(first, SEGMENT * segment), min(count, SEGMENT * (segment + 1))
         attend(
-            queries, keys[start:].ctypes.data, values[start:].ctypes.data, end - start, scores,
+            queries.ctypes.data, len(queries), queries.shape[1], keys[start:].ctypes.data,
+            values[start:].ctypes.data, end - start, scores,
             attended[:, segment:], peaks[:, segment:], sums[:, segment:], keys.ctypes.data,
         )  # fmt: skip
     for head in range(len(queries)):
@@ -43,8 +46,8 @@ def sequence(tokens, width, spread=1.0):
     return queries, keys, values
 
 
-@pytest.mark.parametrize("group", [1, 2, 3, 4, 5, 9])
-@pytest.mark.parametrize("count", [1, 3, 16, 255, 256, 257, 700])
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("count", [1, 3, 256, 257, 700])
 @pytest.mark.parametrize("width", [16, 80])
 def test_joined_segments_are_attention_over_all(group, count, width):
     queries, keys, values = sequence(count, width)
@@ -84,7 +87,7 @@ def scratch_for(rows, heads, kv_heads, width):
         layers=1, hidden=32, feed_forward=32, heads=heads, kv_heads=kv_heads, head_dim=width, vocabulary=32,
         mixed=32,
     )  # fmt: skip
-    scratch = _scratch(sizes, rows, 1, 2)
+    scratch = working_memory(sizes, rows, 1, 2)
     for array in scratch:
         if array.dtype == np.float32:
             array.fill(np.nan)
@@ -92,8 +95,8 @@ def scratch_for(rows, heads, kv_heads, width):
 
 
 @pytest.mark.parametrize(("group", "tokens"), [(1, 1), (1, 48), (2, 24), (3, 16), (3, 5), (9, 2), (60, 1)])
-@pytest.mark.parametrize("position", [0, 7, 240, 256, 500, 700])
-@pytest.mark.parametrize("window", [0, 1, 12, 100, 280, 5000])
+@pytest.mark.parametrize("position", [0, 240, 700])
+@pytest.mark.parametrize("window", [0, 1, 100, 280, 5000])
 def test_neighbours_together_are_attention_of_each(group, tokens, position, window):
     width, heads = 32, 2 * group
     _, keys, values = sequence(position + tokens, width)

@@ -8,10 +8,11 @@ import sys
 import pytest
 
 from tests.fixtures.tiny_family import write_tiny
-from tests.unit.onnx_worker.compiled.models import MACHINE_CODE, UNFIT, config
+from tests.unit.onnx_worker.compiled.models import UNFIT, config
 from workers.onnx_worker.backend import OnnxBackend
-from workers.onnx_worker.compiled import availability
-from workers.onnx_worker.compiled.availability import SWITCH, can_compile, compiled_backend, keep_machine_code
+from workers.onnx_worker.compiled import availability, machine_code
+from workers.onnx_worker.compiled.availability import SWITCH, can_be_compiled, code_for
+from workers.onnx_worker.compiled.backend import CompiledBackend
 from workers.onnx_worker.compiled.shapes import Sizes
 from workers.onnx_worker.compiled.tensors import TENSORS_FILE, fit
 from workers.onnx_worker.convert import convert_gguf
@@ -22,7 +23,7 @@ from workers.runtime.progress import silent
 FITTING = Sizes(
     layers=1, hidden=64, feed_forward=96, heads=6, kv_heads=1, head_dim=16, vocabulary=320, mixed=32
 )
-STEP = """
+ENGINE = """
 import sys
 from pathlib import Path
 from workers.onnx_worker.engine import load_backend
@@ -31,18 +32,16 @@ from workers.runtime.engine.messages import EngineConfig
 
 folder = Path(sys.argv[1])
 backend = load_backend(ModelDescription.load(folder), EngineConfig(folder, slots=1, max_length=16))
-from workers.onnx_worker.compiled.step import run
-print(type(backend).__name__, run.stats.cache_path, sum(run.stats.cache_hits.values()))
-print("onnxruntime" in sys.modules, "onnx" in sys.modules)
+print(type(backend).__name__, *({"numba", "llvmlite", "onnxruntime", "onnx"} & set(sys.modules)))
 """
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """As it is for somebody who sets nothing; what is set while a backend is loaded is gone afterwards."""
-    for name in (SWITCH, MACHINE_CODE):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+def home(monkeypatch, tmp_path):
+    """The user's store, which is empty, for somebody who sets nothing."""
+    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.setenv("DIPLEX_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
 
 
 @pytest.fixture
@@ -50,21 +49,44 @@ def folder(artefacts):
     return artefacts["llama"]
 
 
+@pytest.fixture
+def processor(monkeypatch):
+    """One that has the instructions, whether this one does or not; for tests that don't run them."""
+    monkeypatch.setattr(availability, "runs_compiled", lambda: True)
+
+
+@pytest.fixture
+def set_compiler(monkeypatch):
+    """Whether numba is installed."""
+
+    def install(installed):
+        for module in (availability, machine_code):
+            monkeypatch.setattr(module, "find_spec", lambda name: name if installed else None)
+
+    return install
+
+
 def settings(folder):
     return ModelDescription.load(folder), config(folder, slots=2, threads=1, max_length=64)
 
 
+def put(code, store):
+    """Machine code in a folder, as the package looks for it."""
+    kept = store / "machine-code" / f"{machine_code._digest()}.o"
+    kept.parent.mkdir(parents=True)
+    return shutil.copy(code, kept)
+
+
 def assert_left_to_onnx(folder):
-    assert not can_compile(folder)
-    assert compiled_backend(*settings(folder)) is None
+    assert not can_be_compiled(folder)
+    assert code_for(folder) is None
     assert isinstance(load_backend(*settings(folder)), OnnxBackend)
 
 
-@pytest.mark.usefixtures("instructions")
-def test_integer_rows_are_compiled(folder):
-    from workers.onnx_worker.compiled.backend import CompiledBackend  # noqa: PLC0415  # needs numba
-
-    assert can_compile(folder)
+def test_integer_rows_are_compiled(folder, code, home):
+    kept = put(code, home)
+    assert can_be_compiled(folder)
+    assert code_for(folder) == kept
     assert isinstance(load_backend(*settings(folder)), CompiledBackend)
 
 
@@ -79,9 +101,44 @@ def test_a_processor_without_the_instructions_leaves_it(folder, monkeypatch):
     assert_left_to_onnx(folder)
 
 
-def test_it_does_without_a_compiler(folder, monkeypatch):
-    monkeypatch.setattr(availability, "find_spec", {}.get)
+@pytest.mark.usefixtures("processor")
+def test_without_a_compiler_and_code_it_is_left(folder, home, set_compiler):
+    set_compiler(False)
     assert_left_to_onnx(folder)
+    assert not home.exists()
+
+
+@pytest.fixture(params=["home", "package"])
+def place(request):
+    """Where there may be code."""
+    return request.getfixturevalue(request.param)
+
+
+def test_code_does_without_a_compiler(folder, code, place, set_compiler):
+    set_compiler(False)
+    kept = put(code, place)
+    assert can_be_compiled(folder)
+    assert code_for(folder) == kept
+    assert isinstance(load_backend(*settings(folder)), CompiledBackend)
+
+
+@pytest.mark.usefixtures("processor")
+def test_a_compiler_is_enough_to_be_compiled(folder, home, set_compiler):
+    set_compiler(True)
+    assert can_be_compiled(folder)  # which doesn't compile
+    assert not home.exists()
+
+
+@pytest.mark.usefixtures("processor")
+def test_an_artefact_has_code_in_its_own_store(folder, home, set_compiler, tmp_path):
+    set_compiler(False)
+    prepared = shutil.copytree(folder, tmp_path / "own" / "prepared" / "model" / "onnx-int8")
+    users, own = put(folder / TENSORS_FILE, home), put(folder / TENSORS_FILE, tmp_path / "own")
+    assert code_for(prepared) == own
+    assert code_for(folder) == users
+    own.unlink()
+    assert not can_be_compiled(prepared)
+    assert code_for(prepared) is None
 
 
 def test_an_artefact_without_a_list_of_tensors_is_left(folder, tmp_path):
@@ -119,44 +176,31 @@ def test_sizes_have_to_be_multiples(sizes):
     assert not fit(FITTING._replace(**sizes))
 
 
-@pytest.mark.usefixtures("instructions")
-def test_a_compiler_that_fails_leaves_it_to_onnx_and_is_heard(folder, monkeypatch, capsys):
-    from workers.onnx_worker.compiled import team  # noqa: PLC0415  # needs numba
+@pytest.mark.usefixtures("processor")
+def test_a_compiler_that_fails_leaves_it_to_onnx_and_is_heard(folder, home, compiler, capsys):
+    compiler("new.write_bytes(b'half')\nraise SystemExit(3)")
+    assert code_for(folder) is None
+    assert "CalledProcessError" in capsys.readouterr().err
+    assert isinstance(load_backend(*settings(folder)), OnnxBackend)
+    assert list(home.rglob("*")) == [home / "machine-code"]
 
-    def broken(*arguments):
-        raise RuntimeError("the compiler has failed")
 
-    monkeypatch.setattr(team, "run", broken)
-    assert compiled_backend(*settings(folder)) is None
-    assert "the compiler has failed" in capsys.readouterr().err
+@pytest.mark.usefixtures("processor")
+def test_a_store_that_cannot_be_written_leaves_it_to_onnx_and_is_heard(folder, home, capsys, set_compiler):
+    set_compiler(True)
+    home.write_text("", encoding="utf-8")
+    assert code_for(folder) is None
+    assert str(home) in capsys.readouterr().err
     assert isinstance(load_backend(*settings(folder)), OnnxBackend)
 
 
-@pytest.mark.usefixtures("instructions")
-def test_machine_code_lies_in_the_store_of_the_artefact(folder, machine_code, tmp_path):
-    load_backend(*settings(folder))  # so that there is some
-    prepared = shutil.copytree(folder, tmp_path / "prepared" / "model" / "onnx-int8")
-    kept = shutil.copytree(machine_code, tmp_path / "machine-code" / machine_code.name)
-    before = sorted(kept.rglob("*"))
+def test_an_engine_imports_no_compiler_and_no_onnx(folder, code, tmp_path):
+    prepared = shutil.copytree(folder, tmp_path / "own" / "prepared" / "model" / "onnx-int8")
+    kept = put(code, tmp_path / "own")
     environment = {"PATH": os.environ["PATH"], "DIPLEX_HOME": str(tmp_path / "elsewhere")}
     told = subprocess.run(
-        [sys.executable, "-c", STEP, prepared], env=environment, capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert told[0] == "CompiledBackend"
-    assert told[1].startswith(f"{kept}{os.sep}")
-    assert told[2] == "1"
-    assert told[3:] == ["False", "False"]
-    assert sorted(kept.rglob("*")) == before
+        [sys.executable, "-c", ENGINE, prepared], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == ["CompiledBackend"]
+    assert list(kept.parent.iterdir()) == [kept]
     assert not (tmp_path / "elsewhere").exists()
-
-
-def test_machine_code_of_other_artefacts_lies_in_the_users_store(folder, monkeypatch, tmp_path):
-    monkeypatch.setenv("DIPLEX_HOME", str(tmp_path))
-    keep_machine_code(folder)
-    assert os.environ[MACHINE_CODE].startswith(str(tmp_path / "machine-code"))
-
-
-def test_the_folder_of_machine_code_can_be_chosen(folder, monkeypatch, tmp_path):
-    monkeypatch.setenv(MACHINE_CODE, str(tmp_path))
-    keep_machine_code(folder)
-    assert os.environ[MACHINE_CODE] == str(tmp_path)

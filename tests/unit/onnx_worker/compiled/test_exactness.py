@@ -15,8 +15,6 @@ from tests.unit.onnx_worker.compiled.models import (
 )
 from workers.runtime.engine.plan import Copy, Release, Row, Swap
 
-pytestmark = pytest.mark.usefixtures("instructions")
-
 same = np.testing.assert_array_equal
 
 
@@ -26,11 +24,11 @@ def folder(request, artefacts):
 
 
 @pytest.fixture(scope="module")
-def backend(folder):
-    return compiled(folder, threads=2)
+def backend(folder, code):
+    return compiled(folder, code, threads=2)
 
 
-@pytest.mark.parametrize("lengths", [(1, 2, 3), (7, 8, 9, 10), (5, 60, 61), (49, 49), (30, 270, 300)])
+@pytest.mark.parametrize("lengths", [(7, 8, 9, 10), (1, 49, 49), (30, 270, 300)])
 def test_prompts_beside_each_other_are_as_alone(backend, lengths):
     chunks = [chunk(slot, text(length, slot)) for slot, length in enumerate(lengths)]
     rows = [(length, 33 + slot) for slot, length in enumerate(lengths)]
@@ -39,7 +37,7 @@ def test_prompts_beside_each_other_are_as_alone(backend, lengths):
     same(decode(backend, *rows), behind)
 
 
-@pytest.mark.parametrize("rows", [2, 3, 9, 17])
+@pytest.mark.parametrize("rows", [3, 17])
 def test_rows_beside_each_other_are_as_alone(backend, rows):
     lengths = [(61 * slot + 3) % 300 + 1 for slot in range(rows)]
     for slot, length in enumerate(lengths):
@@ -57,8 +55,8 @@ def test_prompts_and_rows_in_one_step_are_as_alone(backend):
     same(together, np.concatenate([take_in(backend, *chunks), decode(backend, (30, 5), (41, 6))]))
 
 
-@pytest.mark.parametrize("past", [0, 1, 17, 252, 300])
-@pytest.mark.parametrize("count", [2, 5, 8])
+@pytest.mark.parametrize("past", [0, 17, 252, 300])
+@pytest.mark.parametrize("count", [2, 8])
 def test_tokens_at_once_are_as_one_by_one(backend, past, count):
     if past:
         take_in(backend, chunk(0, text(past)))
@@ -84,8 +82,7 @@ def test_drafts_beside_drafts_are_as_alone(backend):
     same(together, np.concatenate(alone))
 
 
-@pytest.mark.parametrize("start", [0, 24, 250])
-@pytest.mark.parametrize("length", [1, 8, 40, 49])
+@pytest.mark.parametrize(("start", "length"), [(0, 1), (0, 49), (24, 8), (24, 40), (250, 8), (250, 49)])
 def test_a_staged_piece_is_as_one_at_once(backend, start, length):
     tokens = text(start + length + 1)
     if start:
@@ -124,9 +121,9 @@ def test_a_piece_that_was_given_up_is_forgotten(backend):
         same(staged(backend, other, [1] * backend.stages), expected)
 
 
-def test_one_thread_computes_what_more_do(folder, backend):
+def test_one_thread_computes_what_more_do(folder, code, backend):
     for threads in (1, 3):
-        other = compiled(folder, threads=threads)
+        other = compiled(folder, code, threads=threads)
         for each in (
             chunk(0, text(300)),
             chunk(1, text(5)),
@@ -142,7 +139,7 @@ def test_the_same_step_is_the_same_every_time(backend):
     take_in(backend, chunk(0, text(270)), chunk(1, text(280, 1)))
     rows, piece = ((270, 5), (280, 6, 7, 8)), chunk(2, text(60, 2))
     expected, behind = decode(backend, *rows), take_in(backend, piece)
-    for _ in range(50):
+    for _ in range(20):
         same(decode(backend, *rows), expected)
         same(take_in(backend, piece), behind)
 

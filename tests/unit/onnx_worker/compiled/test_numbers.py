@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
 
-from workers.onnx_worker.compiled.assembly import compiled
-from workers.onnx_worker.compiled.numbers import LOOSE, exponential, largest, largest_magnitude, to_byte
+pytest.importorskip("numba")
+
+from workers.onnx_worker.compiled.functions.assembly import compiled
+from workers.onnx_worker.compiled.functions.numbers import (
+    LOOSE,
+    exponential,
+    largest,
+    largest_magnitude,
+    to_byte,
+)
 
 pytestmark = pytest.mark.usefixtures("instructions")
 

@@ -14,8 +14,6 @@ from tests.unit.onnx_worker.compiled.models import (
     take_in,
 )
 
-pytestmark = pytest.mark.usefixtures("instructions")
-
 NEAR = 0.06
 """As in ``test_against_onnx``."""
 PICTURE, OTHER = range(-ROWS, 0), range(-2 * ROWS, -ROWS)
@@ -31,8 +29,8 @@ def open_eyed(backend):
 
 
 @pytest.fixture(scope="module")
-def backend(instructions, artefacts):
-    return open_eyed(compiled(artefacts[SEEING], slots=4))
+def backend(code, artefacts):
+    return open_eyed(compiled(artefacts[SEEING], code, slots=4))
 
 
 @pytest.mark.parametrize("tokens", [SEEN, SEEN_TWICE, (-1,), (5, -3, 6), SEEN[:-3]])
@@ -65,8 +63,8 @@ def test_a_staged_picture_is_as_one_at_once(backend):
     np.testing.assert_array_equal(staged(backend, piece, [1] * backend.stages), expected)
 
 
-def test_forgotten_features_are_gone(artefacts):
-    backend = open_eyed(compiled(artefacts[SEEING], slots=4))
+def test_forgotten_features_are_gone(code, artefacts):
+    backend = open_eyed(compiled(artefacts[SEEING], code, slots=4))
     expected = take_in(backend, chunk(0, (5, *OTHER, 6)))
     backend.trim()
     backend.eyes.forget(PICTURE)

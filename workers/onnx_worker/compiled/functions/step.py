@@ -11,31 +11,30 @@ from typing import Any, Final
 
 import numpy as np
 
-from workers.onnx_worker.compiled import rows as row_work
-from workers.onnx_worker.compiled.assembly import compiled
-from workers.onnx_worker.compiled.attention import attend, attend_together, join
-from workers.onnx_worker.compiled.products import gate, multiply, weighted_sums
-from workers.onnx_worker.compiled.shapes import LANES, MATRICES, SEGMENT, TOGETHER, WIDTH
-from workers.onnx_worker.compiled.threads import add_atomically, load_atomically, pause, yield_core
-from workers.onnx_worker.compiled.tiles import copy_floats
+from workers.onnx_worker.compiled.functions import rows as row_work
+from workers.onnx_worker.compiled.functions.assembly import compiled
+from workers.onnx_worker.compiled.functions.attention import attend, attend_together, join
+from workers.onnx_worker.compiled.functions.products import gate, multiply, weighted_sums
+from workers.onnx_worker.compiled.functions.threads import add_atomically, load_atomically, pause, yield_core
+from workers.onnx_worker.compiled.functions.tiles import copy_floats
+from workers.onnx_worker.compiled.shapes import (
+    COUNTER_BYTES,
+    LANES,
+    MATRICES,
+    PHASES_A_LAYER,
+    SEGMENT,
+    TOGETHER,
+    WIDTH,
+)
 
 (
     EMBED, NORM, QKV, PLACE, ATTEND, SPREAD, OUTPUT, FORWARD_NORM, GATE_UP, PEAK, DOWN, HEAD_NORM, HEAD,
 ) = range(13)  # fmt: skip
-PHASES_A_LAYER: Final = DOWN - NORM + 1
-"""Between the embedding and the head."""
-COUNTER_BYTES: Final = 64
-"""Bytes of a counter, which has a cache line of its own."""
 _PATIENCE: Final = 2000
 """Rounds that a thread waits before it offers its core to others: some 30 microseconds."""
 
 
-def phases(layers: int) -> int:
-    """Phases of a step."""
-    return PHASES_A_LAYER * layers + 3
-
-
-@compiled(nogil=True, cache=True)
+@compiled()
 def run(
     first: Any, last: Any, sizes: Any, constants: Any, weights: Any, rows: Any, scratch: Any, counters: Any,
     thread: Any, threads: Any,
@@ -255,16 +254,12 @@ def _attend(
     next_strip = rows.slots[next_row] * kv_heads + following % kv_heads
     heads = slice(group * head, group * head + group)
     attend(
-        scratch.qkv[row, width * heads.start : width * heads.stop].reshape(group, width),
-        _kept(keys, length, strip, first, width),
-        _kept(values, length, strip, first, width),
-        last - first,
-        scratch.scores[thread],
-        scratch.attended[row, heads, segment:],
-        scratch.peaks[row, heads, segment:],
+        scratch.qkv[row, width * heads.start :].ctypes.data, group, width,
+        _kept(keys, length, strip, first, width), _kept(values, length, strip, first, width), last - first,
+        scratch.scores[thread], scratch.attended[row, heads, segment:], scratch.peaks[row, heads, segment:],
         scratch.sums[row, heads, segment:],
         _kept(keys, length, next_strip, SEGMENT * max(next_segment, 0), width),
-    )
+    )  # fmt: skip
 
 
 @compiled()

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 
-from workers.onnx_worker.compiled.assembly import LONG, Assembler, instruction
+from workers.onnx_worker.compiled.functions.assembly import LONG, Assembler, instruction
 
-_YIELD: Final = "diplex_sched_yield"
-"""A name that compiled code finds again when it is loaded from its cache."""
-
-llvm.add_symbol(_YIELD, ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value)
-
-yield_core = types.ExternalFunction(_YIELD, types.int32())
+yield_core = types.ExternalFunction("sched_yield", types.int32())
 """Let another thread have the core: ``sched_yield(2)``."""
 
 

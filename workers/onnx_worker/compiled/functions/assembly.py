@@ -14,9 +14,7 @@ from llvmlite import ir
 from numba import njit
 from numba.extending import intrinsic
 
-from workers.onnx_worker.compiled.shapes import LANES
-
-VECTOR_BYTES: Final = 64
+from workers.onnx_worker.compiled.shapes import LANES, VECTOR_BYTES
 
 BYTE: Final = ir.IntType(8)
 INT: Final = ir.IntType(32)

@@ -11,23 +11,20 @@ from typing import Any, Final
 from llvmlite import ir
 from numba import types
 
-from workers.onnx_worker.compiled.assembly import (
+from workers.onnx_worker.compiled.functions.assembly import (
     FLOAT,
     FLOATS,
     FOURS,
     INT,
     INTS,
-    VECTOR_BYTES,
     Assembler,
     instruction,
 )
-from workers.onnx_worker.compiled.shapes import LANES
+from workers.onnx_worker.compiled.shapes import DOT_COLUMNS, DOT_ROWS, LANES, VECTOR_BYTES
 
 TILE_ROWS: Final = 8
 """Rows of bytes in a tile at most: with two blocks, 16 sums, which leaves half of the registers."""
 TILE_BLOCKS: Final = 2
-DOT_ROWS: Final = 4
-DOT_COLUMNS: Final = 4
 SUM_ROWS: Final = (4, 2, 1)
 """Rows of weighted sums that there is code for."""
 SUM_VECTORS: Final = (4, 1)

@@ -9,7 +9,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from workers.onnx_worker.compiled.assembly import FLOAT, Assembler, compiled, instruction
+from workers.onnx_worker.compiled.functions.assembly import FLOAT, Assembler, compiled, instruction
 
 LOOSE: Final = {"reassoc", "contract", "nsz"}
 """Sums may be taken in any order; infinities and what is no number stay what they are."""

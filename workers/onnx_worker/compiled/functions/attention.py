@@ -10,29 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from workers.onnx_worker.compiled.assembly import compiled
-from workers.onnx_worker.compiled.numbers import LOOSE, exponential, largest
-from workers.onnx_worker.compiled.products import weighted_sums
-from workers.onnx_worker.compiled.shapes import LANES, SEGMENT
-from workers.onnx_worker.compiled.tiles import DOT_COLUMNS, DOT_ROWS, copy_floats, float_dots, turn_tile
+from workers.onnx_worker.compiled.functions.assembly import compiled
+from workers.onnx_worker.compiled.functions.numbers import LOOSE, exponential, largest
+from workers.onnx_worker.compiled.functions.products import weighted_sums
+from workers.onnx_worker.compiled.functions.tiles import copy_floats, float_dots, turn_tile
+from workers.onnx_worker.compiled.shapes import DOT_COLUMNS, DOT_ROWS, LANES, SEGMENT
 
 
 @compiled(fastmath=LOOSE)
 def attend(
-    queries: Any,
-    keys: Any,
-    values: Any,
-    count: Any,
-    scores: Any,
-    attended: Any,
-    peaks: Any,
-    sums: Any,
-    ahead: Any,
-) -> None:
+    query: Any, group: Any, width: Any, keys: Any, values: Any, count: Any, scores: Any, attended: Any,
+    peaks: Any, sums: Any, ahead: Any,
+) -> None:  # fmt: skip
     """Attention of the queries that share keys, over one segment.
 
     Args:
-        queries: float32 ``[group, head_dim]``, already scaled.
+        query: Address of float32 ``[group, head_dim]``, already scaled.
+        group: Queries.
+        width: ``head_dim``.
         keys: Address of float32 ``[count, head_dim]``; up to three more tokens are read.
         values: Address of float32 ``[count, head_dim]``.
         count: Tokens.
@@ -43,14 +38,13 @@ def attend(
         sums: float32 ``[group, segments]``: likewise, the sum of the weights.
         ahead: Address of the keys that are attended to next.
     """
-    group, width = queries.shape
     first = 0
     while first < group:
         taken = min(group - first, DOT_ROWS)
         for token in range(0, count, DOT_COLUMNS):
             float_dots(
                 taken,
-                queries.ctypes.data + 4 * width * first,
+                query + 4 * width * first,
                 4 * width,
                 keys + 4 * width * token,
                 4 * width,

@@ -6,10 +6,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from workers.onnx_worker.compiled.assembly import compiled
-from workers.onnx_worker.compiled.numbers import LOOSE, exponential
+from workers.onnx_worker.compiled.functions.assembly import compiled
+from workers.onnx_worker.compiled.functions.numbers import LOOSE, exponential
+from workers.onnx_worker.compiled.functions.tiles import (
+    SUM_ROWS,
+    SUM_VECTORS,
+    TILE_ROWS,
+    byte_tile,
+    float_sums,
+)
 from workers.onnx_worker.compiled.shapes import LANES, WIDTH
-from workers.onnx_worker.compiled.tiles import SUM_ROWS, SUM_VECTORS, TILE_ROWS, byte_tile, float_sums
 
 _HALF: Final = WIDTH // 2
 _WIDE: Final = SUM_VECTORS[0]

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from workers.onnx_worker.compiled.assembly import compiled
-from workers.onnx_worker.compiled.numbers import LOOSE, largest_magnitude, to_byte
+from workers.onnx_worker.compiled.functions.assembly import compiled
+from workers.onnx_worker.compiled.functions.numbers import LOOSE, largest_magnitude, to_byte
 
 _SMALLEST: Final = np.float32(1e-20)
 """Peak of a row of zeros; and what is added to its mean square."""
