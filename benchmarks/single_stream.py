@@ -1,11 +1,11 @@
-"""What worker, gateway and gRPC cost one stream: a bare loop over the ONNX graph against the whole path.
+"""What worker, gateway and gRPC cost one stream: a bare loop over the model against the whole path.
 
     python -m benchmarks.single_stream [--rounds N] [--tokens N] [--json FILE]
 
 Both sides generate the same tokens, greedily, from the same prompt, in turns, on the same machine:
 
-(a) *bare*: this process runs the prepared graph with its buffers bound in place, takes the argmax, and
-    repeats;
+(a) *bare*: this process computes a step as an engine does (by ONNX Runtime with ``DIPLEX_COMPILED=off``),
+    takes the argmax, and repeats;
 (b) *served*: a client of the gateway reads the stream; gateway, worker and engine are processes of their
     own, and the client's own cost counts.
 
@@ -25,15 +25,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.stack import Stack
 from diplex import Client, TokenIds
+from workers.onnx_worker.engine import load_backend
 from workers.onnx_worker.prepare import ToOnnx
-from workers.onnx_worker.session import BoundRun, open_session
-from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, ModelDescription
+from workers.runtime.artefact import TOKENIZER_FILE, ModelDescription
 from workers.runtime.catalogue import Catalogue
-from workers.runtime.kv_cache import KVCache
+from workers.runtime.engine.messages import EngineConfig
+from workers.runtime.engine.plan import Chunk, Row, StepPlan
 from workers.runtime.store import Store, default_home
 from workers.runtime.text.tokenizer import Tokenizer
 
@@ -55,32 +54,23 @@ class Measured:
 
 
 class BareLoop:
-    """The graph without anything around it."""
+    """What an engine computes with, and nothing around it."""
 
     def __init__(self, folder: Path, max_length: int) -> None:
-        self._description = ModelDescription.load(folder)
-        self._session = open_session(folder / MODEL_FILE, threads=0)
-        self._cache = KVCache(self._description, slots=1, max_length=max_length).rows(0, 1)
-        self._decode = self._bound(tokens=1)
-
-    def _bound(self, tokens: int) -> BoundRun:
-        logits = np.empty((1, self._description.vocab_size), np.float32)
-        return BoundRun(self._session, self._cache, (1, tokens), logits)
+        config = EngineConfig(folder, slots=1, max_length=max_length)
+        self._backend = load_backend(ModelDescription.load(folder), config)
 
     def generate(self, prompt: list[int], tokens: int) -> Measured:
         """Generates and measures."""
         began = time.perf_counter()
-        prefill, decode, length = self._bound(len(prompt)), self._decode, len(prompt)
-        prefill.input_ids[0] = prompt
-        prefill.seqlens_k[0] = length - 1
-        prefill.logit_rows[0] = length - 1
-        token = int(prefill(total_length=length)[0].argmax())
+        token = self._token(StepPlan(chunks=(Chunk(0, 0, 0, tuple(prompt), last=True),)))
         first = time.perf_counter()
-        for past in range(length, length + tokens - 1):
-            decode.input_ids[0, 0] = token
-            decode.seqlens_k[0] = past
-            token = int(decode(total_length=past + 1)[0].argmax())
+        for past in range(len(prompt), len(prompt) + tokens - 1):
+            token = self._token(StepPlan(rows=(Row(0, past, token),)))
         return _measured(tokens, began, first, time.perf_counter())
+
+    def _token(self, plan: StepPlan) -> int:
+        return int(self._backend.forward(plan).logits[0].argmax())
 
 
 def served(client: Client, prompt: list[int], tokens: int) -> Measured:
@@ -159,7 +149,8 @@ def main() -> None:
     text = tokenizer.encode(SENTENCE * (MEDIUM // 10))
     bare = BareLoop(artefact.folder, MEDIUM + options.tokens + 1)
     rounds = []
-    with Stack(models=[options.model]) as stack, Client(stack.address) as client:
+    plain = ("--no-speculation", "--prefix-cache-mib", "0")  # each token and each prompt is computed
+    with Stack(models=[options.model], worker_options=plain) as stack, Client(stack.address) as client:
         Round.run(bare, client, text, options.tokens)  # warms up
         for _ in range(options.rounds):
             rounds.append(Round.run(bare, client, text, options.tokens))
