@@ -133,7 +133,8 @@ def test_starts_without_anything_being_compiled(name):
 
 
 def test_the_onnx_worker_has_machine_code_of_its_functions():
-    code = "from pathlib import Path\nfrom workers.onnx_worker.compiled.machine_code import find, load\n"
+    code = "from pathlib import Path\nfrom workers.onnx_worker.compiled.machine_code import find\n"
+    code += "from workers.onnx_worker.compiled.object_file import load\n"
     code += "file = find(Path('/nowhere'))\nload(file)\nprint(file.parent)"
     printed = run("onnx-worker", code).split()
     assert printed == ["/opt/diplex/workers/onnx_worker/compiled/machine-code"]

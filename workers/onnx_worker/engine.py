@@ -23,13 +23,13 @@ def load_backend(description: ModelDescription, config: EngineConfig) -> Backend
 
 
 def _compiled(description: ModelDescription, config: EngineConfig) -> Backend | None:
-    if (code := code_for(config.folder)) is None:
-        return None
-    from workers.onnx_worker.compiled.backend import CompiledBackend  # noqa: PLC0415
-
     try:
+        if (code := code_for(config.folder)) is None:
+            return None
+        from workers.onnx_worker.compiled.backend import CompiledBackend  # noqa: PLC0415
+
         return CompiledBackend(description, config, code)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         traceback.print_exc()  # a system that lets nobody bring code of their own, or a damaged file
         return None
 

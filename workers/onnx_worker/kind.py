@@ -10,10 +10,14 @@ from workers.onnx_worker.footprint import converting, expect, predict
 from workers.onnx_worker.formats import OnnxFormats
 from workers.onnx_worker.installed import onnxruntime_version
 from workers.onnx_worker.prepare import ToOnnx
+from workers.onnx_worker.processor import runs_compiled
 from workers.runtime.command import WorkerKind
 from workers.runtime.fidelity.certificate import Certificate
 from workers.runtime.progress import Report
 from workers.runtime.supervisor.artefacts import BackendMemory
+
+_CONDITIONS: Final = f"onnxruntime {onnxruntime_version()}" + (", compiled" if runs_compiled() else "")
+"""What a measured footprint depends on besides the model."""
 
 
 def _certify(folder: Path, source: Path, report: Report) -> Certificate:
@@ -36,7 +40,7 @@ KIND: Final = WorkerKind(
     models=("SmolLM2-135M-Instruct",),
     converter=ToOnnx(),
     formats=OnnxFormats(),
-    memory=BackendMemory(f"onnxruntime {onnxruntime_version()}", predict, converting, expect),
+    memory=BackendMemory(_CONDITIONS, predict, converting, expect),
     certify=_certify,
     check_device=_check_device,
 )

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Final
 
 _X86: Final = frozenset({"x86_64", "amd64"})
-_COMPILED: Final = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"})
+_COMPILED: Final = frozenset({
+    "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni",
+    "abm", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe",
+})  # fmt: skip
+"""What code for ``x86-64-v4`` (a level of https://gitlab.com/x86-psABIs/x86-64-ABI) and VNNI may use."""
 
 
 def usable_cores() -> int:

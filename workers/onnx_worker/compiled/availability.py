@@ -34,7 +34,7 @@ def code_for(folder: Path) -> Path | None:
         return None
     try:
         return machine_code.ensure(_home(folder))
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, ValueError, subprocess.CalledProcessError):
         traceback.print_exc()  # into the log: everything works, and slower
         return None
 

@@ -37,6 +37,7 @@ class CompiledBackend:
         self._max_length = min(config.max_length or description.context_length, description.context_length)
         self._vocabulary = description.vocab_size
         self._layers = description.layers
+        self._eyes = _open_eyes(description, config)
         self._cache = KVCache(description, slots=config.rows, max_length=self._max_length)
         self._decoder = CompiledDecoder(
             config.folder,
@@ -45,7 +46,6 @@ class CompiledBackend:
             slots=config.rows,
             threads=config.threads or usable_cores(),
         )
-        self._eyes = _open_eyes(description, config)
         self._logits = self._empty(config.slots)
         self._most_guessing = config.slots
         self._staged: CompiledRun | None = None

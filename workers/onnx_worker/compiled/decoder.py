@@ -27,13 +27,14 @@ from workers.onnx_worker.compiled.shapes import (
 from workers.onnx_worker.compiled.team import Room, Team
 from workers.onnx_worker.compiled.tensors import Tensors, sizes_of
 from workers.onnx_worker.compiled.weights import constants_of, load_weights
+from workers.runtime.engine.speculation import LENGTHS
 from workers.runtime.kv_cache import KVCache
 
-_FEW: Final = 8
-"""Tokens of a span up to which each attends by itself: whether they come at once or one by one makes no
-difference then."""
+_FEW: Final = 1 + max(LENGTHS)
+"""Tokens of a span up to which each attends by itself, a token and its drafts: if they come at once or one
+by one makes no difference then."""
 _QUERIES: Final = 48
-"""Queries that attend together at most."""
+"""Queries that attend together at most: their weights over a segment take 48 KB, within the second cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,20 @@ class CompiledDecoder:
     """
 
     def __init__(self, folder: Path, code: Path, cache: KVCache, *, slots: int, threads: int) -> None:
+        entry = load(code)
         tensors = Tensors(folder)
         self._sizes = sizes_of(tensors)
-        self._constants = constants_of(tensors)
         self._weights = load_weights(tensors, self._sizes, cache, slots)
+        self._cache = cache  # whose addresses the weights have
         self._threads = threads
-        self._team = Team(load(code), threads, self._sizes, self._constants, self._weights)
+        self._team = Team(entry, threads, self._sizes, constants_of(tensors), self._weights)
         self._no_features = np.empty((0, self._sizes.hidden), np.float32)
         self.trim()
 
     def trim(self) -> None:
         """Gives back working memory."""
-        self._rooms: dict[bool, Room] = {}  # whether there are long spans -> working memory
+        self._kept: Room | None = None
+        self._team.forget()
 
     def close(self) -> None:
         """Ends its threads."""
@@ -101,7 +104,7 @@ class CompiledDecoder:
             features: float32 ``[features, hidden]``.
         """
         rows = self._rows(spans, wanted, logits, features)
-        self._compute(0, phases(self._sizes.layers), rows, self._room(rows))
+        self._team.run(0, phases(self._sizes.layers), rows, self._room(rows))
 
     def begin(
         self,
@@ -112,30 +115,25 @@ class CompiledDecoder:
     ) -> CompiledRun:
         """A run that goes through some layers at a time; arguments as those of :meth:`run`."""
         rows = self._rows([span], wanted, logits, features)
-        room = Room(scratch(self._sizes, len(rows.tokens), int(rows.parts.max()), self._threads))
+        room = Room(scratch(self._sizes, len(rows.tokens), int(rows.parts[-1]), self._threads))
         return CompiledRun(self, rows, room)
 
     def advance(self, run: CompiledRun, layer: int) -> None:
         """Goes on with a run as far as the input of a layer, or to its end with the number of all layers."""
         end = phases(self._sizes.layers) if layer == self._sizes.layers else 1 + PHASES_A_LAYER * layer
-        self._compute(run.phase, end, run.rows, run.room)
+        self._team.run(run.phase, end, run.rows, run.room)
         run.phase = end
 
-    def _compute(self, first: int, last: int, rows: Rows, room: Room) -> None:
-        self._team.run(first, last, rows, room)
-
     def _room(self, rows: Rows) -> Room:
-        """Working memory. Long spans have many rows, others many segments: each kind has its own."""
-        long = bool((rows.pieces[:, 2] == TOGETHER).any())
-        count, segments = len(rows.tokens), int(rows.parts.max())
-        room = self._rooms.get(long)
-        if room is not None:
-            has_count, _, has_segments, _ = room.scratch.attended.shape
-            if count <= has_count and segments <= has_segments:
-                return room
-            count, segments = max(count, has_count), max(segments, has_segments)
-        self._rooms[long] = room = Room(scratch(self._sizes, count, segments, self._threads))
-        return room
+        """Working memory for so many rows and parts, kept for steps to come."""
+        count, parts = len(rows.tokens), int(rows.parts[-1])
+        if self._kept is not None:
+            has_count, has_parts = len(self._kept.scratch.residual), len(self._kept.scratch.attended)
+            if count <= has_count and parts <= has_parts:
+                return self._kept
+            count, parts = max(count, has_count), max(parts, has_parts)
+        self._kept = Room(scratch(self._sizes, count, parts, self._threads))
+        return self._kept
 
     def _rows(
         self,
@@ -145,26 +143,34 @@ class CompiledDecoder:
         features: NDArray[np.float32] | None,
     ) -> Rows:
         positions = np.concatenate([np.arange(span.start, span.start + len(span.tokens)) for span in spans])
-        parts, pieces = np.ones(len(positions), np.int64), []
-        tokens = max(_QUERIES // (self._sizes.heads // self._sizes.kv_heads), 1)
+        counts, pieces = np.ones(len(positions), np.int64), []
+        together = max(_QUERIES // (self._sizes.heads // self._sizes.kv_heads), 1)
         row = 0
         for span in spans:
             end = row + len(span.tokens)
             if end - row > _FEW:
-                pieces += [(first, min(tokens, end - first), TOGETHER) for first in range(row, end, tokens)]
+                pieces += [
+                    (first, min(together, end - first), TOGETHER) for first in range(row, end, together)
+                ]
             else:
-                parts[row:end] = positions[row:end] // SEGMENT + 1
-                pieces += [(each, 1, segment) for each in range(row, end) for segment in range(parts[each])]
+                counts[row:end] = positions[row:end] // SEGMENT + 1
+                pieces += [(each, 1, segment) for each in range(row, end) for segment in range(counts[each])]
             row = end
+        tokens = np.concatenate([np.asarray(span.tokens, np.int64) for span in spans])
+        features = self._no_features if features is None else features
+        if tokens.max() >= len(self._weights.embedding) or -1 - tokens.min() >= len(features):
+            raise IndexError("a token is none of the model's")
+        if positions.max() >= self._cache.length:
+            raise IndexError("a slot has no room for so many tokens")
         return Rows(
-            tokens=np.concatenate([np.asarray(span.tokens, np.int64) for span in spans]),
+            tokens=tokens,
             slots=np.repeat([span.slot for span in spans], [len(span.tokens) for span in spans]).astype(
                 np.int64
             ),
             positions=positions.astype(np.int64),
             pieces=np.array(pieces, np.int64),
-            parts=parts,
-            features=self._no_features if features is None else features,
+            parts=np.concatenate([[0], np.cumsum(counts)]),
+            features=features,
             wanted=np.asarray(wanted, np.int64),
             logits=logits,
         )
@@ -190,10 +196,9 @@ class CompiledRun:
         return self.rows.logits
 
 
-def scratch(sizes: Sizes, rows: int, segments: int, threads: int) -> Scratch:
-    """Working memory for so many rows, segments and threads."""
+def scratch(sizes: Sizes, rows: int, parts: int, threads: int) -> Scratch:
+    """Working memory for so many rows, parts of their attention, and threads."""
     (qkv, _), *_ = matrices = layer_matrices(sizes)
-    heads = (rows, sizes.heads, segments)
     queries = max(_QUERIES, sizes.heads // sizes.kv_heads)
 
     def floats(*shape: int) -> NDArray[np.float32]:
@@ -204,9 +209,9 @@ def scratch(sizes: Sizes, rows: int, segments: int, threads: int) -> Scratch:
         rounded=np.empty((rows, max(inputs for _, inputs in matrices)), np.uint8),
         factors=floats(rows),
         qkv=floats(rows, qkv),
-        attended=floats(*heads, sizes.head_dim),
-        peaks=floats(*heads),
-        sums=floats(*heads),
+        attended=floats(parts, sizes.heads, sizes.head_dim),
+        peaks=floats(parts, sizes.heads),
+        sums=floats(parts, sizes.heads),
         gated=floats(rows, sizes.feed_forward),
         both=floats(threads, rows, WIDTH),
         parts=floats(threads, rows, sizes.mixed),

@@ -13,6 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from filelock import FileLock
+
+from workers.onnx_worker.compiled.object_file import load
+
 _HERE: Final = Path(__file__).parent
 _COMPILER: Final = "workers.onnx_worker.compiled.functions"
 
@@ -33,18 +37,27 @@ def ensure(home: Path) -> Path | None:
     Raises:
         OSError: It can't be written.
         subprocess.CalledProcessError: It can't be compiled.
+        ValueError: What was compiled can't be loaded.
     """
     found = find(home)
     if found is not None or find_spec("numba") is None:
         return found
-    final = home / "machine-code" / f"{_digest()}.o"
-    final.parent.mkdir(parents=True, exist_ok=True)
-    new = final.with_suffix(f".{os.getpid()}")
+    folder = home / "machine-code"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        return find(home) or _compile(folder)
+
+
+def _compile(folder: Path) -> Path:
+    """Compiles, sees whether what came out can be loaded, and puts it into its place."""
+    final, new = folder / f"{_digest()}.o", folder / "new"
+    # Without a seed the names of symbols would differ each time, and the file with them.
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
     try:
-        # Without a seed the names of symbols would differ each time, and the file with them.
-        environment = {**os.environ, "PYTHONHASHSEED": "0"}
-        command = [sys.executable, "-m", _COMPILER, str(new)]
-        subprocess.run(command, check=True, env=environment)  # noqa: S603  # our own
+        subprocess.run([sys.executable, "-m", _COMPILER, str(new)], check=True, env=environment)  # noqa: S603  # our own
+        load(new)
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
         new.rename(final)
     finally:
         new.unlink(missing_ok=True)

@@ -115,7 +115,8 @@ class Rows(NamedTuple):
     """``[pieces, 3]``: first row, number of rows, segment. One row with each segment of what its slot holds;
     or several rows, tokens one behind the other, and :data:`TOGETHER`."""
     parts: Annotated[NDArray[np.int64], 1]
-    """``[R]``: segments of each row that are attended to one by one."""
+    """``[R + 1]``: where the parts of each row's attention begin among all, and how many there are: a part
+    for each segment, or one for all that are attended to together."""
     features: Annotated[NDArray[np.float32], 2]
     """``[features, hidden]``: what stands in the place of embeddings of negative tokens; -1 is the first."""
     wanted: Annotated[NDArray[np.int64], 1]
@@ -125,7 +126,7 @@ class Rows(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Working memory for R rows, S segments and T threads."""
+    """Working memory for R rows, P parts of their attention and T threads."""
 
     residual: Annotated[NDArray[np.float32], 2]
     """``[R, hidden]``."""
@@ -135,12 +136,12 @@ class Scratch(NamedTuple):
     """``[R]``: what one step of ``rounded`` stands for."""
     qkv: Annotated[NDArray[np.float32], 2]
     """``[R, queries + keys + values]``; turned by their positions in place."""
-    attended: Annotated[NDArray[np.float32], 4]
-    """``[R, heads, S, head_dim]``, not yet divided by the sums."""
-    peaks: Annotated[NDArray[np.float32], 3]
-    """``[R, heads, S]``: the largest score of a segment."""
-    sums: Annotated[NDArray[np.float32], 3]
-    """``[R, heads, S]``: of the weights."""
+    attended: Annotated[NDArray[np.float32], 3]
+    """``[P, heads, head_dim]``, not yet divided by the sums."""
+    peaks: Annotated[NDArray[np.float32], 2]
+    """``[P, heads]``: the largest score of a part."""
+    sums: Annotated[NDArray[np.float32], 2]
+    """``[P, heads]``: of the weights."""
     gated: Annotated[NDArray[np.float32], 2]
     """``[R, feed_forward]``, mixed."""
     both: Annotated[NDArray[np.float32], 3]

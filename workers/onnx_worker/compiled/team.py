@@ -69,6 +69,7 @@ class Team:
         self._table = np.fromiter(flattened(self._model), np.int64)
         self._counter_bytes = _COUNTERS * phases(sizes.layers) * COUNTER_BYTES
         self._step: tuple[NDArray[np.int64], Any] | None = None
+        self._closed = False
         self._bells = [threading.Lock() for _ in range(1, threads)]
         for number, bell in enumerate(self._bells, 1):
             bell.acquire()
@@ -86,9 +87,13 @@ class Team:
         self._ring()
         self._entry(table)
 
+    def forget(self) -> None:
+        """Lets go of the last step's working memory."""
+        self._step = None
+
     def close(self) -> None:
         """Ends the threads."""
-        self._step = None
+        self._closed = True
         self._ring()
 
     def _ring(self) -> None:
@@ -99,9 +104,11 @@ class Team:
     def _help(self, number: int, bell: threading.Lock) -> None:
         while True:
             bell.acquire()
-            step = self._step
-            if step is None:
+            if self._closed:
                 return
-            table = step[0].copy()
-            table[-2] = number
-            self._entry(table)
+            step = self._step
+            if step is not None:
+                table = step[0].copy()
+                table[-2] = number
+                self._entry(table)
+            del step

@@ -78,11 +78,13 @@ def _compiled_logits(
     cache = KVCache(description, slots=1, max_length=len(token_ids))
     decoder = CompiledDecoder(folder, code, cache, slots=1, threads=usable_cores())
     logits = np.empty((CHUNK, decoder.logits_width), np.float32)
-    for start in range(0, len(token_ids), CHUNK):
-        chunk = token_ids[start : start + CHUNK]
-        decoder.run([Span(0, start, chunk)], range(len(chunk)), logits[: len(chunk)])
-        yield logits[: len(chunk), : description.vocab_size]
-    decoder.close()
+    try:
+        for start in range(0, len(token_ids), CHUNK):
+            chunk = token_ids[start : start + CHUNK]
+            decoder.run([Span(0, start, chunk)], range(len(chunk)), logits[: len(chunk)])
+            yield logits[: len(chunk), : description.vocab_size]
+    finally:
+        decoder.close()
 
 
 def _graph_logits(

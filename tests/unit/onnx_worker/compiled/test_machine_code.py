@@ -59,12 +59,12 @@ def test_without_a_compiler_there_is_what_is_found(home, monkeypatch):
     assert ensure(home) == kept
 
 
-def test_what_is_compiled_is_kept(home, compiler):
-    compiler("new.write_bytes(b'compiled')")
+def test_what_is_compiled_is_kept(home, compiler, code):
+    compiler(f"new.write_bytes(pathlib.Path({str(code)!r}).read_bytes())")
     kept = ensure(home)
     assert kept == find(home)
-    assert kept.read_bytes() == b"compiled"
-    assert list(home.rglob("*")) == [home / "machine-code", kept]
+    assert kept.read_bytes() == code.read_bytes()
+    assert not (home / "machine-code" / "new").exists()
     compiler("raise SystemExit(1)")
     assert ensure(home) == kept
 
@@ -74,7 +74,14 @@ def test_nothing_half_written_is_kept(home, compiler, written):
     compiler(written + "raise SystemExit(1)")
     with pytest.raises(subprocess.CalledProcessError):
         ensure(home)
-    assert list(home.rglob("*")) == [home / "machine-code"]
+    assert [path.name for path in (home / "machine-code").iterdir()] == ["lock"]
+
+
+def test_what_cannot_be_loaded_is_not_kept(home, compiler):
+    compiler("new.write_bytes(b'half')")
+    with pytest.raises(ValueError, match="no ELF object"):
+        ensure(home)
+    assert find(home) is None
 
 
 def test_other_functions_have_another_digest(package):

@@ -32,10 +32,9 @@ def attend(
         values: Address of float32 ``[count, head_dim]``.
         count: Tokens.
         scores: float32 ``[4, at least count + 3]``, working memory.
-        attended: float32 ``[group, segments, head_dim]``, of which the first segment is filled, not yet
-            divided by the sum of the weights.
-        peaks: float32 ``[group, segments]``: likewise, the largest score.
-        sums: float32 ``[group, segments]``: likewise, the sum of the weights.
+        attended: float32 ``[group, head_dim]``, filled, not yet divided by the sum of the weights.
+        peaks: float32 ``[group]``: the largest score.
+        sums: float32 ``[group]``: the sum of the weights.
         ahead: Address of the keys that are attended to next.
     """
     first = 0
@@ -61,7 +60,7 @@ def attend(
                 weight = exponential(row[token] - peak)
                 row[token] = weight
                 total += weight
-            peaks[first + each, 0], sums[first + each, 0] = peak, total
+            peaks[first + each], sums[first + each] = peak, total
         weighted_sums(
             taken,
             scores.ctypes.data,
@@ -79,61 +78,61 @@ def attend(
 
 @compiled(fastmath=LOOSE)
 def join(attended: Any, peaks: Any, sums: Any, first: Any, last: Any) -> None:
-    """Put a head's segments ``first … last - 1`` together, in the place of the first of all.
+    """Put parts ``first … last - 1`` of all heads together, in the place of the first.
 
     Args:
-        attended: float32 ``[segments, head_dim]``, as :func:`attend` leaves it.
-        peaks: float32 ``[segments]``.
-        sums: float32 ``[segments]``.
-        first: The segment to begin with.
-        last: The segment to end before.
+        attended: float32 ``[parts, heads, head_dim]``, as :func:`attend` leaves it.
+        peaks: float32 ``[parts, heads]``.
+        sums: float32 ``[parts, heads]``.
+        first: The part to begin with.
+        last: The part to end before.
     """
-    width = attended.shape[1]
-    peak = peaks[first]
-    for segment in range(first + 1, last):
-        peak = max(peak, peaks[segment])
-    total = np.float32(0.0)
-    for segment in range(first, last):
-        peaks[segment] = exponential(peaks[segment] - peak)
-        total += peaks[segment] * sums[segment]
-    for segment in range(first, last):
-        factor = peaks[segment] / total
-        if segment == first:
+    _, heads, width = attended.shape
+    for head in range(heads):
+        peak = peaks[first, head]
+        for part in range(first + 1, last):
+            peak = max(peak, peaks[part, head])
+        total = np.float32(0.0)
+        for part in range(first, last):
+            peaks[part, head] = exponential(peaks[part, head] - peak)
+            total += peaks[part, head] * sums[part, head]
+        goal = attended[first, head]
+        for part in range(first, last):
+            source, factor = attended[part, head], peaks[part, head] / total
             for column in range(width):
-                attended[0, column] = attended[segment, column] * factor
-        else:
-            for column in range(width):
-                attended[0, column] += attended[segment, column] * factor
+                goal[column] = source[column] * factor + (goal[column] if part > first else np.float32(0.0))
 
 
 @compiled()
 def attend_together(
-    first: Any, tokens: Any, position: Any, window: Any, head: Any, group: Any, keys: Any, values: Any,
-    scratch: Any, thread: Any,
+    first: Any, tokens: Any, part: Any, position: Any, window: Any, head: Any, group: Any, keys: Any,
+    values: Any, scratch: Any, thread: Any,
 ) -> None:  # fmt: skip
     """Attention of the queries that share a key head, of tokens that follow each other, over all each sees.
 
     Args:
         first: Row of the first token; the others follow.
         tokens: How many.
+        part: Of the first token's attention; the others follow.
         position: Of the first.
         window: Tokens that one sees, itself among them; 0 for all.
         head: The key head.
         group: Queries that share it.
         keys: Address of its keys, float32 ``[position + tokens, head_dim]``; up to 15 more are read.
         values: Address of its values, float32 ``[position + tokens, head_dim]``.
-        scratch: ``Scratch``; filled is the first segment of ``attended``, ``peaks`` and ``sums``.
+        scratch: ``Scratch``; filled are ``attended``, ``peaks`` and ``sums``.
         thread: The thread's number.
     """
-    width, count, end = scratch.attended.shape[3], tokens * group, position + tokens
+    width, count, end = scratch.attended.shape[2], tokens * group, position + tokens
     queries, turned, weights = scratch.queries[thread], scratch.turned[thread], scratch.weights[thread]
-    part = scratch.parts_attended[thread]
+    seen = scratch.parts_attended[thread]
     part_peaks, part_sums = scratch.parts_weighed[thread, 0], scratch.parts_weighed[thread, 1]
     for query in range(count):
         row, which = first + query // group, group * head + query % group
         copy_floats(scratch.qkv[row, width * which :].ctypes.data, queries[query].ctypes.data, width // LANES)
-        scratch.attended[row, which, 0, :] = np.float32(0.0)
-        scratch.peaks[row, which, 0], scratch.sums[row, which, 0] = np.float32(-np.inf), np.float32(0.0)
+        scratch.attended[part + query // group, which, :] = np.float32(0.0)
+        scratch.peaks[part + query // group, which] = np.float32(-np.inf)
+        scratch.sums[part + query // group, which] = np.float32(0.0)
     start = max(position + 1 - window, 0) // SEGMENT * SEGMENT if window else 0
     while start < end:
         taken = min(SEGMENT, end - start)
@@ -165,18 +164,18 @@ def attend_together(
             width,
             width,
             taken,
-            part.ctypes.data,
-            part.strides[0],
+            seen.ctypes.data,
+            seen.strides[0],
             keys + 4 * width * (start + SEGMENT),
         )
         for query in range(count):
-            row, which = first + query // group, group * head + query % group
+            row, which = part + query // group, group * head + query % group
             if part_sums[query] > np.float32(0.0):
-                scratch.peaks[row, which, 0], scratch.sums[row, which, 0] = _merge(
-                    scratch.attended[row, which, 0],
-                    scratch.peaks[row, which, 0],
-                    scratch.sums[row, which, 0],
-                    part[query],
+                scratch.peaks[row, which], scratch.sums[row, which] = _merge(
+                    scratch.attended[row, which],
+                    scratch.peaks[row, which],
+                    scratch.sums[row, which],
+                    seen[query],
                     part_peaks[query],
                     part_sums[query],
                 )

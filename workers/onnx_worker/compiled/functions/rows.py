@@ -42,21 +42,21 @@ def normalise_and_round(row: Any, norm: Any, epsilon: Any, step: Any, rounded: A
 
 @compiled(fastmath=LOOSE)
 def round_by_spread(attended: Any, step: Any, rounded: Any) -> Any:
-    """Round all heads of a row, float32 ``[heads, segments, head_dim]``, to steps of its root mean square.
+    """Round all heads of a row, float32 ``[heads, head_dim]``, to steps of its root mean square.
 
     Returns:
         One step.
     """
-    heads, _, width = attended.shape
+    heads, width = attended.shape
     squares = np.float32(0.0)
     for head in range(heads):
         for each in range(width):
-            squares += attended[head, 0, each] * attended[head, 0, each]
+            squares += attended[head, each] * attended[head, each]
     spread = np.sqrt(squares / np.float32(heads * width) + _SMALLEST)
     factor = np.float32(1.0) / (spread * step)
     for head in range(heads):
         for each in range(width):
-            rounded[head * width + each] = to_byte(attended[head, 0, each] * factor)
+            rounded[head * width + each] = to_byte(attended[head, each] * factor)
     return spread * step
 
 

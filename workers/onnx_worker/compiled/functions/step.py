@@ -101,19 +101,12 @@ def _work(
     elif kind == PLACE:
         _place(layer, piece, sizes, constants, weights, rows, scratch)
     elif kind == SPREAD:
-        first, last = 0, rows.parts[piece]
-        if last > 1:
-            first = _first_seen(weights.windows[layer], rows.positions[piece]) // SEGMENT
-        for head in range(sizes.heads):
-            join(
-                scratch.attended[piece, head],
-                scratch.peaks[piece, head],
-                scratch.sums[piece, head],
-                first,
-                last,
-            )
+        first, last = rows.parts[piece], rows.parts[piece + 1]
+        if last - first > 1:
+            first += _first_seen(weights.windows[layer], rows.positions[piece]) // SEGMENT
+        join(scratch.attended, scratch.peaks, scratch.sums, first, last)
         scratch.factors[piece] = row_work.round_by_spread(
-            scratch.attended[piece], constants.attended_step, scratch.rounded[piece]
+            scratch.attended[first], constants.attended_step, scratch.rounded[piece]
         )
     elif kind == PEAK:
         scratch.factors[piece] = row_work.round_by_peak(
@@ -242,8 +235,10 @@ def _attend(
     keys, values = weights.caches[layer]
     strip, group = rows.slots[row] * kv_heads + head, sizes.heads // kv_heads
     if segment == TOGETHER:
-        first_key, first_value = _kept(keys, length, strip, 0, width), _kept(values, length, strip, 0, width)
-        attend_together(row, tokens, position, window, head, group, first_key, first_value, scratch, thread)
+        attend_together(
+            row, tokens, rows.parts[row], position, window, head, group, _kept(keys, length, strip, 0, width),
+            _kept(values, length, strip, 0, width), scratch, thread,
+        )  # fmt: skip
         return
     first = max(_first_seen(window, position), SEGMENT * segment)
     last = min(position + 1, SEGMENT * (segment + 1))
@@ -252,13 +247,12 @@ def _attend(
     following = min(piece + threads, len(rows.pieces) * kv_heads - 1)
     next_row, _, next_segment = rows.pieces[following // kv_heads]
     next_strip = rows.slots[next_row] * kv_heads + following % kv_heads
-    heads = slice(group * head, group * head + group)
+    heads, part = slice(group * head, group * head + group), rows.parts[row] + segment
     attend(
         scratch.qkv[row, width * heads.start :].ctypes.data, group, width,
         _kept(keys, length, strip, first, width), _kept(values, length, strip, first, width), last - first,
-        scratch.scores[thread], scratch.attended[row, heads, segment:], scratch.peaks[row, heads, segment:],
-        scratch.sums[row, heads, segment:],
-        _kept(keys, length, next_strip, SEGMENT * max(next_segment, 0), width),
+        scratch.scores[thread], scratch.attended[part, heads], scratch.peaks[part, heads],
+        scratch.sums[part, heads], _kept(keys, length, next_strip, SEGMENT * max(next_segment, 0), width),
     )  # fmt: skip
 
 
