@@ -14,8 +14,10 @@ from workers.onnx_worker.compiled.object_file import load
 from workers.onnx_worker.compiled.shapes import (
     DOT_COLUMNS,
     DOT_ROWS,
+    LANES,
     PHASES_A_LAYER,
     SEGMENT,
+    STRIP,
     TOGETHER,
     WIDTH,
     Rows,
@@ -217,8 +219,8 @@ def scratch(sizes: Sizes, rows: int, parts: int, threads: int) -> Scratch:
         parts=floats(threads, rows, sizes.mixed),
         scores=floats(threads, DOT_ROWS, SEGMENT + DOT_COLUMNS),
         queries=floats(threads, queries, sizes.head_dim),
-        turned=floats(threads, sizes.head_dim, SEGMENT),
-        weights=floats(threads, queries, SEGMENT),
+        turned=floats(threads, sizes.head_dim, STRIP + LANES),
+        weights=floats(threads, queries, STRIP),
         parts_attended=floats(threads, queries, sizes.head_dim),
         parts_weighed=floats(threads, 2, queries),
     )

@@ -14,6 +14,8 @@ WIDTH: Final = 2 * LANES
 """Outputs of a product that are computed together."""
 SEGMENT: Final = 256
 """Tokens of a sequence that are attended to together; a sequence is cut at multiples of it."""
+STRIP: Final = 128
+"""Tokens that neighbours attend to together: keys and values of so many stay in the near caches meanwhile."""
 TOGETHER: Final = -1
 """In the place of a segment: rows that attend to all segments, together."""
 MATRICES: Final = 4
@@ -153,9 +155,10 @@ class Scratch(NamedTuple):
     queries: Annotated[NDArray[np.float32], 3]
     """``[T, Q, head_dim]``: queries that are computed together."""
     turned: Annotated[NDArray[np.float32], 3]
-    """``[T, head_dim, SEGMENT]``: keys as columns."""
+    """``[T, head_dim, STRIP + 16]``: keys as columns. Rows are no power of two apart, so that all of a cache
+    is used."""
     weights: Annotated[NDArray[np.float32], 3]
-    """``[T, Q, SEGMENT]``: their scores and weights."""
+    """``[T, Q, STRIP]``: their scores and weights."""
     parts_attended: Annotated[NDArray[np.float32], 3]
     """``[T, Q, head_dim]``: what they attend to in a segment."""
     parts_weighed: Annotated[NDArray[np.float32], 3]

@@ -14,7 +14,7 @@ from workers.onnx_worker.compiled.functions.assembly import compiled
 from workers.onnx_worker.compiled.functions.numbers import LOOSE, exponential, largest
 from workers.onnx_worker.compiled.functions.products import weighted_sums
 from workers.onnx_worker.compiled.functions.tiles import copy_floats, float_dots, turn_tile
-from workers.onnx_worker.compiled.shapes import DOT_COLUMNS, DOT_ROWS, LANES, SEGMENT
+from workers.onnx_worker.compiled.shapes import DOT_COLUMNS, DOT_ROWS, LANES, STRIP
 
 
 @compiled(fastmath=LOOSE)
@@ -133,9 +133,9 @@ def attend_together(
         scratch.attended[part + query // group, which, :] = np.float32(0.0)
         scratch.peaks[part + query // group, which] = np.float32(-np.inf)
         scratch.sums[part + query // group, which] = np.float32(0.0)
-    start = max(position + 1 - window, 0) // SEGMENT * SEGMENT if window else 0
+    start = max(position + 1 - window, 0) // STRIP * STRIP if window else 0
     while start < end:
-        taken = min(SEGMENT, end - start)
+        taken = min(STRIP, end - start)
         _turn(keys + 4 * width * start, taken, width, turned)
         padded = (taken + LANES - 1) // LANES * LANES
         weighted_sums(
@@ -143,7 +143,7 @@ def attend_together(
             queries.ctypes.data,
             queries.strides[0],
             turned.ctypes.data,
-            SEGMENT,
+            turned.shape[1],
             padded,
             width,
             weights.ctypes.data,
@@ -166,7 +166,7 @@ def attend_together(
             taken,
             seen.ctypes.data,
             seen.strides[0],
-            keys + 4 * width * (start + SEGMENT),
+            keys + 4 * width * (start + STRIP),
         )
         for query in range(count):
             row, which = part + query // group, group * head + query % group
@@ -179,7 +179,7 @@ def attend_together(
                     part_peaks[query],
                     part_sums[query],
                 )
-        start += SEGMENT
+        start += STRIP
 
 
 @compiled()
@@ -202,20 +202,20 @@ def _weigh(scores: Any, first: Any, last: Any, tokens: Any) -> Any:
     Returns:
         The largest score and the sum of the weights; 0 if there are none.
     """
-    total = np.float32(0.0)
-    if first >= last:
-        for token in range(tokens):
-            scores[token] = np.float32(0.0)
-        return np.float32(0.0), total
-    peak = largest(scores[first:], last - first)
-    for token in range(first):
+    # Indices begin with 0: compilers make no vectors of those that may be negative.
+    seen = max(last - first, 0)
+    row, behind = scores[first:], scores[first + seen :]
+    for token in range(min(first, tokens)):
         scores[token] = np.float32(0.0)
-    for token in range(first, last):
-        weight = exponential(scores[token] - peak)
-        scores[token] = weight
-        total += weight
-    for token in range(last, tokens):
-        scores[token] = np.float32(0.0)
+    peak, total = np.float32(0.0), np.float32(0.0)
+    if seen:
+        peak = largest(row, seen)
+        for token in range(seen):
+            weight = exponential(row[token] - peak)
+            row[token] = weight
+            total += weight
+    for token in range(tokens - first - seen):
+        behind[token] = np.float32(0.0)
     return peak, total
 
 

@@ -55,8 +55,9 @@ def round_by_spread(attended: Any, step: Any, rounded: Any) -> Any:
     spread = np.sqrt(squares / np.float32(heads * width) + _SMALLEST)
     factor = np.float32(1.0) / (spread * step)
     for head in range(heads):
+        place = rounded[head * width :]
         for each in range(width):
-            rounded[head * width + each] = to_byte(attended[head, each] * factor)
+            place[each] = to_byte(attended[head, each] * factor)
     return spread * step
 
 
