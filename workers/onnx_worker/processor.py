@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from functools import cache
@@ -15,11 +14,6 @@ _COMPILED: Final = frozenset({
     "abm", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe",
 })  # fmt: skip
 """What code for ``x86-64-v4`` (a level of https://gitlab.com/x86-psABIs/x86-64-ABI) and VNNI may use."""
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_vnni() -> bool:

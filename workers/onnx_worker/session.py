@@ -11,8 +11,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from diplex.errors import UnsupportedModel
-from workers.onnx_worker.processor import has_vnni, usable_cores
+from workers.onnx_worker.processor import has_vnni
 from workers.onnx_worker.seen import Seen
+from workers.runtime.cores import usable_cores
 
 _CPU: Final = "cpu"
 _SPIN_MICROSECONDS: Final = 40

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Final
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from workers.runtime import heap
 from workers.runtime.artefact import ModelDescription
+from workers.runtime.cores import usable_cores
 from workers.runtime.engine.backend import Eyes, StepResult
 from workers.runtime.engine.changes import carry_out
 from workers.runtime.engine.messages import EngineConfig
@@ -30,7 +30,7 @@ class TorchBackend:
 
     def __init__(self, description: ModelDescription, config: EngineConfig) -> None:
         torch.set_grad_enabled(mode=False)
-        threads = config.threads or len(os.sched_getaffinity(0))
+        threads = config.threads or usable_cores()
         torch.set_num_threads(threads)
         self._max_length = min(config.max_length or description.context_length, description.context_length)
         self._vocabulary = description.vocab_size

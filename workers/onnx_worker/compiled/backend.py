@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.onnx_worker.compiled.decoder import CompiledDecoder, CompiledRun, Span
-from workers.onnx_worker.processor import usable_cores
 from workers.runtime import heap
 from workers.runtime.artefact import ModelDescription
+from workers.runtime.cores import usable_cores
 from workers.runtime.engine.backend import StepResult
 from workers.runtime.engine.changes import carry_out
 from workers.runtime.engine.messages import EngineConfig

@@ -13,11 +13,11 @@ from tokenizers import Tokenizer
 from diplex.errors import UnsupportedModel
 from workers.onnx_worker.compiled.availability import code_for
 from workers.onnx_worker.compiled.decoder import CompiledDecoder, Span
-from workers.onnx_worker.processor import usable_cores
 from workers.onnx_worker.published.graphs import GRAPHS_FILE
 from workers.onnx_worker.seen import Seen
 from workers.onnx_worker.session import BoundRun, open_session
 from workers.runtime.artefact import MODEL_FILE, TOKENIZER_FILE, ModelDescription
+from workers.runtime.cores import usable_cores
 from workers.runtime.fidelity.certificate import Certificate, compare
 from workers.runtime.fidelity.reference import Reference
 from workers.runtime.fidelity.text import fixed_text

@@ -7,6 +7,7 @@ from typing import Final
 
 from diplex.errors import ResourceExhausted
 from workers.runtime.artefact import ModelDescription
+from workers.runtime.control_groups import CGROUPS, PROC, own_groups, read
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.engine.scheduler import Limits
 
@@ -16,7 +17,6 @@ _SHARE: Final = 0.8
 """Of the available memory, what keys and values may take by default: the rest is for other processes and for
 what a step needs while it runs."""
 _LEAST_TOKENS: Final = 16
-_CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
 def engine_limits(
@@ -48,46 +48,31 @@ def engine_limits(
     return Limits(config.slots, config.rows, min(max_length, tokens), tokens, cached, stages)
 
 
-def available_bytes(proc: Path = Path("/proc"), cgroups: Path = _CGROUPS) -> int | None:
+def available_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
     """Memory that can be had without swapping; ``None`` where that can't be read.
 
     The least of what the machine has and what is left of the limits of the process's control group (version
     2) and of all groups around it.
     """
-    rooms = [_machine(proc / "meminfo"), *_groups(proc / "self/cgroup", cgroups)]
+    rooms = [_machine(proc / "meminfo"), *map(_room, own_groups(proc, cgroups))]
     return min((room for room in rooms if room is not None), default=None)
 
 
 def _machine(meminfo: Path) -> int | None:
-    for line in _read(meminfo).splitlines():
+    for line in read(meminfo).splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
             return int(value.split()[0]) * 1024
     return None
 
 
-def _groups(membership: Path, cgroups: Path) -> list[int | None]:
-    """Room in each group from the process's own up to the root."""
-    own = next((line[3:] for line in _read(membership).splitlines() if line.startswith("0::")), "")
-    group = cgroups / own.strip("/")
-    inside = [folder for folder in (group, *group.parents) if folder.is_relative_to(cgroups)]
-    return [_room(folder) for folder in inside]
-
-
 def _room(group: Path) -> int | None:
     """What the group may still take; file pages that can be dropped count as room."""
-    limit, current = _read(group / "memory.max").strip(), _read(group / "memory.current").strip()
+    limit, current = read(group / "memory.max").strip(), read(group / "memory.current").strip()
     if not limit.isdigit() or not current.isdigit():
         return None
     inactive = 0
-    for line in _read(group / "memory.stat").splitlines():
+    for line in read(group / "memory.stat").splitlines():
         if line.startswith("inactive_file "):
             inactive = int(line.split()[1])
     return max(int(limit) - int(current) + inactive, 0)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii")
-    except OSError:
-        return ""
