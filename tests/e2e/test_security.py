@@ -126,7 +126,7 @@ def test_the_logs_hold_no_secrets_and_no_prompts(gateway, worker, authority, iss
     assert logs.count("UNAUTHENTICATED") >= 3
     assert '"principal": "ann"' in gateway.log
     secret = [ANN.key, ANN.sha256, WRONG.key, *tokens, token_file.read_text(), WORD, told["answer"].text]
-    secret += [key.rpartition("-")[2] for key in (ANN.key, WRONG.key)]
+    secret += [key.split("-", 2)[2] for key in (ANN.key, WRONG.key)]  # which may have dashes itself
     assert [text for text in secret if text in logs] == []
 
 
