@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Final
 
 from diplex.errors import InvalidRequest
+from workers.onnx_worker.compiled.availability import allowed
 from workers.onnx_worker.footprint import converting, expect, predict
 from workers.onnx_worker.formats import OnnxFormats
 from workers.onnx_worker.installed import onnxruntime_version
 from workers.onnx_worker.prepare import ToOnnx
-from workers.onnx_worker.processor import runs_compiled
 from workers.runtime.command import WorkerKind
 from workers.runtime.fidelity.certificate import Certificate
 from workers.runtime.progress import Report
 from workers.runtime.supervisor.artefacts import BackendMemory
 
-_CONDITIONS: Final = f"onnxruntime {onnxruntime_version()}" + (", compiled" if runs_compiled() else "")
+_CONDITIONS: Final = f"onnxruntime {onnxruntime_version()}" + (", compiled" if allowed() else "")
 """What a measured footprint depends on besides the model."""
 
 

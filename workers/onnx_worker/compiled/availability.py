@@ -17,12 +17,16 @@ SWITCH: Final = "DIPLEX_COMPILED"
 """An environment variable: ``off`` leaves everything to ONNX Runtime."""
 
 
+def allowed() -> bool:
+    """Whether this processor runs compiled functions and nobody has switched them off."""
+    return os.environ.get(SWITCH, "").lower() != "off" and runs_compiled()
+
+
 def can_be_compiled(folder: Path) -> bool:
     """Whether an artefact is one for compiled functions, and this machine one that has and runs them."""
     return (
         (folder / TENSORS_FILE).is_file()
-        and os.environ.get(SWITCH, "").lower() != "off"
-        and runs_compiled()
+        and allowed()
         and fit(sizes_of(Tensors(folder)))
         and (find_spec("numba") is not None or machine_code.find(_home(folder)) is not None)
     )

@@ -168,9 +168,9 @@ class CompiledBackend:
 
 
 def _open_eyes(description: ModelDescription, config: EngineConfig) -> OnnxEyes | None:
+    """Eyes are ONNX Runtime's, which a model of text does without."""
     if description.vision is None:
         return None
-    # Imported here, since a model of text does without ONNX Runtime.
     from workers.onnx_worker.eyes import open_eyes  # noqa: PLC0415
 
     return open_eyes(description, config)

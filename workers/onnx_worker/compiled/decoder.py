@@ -36,7 +36,7 @@ _FEW: Final = 1 + max(LENGTHS)
 """Tokens of a span up to which each attends by itself, a token and its drafts: if they come at once or one
 by one makes no difference then."""
 _QUERIES: Final = 48
-"""Queries that attend together at most: their weights over a segment take 48 KB, within the second cache."""
+"""Queries that attend together at most: their weights over a strip take 24 KB, a part of the caches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,13 +39,24 @@ def ensure(home: Path) -> Path | None:
         subprocess.CalledProcessError: It can't be compiled.
         ValueError: What was compiled can't be loaded.
     """
-    found = find(home)
+    found = _intact(home)
     if found is not None or find_spec("numba") is None:
         return found
     folder = home / "machine-code"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        return find(home) or _compile(folder)
+        return _intact(home) or _compile(folder)
+
+
+def _intact(home: Path) -> Path | None:
+    """What :func:`find` finds, if it can be loaded: a file that a power cut has emptied can't."""
+    found = find(home)
+    try:
+        if found is not None:
+            load(found)
+    except ValueError:
+        return None
+    return found
 
 
 def _compile(folder: Path) -> Path:

@@ -130,10 +130,10 @@ def test_a_compiler_is_enough_to_be_compiled(folder, home, set_compiler):
 
 
 @pytest.mark.usefixtures("processor")
-def test_an_artefact_has_code_in_its_own_store(folder, home, set_compiler, tmp_path):
+def test_an_artefact_has_code_in_its_own_store(folder, code, home, set_compiler, tmp_path):
     set_compiler(False)
     prepared = shutil.copytree(folder, tmp_path / "own" / "prepared" / "model" / "onnx-int8")
-    users, own = put(folder / TENSORS_FILE, home), put(folder / TENSORS_FILE, tmp_path / "own")
+    users, own = put(code, home), put(code, tmp_path / "own")
     assert code_for(prepared) == own
     assert code_for(folder) == users
     own.unlink()

@@ -2,6 +2,7 @@
 
 import struct
 import subprocess
+from functools import partial
 from types import SimpleNamespace
 from typing import Annotated, get_args, get_origin, get_type_hints
 
@@ -15,8 +16,6 @@ from workers.onnx_worker.compiled.object_file import load
 from workers.onnx_worker.compiled.shapes import ARGUMENTS
 from workers.onnx_worker.compiled.team import Team, flattened
 
-FOUND = b"found"
-
 
 @pytest.fixture
 def home(package, tmp_path):
@@ -24,15 +23,20 @@ def home(package, tmp_path):
     return tmp_path / "home"
 
 
-def put(folder):
-    """Code of the functions in a folder."""
+@pytest.fixture
+def put(code):
+    """Puts code of the functions into a folder."""
+    return partial(write, code.read_bytes())
+
+
+def write(content, folder):
     file = folder / "machine-code" / f"{machine_code._digest()}.o"
     file.parent.mkdir(parents=True)
-    file.write_bytes(FOUND)
+    file.write_bytes(content)
     return file
 
 
-def test_code_lies_in_the_store_or_beside_the_functions(package, home):
+def test_code_lies_in_the_store_or_beside_the_functions(package, home, put):
     assert find(home) is None
     kept = put(home)
     assert find(home) == kept
@@ -40,18 +44,25 @@ def test_code_lies_in_the_store_or_beside_the_functions(package, home):
     assert find(home) == beside
 
 
-def test_code_of_other_functions_is_not_found(package, home):
+def test_code_of_other_functions_is_not_found(home, put):
     put(home).rename(home / "machine-code" / f"{'0' * 16}.o")
     assert find(home) is None
 
 
-def test_code_that_is_found_is_not_compiled(home, compiler):
+def test_code_that_is_found_is_not_compiled(home, compiler, put):
     compiler("raise SystemExit(1)")
     kept = put(home)
     assert ensure(home) == kept
 
 
-def test_without_a_compiler_there_is_what_is_found(home, monkeypatch):
+@pytest.mark.parametrize("left", [b"", b"half"])
+def test_damaged_code_is_compiled_anew(home, compiler, code, left):
+    write(left, home)
+    compiler(f"new.write_bytes(pathlib.Path({str(code)!r}).read_bytes())")
+    assert ensure(home).read_bytes() == code.read_bytes()
+
+
+def test_without_a_compiler_there_is_what_is_found(home, monkeypatch, put):
     monkeypatch.setattr(machine_code, "find_spec", lambda name: None)
     assert ensure(home) is None
     assert not home.exists()

@@ -48,7 +48,7 @@ def run(
         constants: Its ``Constants``.
         weights: Its ``Weights``.
         rows: The step's ``Rows``.
-        scratch: ``Scratch`` for as many rows, segments and threads.
+        scratch: ``Scratch`` for as many rows, parts and threads.
         counters: uint8 ``[2 * phases * 64]``, zeros: pieces claimed and pieces finished, an int64 each.
         thread: This thread's number, from 0.
         threads: All of them.
