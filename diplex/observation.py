@@ -59,10 +59,10 @@ class Observation:
         if self._first is not None:
             metrics.FIRST_TOKEN.labels(self.model).observe(self._first)
         self._account.note(model=self.model, generations=1)
-        if self._receipt is not None:
-            metrics.take(self._receipt)
-            self._span.set_attributes(receipt_attributes(self._receipt))
-            self._account.note(**_facts(self._receipt, self._first))
+        if (receipt := self._receipt) is not None:
+            metrics.take(receipt)
+            tracing.describe(self._span, lambda: receipt_attributes(receipt))
+            self._account.note(**_facts(receipt, self._first))
 
 
 @contextmanager

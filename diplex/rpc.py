@@ -22,7 +22,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from diplex import errors, status
+from diplex import errors, multiplexing, status
 from diplex.access import Account, accounted
 from diplex.caller import client_of
 from diplex.running import Running
@@ -31,6 +31,9 @@ from diplex.telemetry import REQUEST_ID_KEY, request_id_of
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _LOG: Final = structlog.get_logger()
+
+_LASTING: Final = frozenset({"Watch", "Multiplex"})
+"""Calls that last as long as their callers like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +94,15 @@ def handlers_of(
 ) -> grpc.GenericRpcHandler:
     """All of a service's RPCs, served by an object's methods.
 
-    RPCs without a method are answered with ``UNIMPLEMENTED`` and the reason ``NOT_SERVED``.
+    RPCs without a method are answered with ``UNIMPLEMENTED`` and the reason ``NOT_SERVED``. ``Multiplex``
+    needs none: what it carries are calls of ``Generate``.
 
     Args:
         service: Descriptor of the service, from its generated module.
         implementation: Has a method in snake case for each RPC that it serves.
         max_message_bytes: Policy limit on a request's size, below the transport's own.
-        running: Keeps the calls under way, but for ``Watch``: those last as long as their callers like, and
-            no drain waits for them.
+        running: Keeps the calls under way, but for ``Watch`` and ``Multiplex``: those last as long as their
+            callers like, and no drain waits for them.
         guard: Lets callers in, or not; ``None``: everybody.
     """
     running = running or Running()
@@ -116,11 +120,23 @@ def _handler(
     running: Running,
     guard: Guard | None,
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    serve: Callable[[Any, Call], Any] = getattr(implementation, _snake(method.name), _not_served(method))
-    edge = _Edge(method, max_message_bytes, Running() if method.name == "Watch" else running, guard)
+    lasting = method.name in _LASTING
+    edge = _Edge(method, max_message_bytes, Running() if lasting else running, guard)
+    if method.client_streaming:
+        carried = method.containing_service.methods_by_name["Generate"]
+        # Who opened the call that carries it has been let in.
+        inner = _Edge(carried, max_message_bytes, running, guard=None).streaming(
+            _serving(carried, implementation)
+        )
+        return grpc.stream_stream_rpc_method_handler(edge.multiplexing(inner))
+    serve = _serving(method, implementation)
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(edge.streaming(serve), response_serializer=_serialize)
     return grpc.unary_unary_rpc_method_handler(edge.unary(serve), response_serializer=_serialize)
+
+
+def _serving(method: MethodDescriptor, implementation: object) -> Callable[[Any, Call], Any]:
+    return getattr(implementation, _snake(method.name), _not_served(method))
 
 
 class _Edge:
@@ -165,6 +181,18 @@ class _Edge:
                                     await context.write(response)
                                 except grpc.aio.InternalError as error:  # the caller has gone
                                     raise asyncio.CancelledError from error
+                except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
+                    await self._abort(call, error)
+
+        return handle
+
+    def multiplexing(self, inner: multiplexing.Handler) -> Callable[[object, Context], Awaitable[None]]:
+        async def handle(_: object, context: Context) -> None:
+            with self._begun(context) as call:
+                try:
+                    with self._running.counted():
+                        await self._let_in(call)
+                        await multiplexing.serve(inner, context)
                 except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
                     await self._abort(call, error)
 

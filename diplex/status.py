@@ -21,7 +21,8 @@ from diplex.errors import DiplexError, FieldViolation, QuotaViolation
 DOMAIN: Final = "diplex"
 """``ErrorInfo.domain`` of every error that Diplex raises."""
 
-_DETAILS_KEY: Final = "grpc-status-details-bin"
+DETAILS_KEY: Final = "grpc-status-details-bin"
+"""Of the trailing metadata: an error's details, as a ``google.rpc.Status``."""
 
 _LONGEST_MESSAGE: Final = 1500
 """Bytes of a message that are sent, percent-encoded: all trailing metadata together has 8 KiB by default."""
@@ -164,7 +165,7 @@ def _cut(text: str, most: int) -> str:
 
 def trailing_metadata(status: status_pb2.Status) -> tuple[str, bytes]:
     """The metadata entry that carries an error's details."""
-    return _DETAILS_KEY, status.SerializeToString()
+    return DETAILS_KEY, status.SerializeToString()
 
 
 def _pack(

@@ -126,10 +126,16 @@ def serving(
         yield span
 
 
-def start(name: str, context: Context, kind: SpanKind, attributes: Attributes) -> tuple[Span, Context]:
+def start(name: str, context: Context, kind: SpanKind) -> tuple[Span, Context]:
     """Begins a span within a context; returns it, and the context within it."""
-    span = _TRACER.start_span(name, context, kind, attributes)
+    span = _TRACER.start_span(name, context, kind)
     return span, trace.set_span_in_context(span, context)
+
+
+def describe(span: Span, attributes: Callable[[], Attributes]) -> None:
+    """Gives a span attributes, which aren't even made where nobody records it."""
+    if span.is_recording():
+        span.set_attributes(attributes())
 
 
 def fail(span: Span, reason: str) -> None:

@@ -204,6 +204,7 @@ class FakeWorker:
         listen: Where it serves; after the start ``address`` says where that is.
         guard: Whom it lets in; ``None``: everybody.
         tls: ``None``: none.
+        multiplexes: Whether it takes many generations in one call.
     """
 
     def __init__(
@@ -217,6 +218,7 @@ class FakeWorker:
         ready: bool = False,
         guard: Guard | None = None,
         tls: ServerTls | None = None,
+        multiplexes: bool = True,
     ) -> None:
         self.name = name
         self._guard = guard
@@ -238,6 +240,7 @@ class FakeWorker:
             models=[model()] if models is None else models,
             version="fake",
             ready=ready,
+            multiplexes=multiplexes,
         )
         self._changed = asyncio.Event()
         self._server: Server | None = None

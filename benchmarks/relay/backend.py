@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from diplex import multiplexing
 from diplex.v1 import generation_pb2 as pb
 from diplex.v1 import models_pb2
 from diplex.worker.v1 import worker_pb2
@@ -23,6 +24,7 @@ _STATE = worker_pb2.WatchResponse(
     worker="backend",
     backend=pb.BACKEND_ONNX,
     ready=True,
+    multiplexes=True,
     models=[
         models_pb2.Model(
             name=MODEL,
@@ -57,8 +59,10 @@ _WHOLE = pb.GenerateResponse(
 ).SerializeToString()
 
 
-def _enveloped(event: bytes, kind: worker_pb2.EventKind.ValueType, **more: Any) -> bytes:
-    return worker_pb2.GenerateResponse(event=event, kind=kind, **more).SerializeToString()
+def _enveloped(
+    event: bytes, kind: worker_pb2.EventKind.ValueType, **more: Any
+) -> worker_pb2.GenerateResponse:
+    return worker_pb2.GenerateResponse(event=event, kind=kind, **more)
 
 
 _ENVELOPED = {
@@ -67,9 +71,9 @@ _ENVELOPED = {
     _LAST[0]: _enveloped(_LAST[0], worker_pb2.EVENT_KIND_FINISHED, completion_tokens=1),
     _LAST[1]: _enveloped(_LAST[1], worker_pb2.EVENT_KIND_RECEIPT),
 }  # a public event -> the same as a worker sends it
-_REST = worker_pb2.GenerateResponse.FromString(_ENVELOPED[_DELTA])
-_REST.following.extend(worker_pb2.GenerateResponse.FromString(_ENVELOPED[it]) for it in _LAST)
-_REST = _REST.SerializeToString()
+_REST = worker_pb2.GenerateResponse()
+_REST.CopyFrom(_ENVELOPED[_DELTA])
+_REST.following.extend(_ENVELOPED[it] for it in _LAST)
 
 
 async def _stream(tokens: int) -> AsyncGenerator[bytes]:
@@ -89,14 +93,18 @@ async def _generate_stream(data: bytes, _: object) -> AsyncGenerator[bytes]:
         yield event
 
 
-async def _worker_generate(data: bytes, _: object) -> AsyncGenerator[bytes]:
+async def _worker_generate(data: bytes, context: multiplexing.Context) -> None:
     message = worker_pb2.GenerateRequest.FromString(data)
     if message.whole:
-        yield _ENVELOPED[_FIRST]
-        yield _REST
+        await context.write(_ENVELOPED[_FIRST])
+        await context.write(_REST)
         return
     async for event in _stream(message.request.stopping.max_tokens):
-        yield _ENVELOPED[event]
+        await context.write(_ENVELOPED[event])
+
+
+async def _multiplex(_: object, context: multiplexing.Context) -> None:
+    await multiplexing.serve(_worker_generate, context)
 
 
 async def _watch(_: bytes, __: object) -> AsyncGenerator[bytes]:
@@ -112,7 +120,7 @@ async def _serve(address: str) -> None:
     server = grpc.aio.server(options=_ASKED_FOR_LIFE)
     unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
     public = {"Generate": unary(_generate), "GenerateStream": stream(_generate_stream)}
-    internal = {"Generate": stream(_worker_generate), "Watch": stream(_watch)}
+    internal = {"Multiplex": grpc.stream_stream_rpc_method_handler(_multiplex), "Watch": stream(_watch)}
     server.add_generic_rpc_handlers(
         (
             grpc.method_handlers_generic_handler("diplex.v1.GenerationService", public),

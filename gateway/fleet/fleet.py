@@ -113,9 +113,8 @@ class Fleet:
             timeout: float | None,
             metadata: tuple[tuple[str, str], ...],
         ) -> Flight:
-            span, within = tracing.start(
-                "attempt", tracing.context_of(metadata), SpanKind.CLIENT, _attributes(worker, message)
-            )
+            span, within = tracing.start("attempt", tracing.context_of(metadata), SpanKind.CLIENT)
+            tracing.describe(span, lambda: _attributes(worker, message))
             message.gateway = self._name
             until_end = ExitStack()
             until_end.callback(span.end)

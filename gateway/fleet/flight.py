@@ -31,6 +31,20 @@ class Passage(Protocol):
         """It is over, however. May be called again."""
 
 
+class WorkerCall(Protocol):
+    """A call of a worker's ``Generate``, as gRPC has it or multiplexed."""
+
+    async def read(self) -> object:
+        """The next ``GenerateResponse``; anything else behind the last one.
+
+        Raises:
+            grpc.aio.AioRpcError: The call has failed.
+        """
+
+    def cancel(self) -> object:
+        """Ends it; nothing if it has ended."""
+
+
 class Flight:
     """One call of ``Generate``, with the two methods of a gRPC call that the gateway uses.
 
@@ -43,7 +57,7 @@ class Flight:
 
     def __init__(
         self,
-        call: grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse],
+        call: WorkerCall,
         worker: Worker,
         passage: Passage,
         span: Span,

@@ -16,12 +16,17 @@ from gateway.config import GatewayConfig
 from gateway.conversion import worker_of
 from gateway.fleet.endpoint import Endpoint
 from gateway.fleet.facts import Worker
+from gateway.fleet.flight import WorkerCall
+from gateway.fleet.multiplexer import Multiplexer
 from gateway.security.channel import WorkerChannels
 
 _PATIENCE_SECONDS: Final = 2.0
 """After which a worker that isn't heard is called anew, with TLS."""
 _LAST_CALLS_SECONDS: Final = 600.0
 """What calls have to end that run on a channel with old certificates."""
+_MOST_MULTIPLEXED_BYTES: Final = 64 * 1024
+"""Of a request. Larger ones, as those with pictures, would hold up what is behind them, and one that is too
+large for the worker would break what carries all."""
 
 _LOG: Final = structlog.get_logger()
 
@@ -61,24 +66,37 @@ class Link:
     def _connect(self) -> None:
         self._channel = self._channels.open()
         self.stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(self._channel)
-        self.generate = self.stub.Generate
+        self._multiplexer = Multiplexer(self.stub)
 
     def _renew(self) -> None:
         """Connects anew with certificates and secret that have changed; calls on the old channel may end."""
-        former = self._channel
+        channel, multiplexer = self._channel, self._multiplexer
         try:
             self._connect()
         except (OSError, ValueError) as error:
             _LOG.error("link not renewed", address=self.worker.address, error=str(error))
             return
         _LOG.info("link renewed", address=self.worker.address)
-        task = asyncio.create_task(former.close(_LAST_CALLS_SECONDS))
+        task = asyncio.create_task(_end(channel, multiplexer))
         self._former.add(task)
         task.add_done_callback(self._former.discard)
 
     def open(self) -> None:
         """Begins to watch."""
         self._watching = asyncio.create_task(self._watch(), name=f"watch {self.worker.address}")
+
+    def generate(
+        self,
+        message: worker_pb2.GenerateRequest,
+        *,
+        timeout: float | None,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> WorkerCall:
+        """Calls the worker's ``Generate``: beside others where it multiplexes, but for large requests."""
+        multiplexes = self.state is not None and self.state.multiplexes
+        if multiplexes and message.ByteSize() <= _MOST_MULTIPLEXED_BYTES:
+            return self._multiplexer.generate(message, timeout=timeout, metadata=metadata)
+        return self.stub.Generate(message, timeout=timeout, metadata=metadata)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -98,7 +116,7 @@ class Link:
         try:
             await self._idle.wait()
         finally:
-            await self._channel.close()
+            await self._disconnect()
 
     async def close(self) -> None:
         """Ends the watch and closes the connection; calls that still run on it are cancelled."""
@@ -106,7 +124,11 @@ class Link:
         for task in self._former:
             task.cancel()
         await asyncio.gather(*self._former, return_exceptions=True)
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         await self._channel.close()
+        await self._multiplexer.close()
 
     async def _stop_watching(self) -> None:
         if self._watching:
@@ -155,6 +177,11 @@ class Link:
         if self.worker != before:
             _log_transition(before, self.worker)
             self._changed()
+
+
+async def _end(channel: grpc.aio.Channel, multiplexer: Multiplexer) -> None:
+    """Closes a connection when the last call on it has ended."""
+    await asyncio.gather(channel.close(_LAST_CALLS_SECONDS), multiplexer.close())
 
 
 def _log_transition(before: Worker, after: Worker) -> None:

@@ -82,6 +82,9 @@ class _Authorised:
     def unary_stream(self, *arguments: Any, **options: Any) -> Callable[..., Any]:
         return self._with_secret(self._channel.unary_stream(*arguments, **options))
 
+    def stream_stream(self, *arguments: Any, **options: Any) -> Callable[..., Any]:
+        return self._with_secret(self._channel.stream_stream(*arguments, **options))
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)
 

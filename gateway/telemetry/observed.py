@@ -26,7 +26,8 @@ class ObservedInference(Inference):
     ) -> AsyncGenerator[bytes]:
         """See the base."""
         name = f"{operation(request)} {request.model}".rstrip()
-        span, within = tracing.start(name, caller.trace, SpanKind.INTERNAL, request_attributes(request))
+        span, within = tracing.start(name, caller.trace, SpanKind.INTERNAL)
+        tracing.describe(span, lambda: request_attributes(request))
         last, texts = b"", False
         try:
             with observed(span, caller.account) as observation:

@@ -9,7 +9,7 @@ from typing import Final
 
 from opentelemetry import trace
 
-from diplex import validation
+from diplex import tracing, validation
 from diplex.observation import Observation, observed, request_attributes
 from diplex.rpc import Call
 from diplex.v1 import generation_pb2 as public
@@ -47,7 +47,7 @@ class WorkerServicer:
     ) -> AsyncGenerator[worker_pb2.GenerateResponse]:
         """Streams one generation. Only progress is sent before the engine has admitted the request."""
         span = trace.get_current_span()
-        span.set_attributes(request_attributes(message.request))
+        tracing.describe(span, lambda: request_attributes(message.request))
         with observed(span, call.account) as observation, self._senders.sent(message):
             async with aclosing(self._generate(message, call, observation)) as responses:
                 async for response in _together(responses) if message.whole else responses:
@@ -159,6 +159,7 @@ class WorkerServicer:
             memory_budget_bytes=self._supervisor.memory_budget or 0,
             unserved=[wire.unserved(entry, backend) for entry in self._supervisor.unserved],
             others=[self._senders.others(gateway, model) for model in models],
+            multiplexes=True,
         )
 
 

@@ -26,39 +26,53 @@ from diplex.v1 import generation_pb2 as diplex_dot_v1_dot_generation__pb2
 from diplex.v1 import models_pb2 as diplex_dot_v1_dot_models__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64iplex/worker/v1/worker.proto\x12\x10\x64iplex.worker.v1\x1a\x1a\x64iplex/v1/generation.proto\x1a\x16\x64iplex/v1/models.proto\"\xd9\x01\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x07request\x18\x02 \x01(\x0b\x32\x1a.diplex.v1.GenerateRequest\x12,\n\x05prior\x18\x03 \x03(\x0b\x32\x1d.diplex.worker.v1.PriorChoice\x12\x0e\n\x06\x63lient\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\r\n\x05whole\x18\x06 \x01(\x08\x12\x16\n\x0e\x61\x66ter_sequence\x18\x07 \x01(\x04\x12\x0f\n\x07gateway\x18\x08 \x01(\t\"q\n\x0bPriorChoice\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x12\n\ncharacters\x18\x03 \x01(\r\x12\x10\n\x08\x66inished\x18\x04 \x01(\x08\x12\x19\n\x11\x63ompletion_tokens\x18\x05 \x01(\r\"\xd5\x01\n\x10GenerateResponse\x12\r\n\x05\x65vent\x18\x01 \x01(\x0c\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.diplex.worker.v1.EventKind\x12\x0e\n\x06\x63hoice\x18\x03 \x01(\r\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\x12\x12\n\ncharacters\x18\x05 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x06 \x01(\r\x12\x35\n\tfollowing\x18\x07 \x03(\x0b\x32\".diplex.worker.v1.GenerateResponse\"8\n\x0cWatchRequest\x12\x17\n\x0fmin_interval_ms\x18\x01 \x01(\r\x12\x0f\n\x07gateway\x18\x02 \x01(\t\"\xf8\x01\n\rWatchResponse\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12#\n\x07\x62\x61\x63kend\x18\x02 \x01(\x0e\x32\x12.diplex.v1.Backend\x12\x10\n\x08\x64raining\x18\x03 \x01(\x08\x12 \n\x06models\x18\x04 \x03(\x0b\x32\x10.diplex.v1.Model\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\r\n\x05ready\x18\x06 \x01(\x08\x12\x1b\n\x13memory_budget_bytes\x18\x07 \x01(\x04\x12\x31\n\x08unserved\x18\x08 \x03(\x0b\x32\x1f.diplex.worker.v1.UnservedModel\x12\x0e\n\x06others\x18\t \x03(\r\"d\n\rUnservedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12$\n\x08\x62\x61\x63kends\x18\x03 \x03(\x0e\x32\x12.diplex.v1.Backend\x12\x0e\n\x06reason\x18\x04 \x01(\t\"J\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\tprecision\x18\x02 \x01(\x0e\x32\x14.diplex.v1.Precision\"l\n\x11LoadModelResponse\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.diplex.v1.LoadProgressH\x00\x12!\n\x05model\x18\x02 \x01(\x0b\x32\x10.diplex.v1.ModelH\x00\x42\x07\n\x05\x65vent\"L\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\tprecision\x18\x02 \x01(\x0e\x32\x14.diplex.v1.Precision\"\x15\n\x13UnloadModelResponse\"D\n\x12\x43ountTokensRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.diplex.v1.CountTokensRequest\"G\n\x13\x43ountTokensResponse\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1e.diplex.v1.CountTokensResponse*\xa0\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_KIND_PROGRESS\x10\x01\x12\x17\n\x13\x45VENT_KIND_ACCEPTED\x10\x02\x12\x14\n\x10\x45VENT_KIND_DELTA\x10\x03\x12\x17\n\x13\x45VENT_KIND_FINISHED\x10\x04\x12\x16\n\x12\x45VENT_KIND_RECEIPT\x10\x05\x32\xc0\x03\n\rWorkerService\x12S\n\x08Generate\x12!.diplex.worker.v1.GenerateRequest\x1a\".diplex.worker.v1.GenerateResponse0\x01\x12J\n\x05Watch\x12\x1e.diplex.worker.v1.WatchRequest\x1a\x1f.diplex.worker.v1.WatchResponse0\x01\x12V\n\tLoadModel\x12\".diplex.worker.v1.LoadModelRequest\x1a#.diplex.worker.v1.LoadModelResponse0\x01\x12Z\n\x0bUnloadModel\x12$.diplex.worker.v1.UnloadModelRequest\x1a%.diplex.worker.v1.UnloadModelResponse\x12Z\n\x0b\x43ountTokens\x12$.diplex.worker.v1.CountTokensRequest\x1a%.diplex.worker.v1.CountTokensResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64iplex/worker/v1/worker.proto\x12\x10\x64iplex.worker.v1\x1a\x1a\x64iplex/v1/generation.proto\x1a\x16\x64iplex/v1/models.proto\"\xd9\x01\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x07request\x18\x02 \x01(\x0b\x32\x1a.diplex.v1.GenerateRequest\x12,\n\x05prior\x18\x03 \x03(\x0b\x32\x1d.diplex.worker.v1.PriorChoice\x12\x0e\n\x06\x63lient\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\r\n\x05whole\x18\x06 \x01(\x08\x12\x16\n\x0e\x61\x66ter_sequence\x18\x07 \x01(\x04\x12\x0f\n\x07gateway\x18\x08 \x01(\t\"q\n\x0bPriorChoice\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x12\n\ncharacters\x18\x03 \x01(\r\x12\x10\n\x08\x66inished\x18\x04 \x01(\x08\x12\x19\n\x11\x63ompletion_tokens\x18\x05 \x01(\r\"\xd5\x01\n\x10GenerateResponse\x12\r\n\x05\x65vent\x18\x01 \x01(\x0c\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.diplex.worker.v1.EventKind\x12\x0e\n\x06\x63hoice\x18\x03 \x01(\r\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\x12\x12\n\ncharacters\x18\x05 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x06 \x01(\r\x12\x35\n\tfollowing\x18\x07 \x03(\x0b\x32\".diplex.worker.v1.GenerateResponse\"\x7f\n\x10MultiplexRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x32\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32!.diplex.worker.v1.MultiplexedCallH\x00\x12\x10\n\x06\x63\x61ncel\x18\x03 \x01(\x08H\x00\x12\x0f\n\x05pause\x18\x04 \x01(\x08H\x00\x42\x08\n\x06\x61\x63tion\"\xc8\x01\n\x0fMultiplexedCall\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x41\n\x08metadata\x18\x02 \x03(\x0b\x32/.diplex.worker.v1.MultiplexedCall.MetadataEntry\x12\x1c\n\x0ftimeout_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x12\n\x10_timeout_seconds\"G\n\x11MultiplexResponse\x12\x32\n\x06\x65vents\x18\x01 \x03(\x0b\x32\".diplex.worker.v1.MultiplexedEvent\"\x90\x01\n\x10MultiplexedEvent\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x36\n\x08response\x18\x02 \x01(\x0b\x32\".diplex.worker.v1.GenerateResponseH\x00\x12/\n\x03\x65nd\x18\x03 \x01(\x0b\x32 .diplex.worker.v1.MultiplexedEndH\x00\x42\x07\n\x05\x65vent\"@\n\x0eMultiplexedEnd\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65tails\x18\x03 \x01(\x0c\"8\n\x0cWatchRequest\x12\x17\n\x0fmin_interval_ms\x18\x01 \x01(\r\x12\x0f\n\x07gateway\x18\x02 \x01(\t\"\x8d\x02\n\rWatchResponse\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12#\n\x07\x62\x61\x63kend\x18\x02 \x01(\x0e\x32\x12.diplex.v1.Backend\x12\x10\n\x08\x64raining\x18\x03 \x01(\x08\x12 \n\x06models\x18\x04 \x03(\x0b\x32\x10.diplex.v1.Model\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\r\n\x05ready\x18\x06 \x01(\x08\x12\x1b\n\x13memory_budget_bytes\x18\x07 \x01(\x04\x12\x31\n\x08unserved\x18\x08 \x03(\x0b\x32\x1f.diplex.worker.v1.UnservedModel\x12\x0e\n\x06others\x18\t \x03(\r\x12\x13\n\x0bmultiplexes\x18\n \x01(\x08\"d\n\rUnservedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12$\n\x08\x62\x61\x63kends\x18\x03 \x03(\x0e\x32\x12.diplex.v1.Backend\x12\x0e\n\x06reason\x18\x04 \x01(\t\"J\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\tprecision\x18\x02 \x01(\x0e\x32\x14.diplex.v1.Precision\"l\n\x11LoadModelResponse\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.diplex.v1.LoadProgressH\x00\x12!\n\x05model\x18\x02 \x01(\x0b\x32\x10.diplex.v1.ModelH\x00\x42\x07\n\x05\x65vent\"L\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\tprecision\x18\x02 \x01(\x0e\x32\x14.diplex.v1.Precision\"\x15\n\x13UnloadModelResponse\"D\n\x12\x43ountTokensRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.diplex.v1.CountTokensRequest\"G\n\x13\x43ountTokensResponse\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1e.diplex.v1.CountTokensResponse*\xa0\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_KIND_PROGRESS\x10\x01\x12\x17\n\x13\x45VENT_KIND_ACCEPTED\x10\x02\x12\x14\n\x10\x45VENT_KIND_DELTA\x10\x03\x12\x17\n\x13\x45VENT_KIND_FINISHED\x10\x04\x12\x16\n\x12\x45VENT_KIND_RECEIPT\x10\x05\x32\x9a\x04\n\rWorkerService\x12S\n\x08Generate\x12!.diplex.worker.v1.GenerateRequest\x1a\".diplex.worker.v1.GenerateResponse0\x01\x12X\n\tMultiplex\x12\".diplex.worker.v1.MultiplexRequest\x1a#.diplex.worker.v1.MultiplexResponse(\x01\x30\x01\x12J\n\x05Watch\x12\x1e.diplex.worker.v1.WatchRequest\x1a\x1f.diplex.worker.v1.WatchResponse0\x01\x12V\n\tLoadModel\x12\".diplex.worker.v1.LoadModelRequest\x1a#.diplex.worker.v1.LoadModelResponse0\x01\x12Z\n\x0bUnloadModel\x12$.diplex.worker.v1.UnloadModelRequest\x1a%.diplex.worker.v1.UnloadModelResponse\x12Z\n\x0b\x43ountTokens\x12$.diplex.worker.v1.CountTokensRequest\x1a%.diplex.worker.v1.CountTokensResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'diplex.worker.v1.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTKIND']._serialized_start=1496
-  _globals['_EVENTKIND']._serialized_end=1656
+  _globals['_MULTIPLEXEDCALL_METADATAENTRY']._loaded_options = None
+  _globals['_MULTIPLEXEDCALL_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_EVENTKIND']._serialized_start=2135
+  _globals['_EVENTKIND']._serialized_end=2295
   _globals['_GENERATEREQUEST']._serialized_start=104
   _globals['_GENERATEREQUEST']._serialized_end=321
   _globals['_PRIORCHOICE']._serialized_start=323
   _globals['_PRIORCHOICE']._serialized_end=436
   _globals['_GENERATERESPONSE']._serialized_start=439
   _globals['_GENERATERESPONSE']._serialized_end=652
-  _globals['_WATCHREQUEST']._serialized_start=654
-  _globals['_WATCHREQUEST']._serialized_end=710
-  _globals['_WATCHRESPONSE']._serialized_start=713
-  _globals['_WATCHRESPONSE']._serialized_end=961
-  _globals['_UNSERVEDMODEL']._serialized_start=963
-  _globals['_UNSERVEDMODEL']._serialized_end=1063
-  _globals['_LOADMODELREQUEST']._serialized_start=1065
-  _globals['_LOADMODELREQUEST']._serialized_end=1139
-  _globals['_LOADMODELRESPONSE']._serialized_start=1141
-  _globals['_LOADMODELRESPONSE']._serialized_end=1249
-  _globals['_UNLOADMODELREQUEST']._serialized_start=1251
-  _globals['_UNLOADMODELREQUEST']._serialized_end=1327
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=1329
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=1350
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=1352
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=1420
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1422
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1493
-  _globals['_WORKERSERVICE']._serialized_start=1659
-  _globals['_WORKERSERVICE']._serialized_end=2107
+  _globals['_MULTIPLEXREQUEST']._serialized_start=654
+  _globals['_MULTIPLEXREQUEST']._serialized_end=781
+  _globals['_MULTIPLEXEDCALL']._serialized_start=784
+  _globals['_MULTIPLEXEDCALL']._serialized_end=984
+  _globals['_MULTIPLEXEDCALL_METADATAENTRY']._serialized_start=917
+  _globals['_MULTIPLEXEDCALL_METADATAENTRY']._serialized_end=964
+  _globals['_MULTIPLEXRESPONSE']._serialized_start=986
+  _globals['_MULTIPLEXRESPONSE']._serialized_end=1057
+  _globals['_MULTIPLEXEDEVENT']._serialized_start=1060
+  _globals['_MULTIPLEXEDEVENT']._serialized_end=1204
+  _globals['_MULTIPLEXEDEND']._serialized_start=1206
+  _globals['_MULTIPLEXEDEND']._serialized_end=1270
+  _globals['_WATCHREQUEST']._serialized_start=1272
+  _globals['_WATCHREQUEST']._serialized_end=1328
+  _globals['_WATCHRESPONSE']._serialized_start=1331
+  _globals['_WATCHRESPONSE']._serialized_end=1600
+  _globals['_UNSERVEDMODEL']._serialized_start=1602
+  _globals['_UNSERVEDMODEL']._serialized_end=1702
+  _globals['_LOADMODELREQUEST']._serialized_start=1704
+  _globals['_LOADMODELREQUEST']._serialized_end=1778
+  _globals['_LOADMODELRESPONSE']._serialized_start=1780
+  _globals['_LOADMODELRESPONSE']._serialized_end=1888
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1890
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1966
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1968
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1989
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1991
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=2059
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=2061
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=2132
+  _globals['_WORKERSERVICE']._serialized_start=2298
+  _globals['_WORKERSERVICE']._serialized_end=2836
 # @@protoc_insertion_point(module_scope)

@@ -177,6 +177,147 @@ class GenerateResponse(google.protobuf.message.Message):
 Global___GenerateResponse: typing_extensions.TypeAlias = GenerateResponse
 
 @typing.final
+class MultiplexRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    BEGIN_FIELD_NUMBER: builtins.int
+    CANCEL_FIELD_NUMBER: builtins.int
+    PAUSE_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """Of a call; chosen by the gateway, another one for each."""
+    cancel: builtins.bool
+    """Ends the call, like a cancellation."""
+    pause: builtins.bool
+    """Whether the gateway has more of the call's responses than it can pass on: then the worker holds them back."""
+    @property
+    def begin(self) -> Global___MultiplexedCall: ...
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        begin: Global___MultiplexedCall | None = ...,
+        cancel: builtins.bool = ...,
+        pause: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["action", b"action", "begin", b"begin", "cancel", b"cancel", "pause", b"pause"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["action", b"action", "begin", b"begin", "cancel", b"cancel", "id", b"id", "pause", b"pause"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["action", b"action"]) -> typing.Literal["begin", "cancel", "pause"] | None: ...
+
+Global___MultiplexRequest: typing_extensions.TypeAlias = MultiplexRequest
+
+@typing.final
+class MultiplexedCall(google.protobuf.message.Message):
+    """What gRPC carries of a call."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class MetadataEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    REQUEST_FIELD_NUMBER: builtins.int
+    METADATA_FIELD_NUMBER: builtins.int
+    TIMEOUT_SECONDS_FIELD_NUMBER: builtins.int
+    request: builtins.bytes
+    """A GenerateRequest."""
+    timeout_seconds: builtins.float
+    """Until the deadline. Not set: there is none."""
+    @property
+    def metadata(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        request: builtins.bytes = ...,
+        metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        timeout_seconds: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_timeout_seconds", b"_timeout_seconds", "timeout_seconds", b"timeout_seconds"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_timeout_seconds", b"_timeout_seconds", "metadata", b"metadata", "request", b"request", "timeout_seconds", b"timeout_seconds"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_timeout_seconds", b"_timeout_seconds"]) -> typing.Literal["timeout_seconds"] | None: ...
+
+Global___MultiplexedCall: typing_extensions.TypeAlias = MultiplexedCall
+
+@typing.final
+class MultiplexResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___MultiplexedEvent]: ...
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[Global___MultiplexedEvent] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events"]) -> None: ...
+
+Global___MultiplexResponse: typing_extensions.TypeAlias = MultiplexResponse
+
+@typing.final
+class MultiplexedEvent(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    RESPONSE_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    @property
+    def response(self) -> Global___GenerateResponse: ...
+    @property
+    def end(self) -> Global___MultiplexedEnd:
+        """The call's last event."""
+
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        response: Global___GenerateResponse | None = ...,
+        end: Global___MultiplexedEnd | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["end", b"end", "event", b"event", "response", b"response"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "event", b"event", "id", b"id", "response", b"response"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["response", "end"] | None: ...
+
+Global___MultiplexedEvent: typing_extensions.TypeAlias = MultiplexedEvent
+
+@typing.final
+class MultiplexedEnd(google.protobuf.message.Message):
+    """The status of a call, as gRPC's trailing metadata have it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    DETAILS_FIELD_NUMBER: builtins.int
+    code: builtins.int
+    message: builtins.str
+    details: builtins.bytes
+    """A google.rpc.Status, or nothing."""
+    def __init__(
+        self,
+        *,
+        code: builtins.int = ...,
+        message: builtins.str = ...,
+        details: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "details", b"details", "message", b"message"]) -> None: ...
+
+Global___MultiplexedEnd: typing_extensions.TypeAlias = MultiplexedEnd
+
+@typing.final
 class WatchRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -209,6 +350,7 @@ class WatchResponse(google.protobuf.message.Message):
     MEMORY_BUDGET_BYTES_FIELD_NUMBER: builtins.int
     UNSERVED_FIELD_NUMBER: builtins.int
     OTHERS_FIELD_NUMBER: builtins.int
+    MULTIPLEXES_FIELD_NUMBER: builtins.int
     worker: builtins.str
     """Identity of the worker, stable while its process lives."""
     backend: diplex.v1.generation_pb2.Backend.ValueType
@@ -219,6 +361,8 @@ class WatchResponse(google.protobuf.message.Message):
     """Set when a request can be answered, by a model that is loaded or by loading one."""
     memory_budget_bytes: builtins.int
     """Bytes that all processes of the worker may take together. 0: no limit."""
+    multiplexes: builtins.bool
+    """Set by workers that serve `Multiplex`."""
     @property
     def models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[diplex.v1.models_pb2.Model]:
         """One deployment each, this worker's."""
@@ -243,8 +387,9 @@ class WatchResponse(google.protobuf.message.Message):
         memory_budget_bytes: builtins.int = ...,
         unserved: collections.abc.Iterable[Global___UnservedModel] | None = ...,
         others: collections.abc.Iterable[builtins.int] | None = ...,
+        multiplexes: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "draining", b"draining", "memory_budget_bytes", b"memory_budget_bytes", "models", b"models", "others", b"others", "ready", b"ready", "unserved", b"unserved", "version", b"version", "worker", b"worker"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "draining", b"draining", "memory_budget_bytes", b"memory_budget_bytes", "models", b"models", "multiplexes", b"multiplexes", "others", b"others", "ready", b"ready", "unserved", b"unserved", "version", b"version", "worker", b"worker"]) -> None: ...
 
 Global___WatchResponse: typing_extensions.TypeAlias = WatchResponse
 

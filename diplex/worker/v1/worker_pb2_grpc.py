@@ -39,6 +39,11 @@ class WorkerServiceStub(object):
                 request_serializer=diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Multiplex = channel.stream_stream(
+                '/diplex.worker.v1.WorkerService/Multiplex',
+                request_serializer=diplex_dot_worker_dot_v1_dot_worker__pb2.MultiplexRequest.SerializeToString,
+                response_deserializer=diplex_dot_worker_dot_v1_dot_worker__pb2.MultiplexResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/diplex.worker.v1.WorkerService/Watch',
                 request_serializer=diplex_dot_worker_dot_v1_dot_worker__pb2.WatchRequest.SerializeToString,
@@ -68,6 +73,15 @@ class WorkerServiceServicer(object):
         """Generates. Initial metadata is sent once the engine has admitted the request: until then nothing
         has been done that another worker couldn't do instead; except that `progress` events, where the request asks
         for them, go before, all with the sequence number 0. A model that isn't loaded is loaded first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Multiplex(self, request_iterator, context):
+        """Any number of calls of `Generate` over one: what a message costs gRPC is paid once for all that it holds. Workers
+        whose `Watch` says that they multiplex serve it. When it breaks, all calls on it have broken; when the gateway
+        ends its side, those under way go on to their ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +122,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateRequest.FromString,
                     response_serializer=diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Multiplex': grpc.stream_stream_rpc_method_handler(
+                    servicer.Multiplex,
+                    request_deserializer=diplex_dot_worker_dot_v1_dot_worker__pb2.MultiplexRequest.FromString,
+                    response_serializer=diplex_dot_worker_dot_v1_dot_worker__pb2.MultiplexResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -157,6 +176,33 @@ class WorkerService(object):
             '/diplex.worker.v1.WorkerService/Generate',
             diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateRequest.SerializeToString,
             diplex_dot_worker_dot_v1_dot_worker__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Multiplex(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/diplex.worker.v1.WorkerService/Multiplex',
+            diplex_dot_worker_dot_v1_dot_worker__pb2.MultiplexRequest.SerializeToString,
+            diplex_dot_worker_dot_v1_dot_worker__pb2.MultiplexResponse.FromString,
             options,
             channel_credentials,
             insecure,

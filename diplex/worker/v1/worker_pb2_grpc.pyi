@@ -43,6 +43,22 @@ _WorkerServiceGenerateType = typing_extensions.TypeVar(
     ],
 )
 
+_WorkerServiceMultiplexType = typing_extensions.TypeVar(
+    '_WorkerServiceMultiplexType',
+    grpc.StreamStreamMultiCallable[
+        diplex.worker.v1.worker_pb2.MultiplexRequest,
+        diplex.worker.v1.worker_pb2.MultiplexResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        diplex.worker.v1.worker_pb2.MultiplexRequest,
+        diplex.worker.v1.worker_pb2.MultiplexResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        diplex.worker.v1.worker_pb2.MultiplexRequest,
+        diplex.worker.v1.worker_pb2.MultiplexResponse,
+    ],
+)
+
 _WorkerServiceWatchType = typing_extensions.TypeVar(
     '_WorkerServiceWatchType',
     grpc.UnaryStreamMultiCallable[
@@ -107,12 +123,16 @@ _WorkerServiceCountTokensType = typing_extensions.TypeVar(
     ],
 )
 
-class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServiceWatchType, _WorkerServiceLoadModelType, _WorkerServiceUnloadModelType, _WorkerServiceCountTokensType]):
+class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServiceMultiplexType, _WorkerServiceWatchType, _WorkerServiceLoadModelType, _WorkerServiceUnloadModelType, _WorkerServiceCountTokensType]):
     @typing.overload
     def __init__(self: WorkerServiceStub[
         grpc.UnaryStreamMultiCallable[
             diplex.worker.v1.worker_pb2.GenerateRequest,
             diplex.worker.v1.worker_pb2.GenerateResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            diplex.worker.v1.worker_pb2.MultiplexRequest,
+            diplex.worker.v1.worker_pb2.MultiplexResponse,
         ],
         grpc.UnaryStreamMultiCallable[
             diplex.worker.v1.worker_pb2.WatchRequest,
@@ -138,6 +158,10 @@ class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServic
             diplex.worker.v1.worker_pb2.GenerateRequest,
             diplex.worker.v1.worker_pb2.GenerateResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            diplex.worker.v1.worker_pb2.MultiplexRequest,
+            diplex.worker.v1.worker_pb2.MultiplexResponse,
+        ],
         grpc.aio.UnaryStreamMultiCallable[
             diplex.worker.v1.worker_pb2.WatchRequest,
             diplex.worker.v1.worker_pb2.WatchResponse,
@@ -162,6 +186,12 @@ class WorkerServiceStub(typing.Generic[_WorkerServiceGenerateType, _WorkerServic
     for them, go before, all with the sequence number 0. A model that isn't loaded is loaded first.
     """
 
+    Multiplex: _WorkerServiceMultiplexType
+    """Any number of calls of `Generate` over one: what a message costs gRPC is paid once for all that it holds. Workers
+    whose `Watch` says that they multiplex serve it. When it breaks, all calls on it have broken; when the gateway
+    ends its side, those under way go on to their ends.
+    """
+
     Watch: _WorkerServiceWatchType
     """The worker's state, at once and then whenever it changes."""
 
@@ -179,6 +209,10 @@ WorkerServiceAsyncStub: typing_extensions.TypeAlias = WorkerServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.GenerateRequest,
         diplex.worker.v1.worker_pb2.GenerateResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        diplex.worker.v1.worker_pb2.MultiplexRequest,
+        diplex.worker.v1.worker_pb2.MultiplexResponse,
     ],
     grpc.aio.UnaryStreamMultiCallable[
         diplex.worker.v1.worker_pb2.WatchRequest,
@@ -208,6 +242,17 @@ class WorkerServiceServicer(metaclass=abc.ABCMeta):
         """Generates. Initial metadata is sent once the engine has admitted the request: until then nothing
         has been done that another worker couldn't do instead; except that `progress` events, where the request asks
         for them, go before, all with the sequence number 0. A model that isn't loaded is loaded first.
+        """
+
+    @abc.abstractmethod
+    def Multiplex(
+        self,
+        request_iterator: _MaybeAsyncIterator[diplex.worker.v1.worker_pb2.MultiplexRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[diplex.worker.v1.worker_pb2.MultiplexResponse], collections.abc.AsyncIterator[diplex.worker.v1.worker_pb2.MultiplexResponse]]:
+        """Any number of calls of `Generate` over one: what a message costs gRPC is paid once for all that it holds. Workers
+        whose `Watch` says that they multiplex serve it. When it breaks, all calls on it have broken; when the gateway
+        ends its side, those under way go on to their ends.
         """
 
     @abc.abstractmethod

@@ -217,26 +217,32 @@ async def test_time_that_has_passed_counts_against_the_limit(pair):
     assert 50_000 < left < 59_910
 
 
-async def test_cancelled_calls_leave_no_task_behind(pair):
-    for worker in pair:
-        worker.script = [*WORDS[:2], Hold(asyncio.Event())]
-    async with serving(*pair, resilience=ResilienceConfig(linger_seconds=0)) as (_, client):
+async def _cancelled(client, calls):
+    """Makes so many calls of all kinds, and cancels each at another moment."""
+    for number in range(calls):
+        request = pb.GenerateRequest(model="tiny", prompt="Hi")
+        if number % 2:
+            request.idempotency_key = f"k{number}"
+        if number % 3:
+            call = client.generation.GenerateStream(request)
+            for _ in range(number % 4):
+                await call.read()
+        else:
+            call = client.generation.Generate(request)
+            await asyncio.sleep(0)
+        call.cancel()
+
+
+async def test_cancelled_calls_leave_no_task_behind():
+    async with (
+        FakeWorker(script=[*WORDS[:2], Hold(asyncio.Event())]) as worker,
+        serving(worker, resilience=ResilienceConfig(linger_seconds=0)) as (_, client),
+    ):
+        await _cancelled(client, 20)  # what carries all calls to a worker is opened with its first, and stays
+        await asyncio.gather(*(seen.ended.wait() for seen in worker.calls))
         before = len(asyncio.all_tasks())
-        for number in range(200):
-            request = pb.GenerateRequest(model="tiny", prompt="Hi")
-            if number % 2:
-                request.idempotency_key = f"k{number}"
-            if number % 3:
-                call = client.generation.GenerateStream(request)
-                for _ in range(number % 4):
-                    await call.read()
-            else:
-                call = client.generation.Generate(request)
-                await asyncio.sleep(0)
-            call.cancel()
-        for worker in pair:
-            for seen in worker.calls:
-                await seen.ended.wait()
+        await _cancelled(client, 200)
+        await asyncio.gather(*(seen.ended.wait() for seen in worker.calls))
         async with asyncio.timeout(10):
             while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110  # gRPC tells nobody of its tasks
                 await asyncio.sleep(0.01)
