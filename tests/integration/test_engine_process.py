@@ -19,7 +19,6 @@ from workers.runtime.generation import Chat, FinishReason, Generation, Prompt, S
 from workers.runtime.sampling import SamplingParams
 from workers.runtime.supervisor import restarts
 from workers.runtime.supervisor import supervisor as supervisor_module
-from workers.runtime.supervisor.beat import Beat
 from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.engine_process import EngineProcess
 from workers.runtime.supervisor.model import State
@@ -63,11 +62,9 @@ class Loads:
 
 
 @asynccontextmanager
-async def started(folder, loads=None, beat=None, **config):
+async def started(folder, loads=None, **config):
     settings = {"slots": 8, "threads": 1} | config
-    engine, _ = await EngineProcess.start(
-        Spawner(ENGINE), EngineConfig(folder, **settings), loads or Loads(), beat
-    )
+    engine, _ = await EngineProcess.start(Spawner(ENGINE), EngineConfig(folder, **settings), loads or Loads())
     try:
         yield engine
     finally:
@@ -195,10 +192,8 @@ async def test_merged_pieces_say_the_same_as_single_ones(tiny_fp32):
     asked = [generation(f"{number} to", max_tokens=40 + number) for number in range(MANY)]
     async with started(tiny_fp32, slots=MANY) as engine:
         single = await asyncio.gather(*(streamed(engine, request) for request in asked))
-    beat = Beat(messages_per_second=1e-3)
-    async with started(tiny_fp32, beat=beat, slots=MANY) as engine:
+    async with started(tiny_fp32, messages_per_second=1e-3, slots=MANY) as engine:
         merged = await asyncio.gather(*(streamed(engine, request) for request in asked))
-        assert beat.streams == 0
         lone = await streamed(engine, asked[0])
     assert [joined(pieces) for pieces in merged] == [joined(pieces) for pieces in single]
     # No beat comes a second time: what is sent is the beginning, a beat, and the end.

@@ -57,6 +57,7 @@ from workers.runtime.command.serve_options import (
     TracesEndpoint,
     WorkerName,
 )
+from workers.runtime.engine.beat import DEFAULT_MESSAGES_PER_SECOND
 from workers.runtime.engine.memory import available_bytes
 from workers.runtime.engine.messages import (
     DEFAULT_CACHE_IDLE_SECONDS,
@@ -70,7 +71,6 @@ from workers.runtime.engine.messages import (
 from workers.runtime.guard import GatewayCheck
 from workers.runtime.serve import WorkerConfig
 from workers.runtime.serve import serve as serve_worker
-from workers.runtime.supervisor.beat import DEFAULT_MESSAGES_PER_SECOND
 from workers.runtime.supervisor.supervisor import Supervisor, SupervisorConfig
 from workers.runtime.supervisor.terms import ServingConfig
 
@@ -160,6 +160,7 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
             cache_slots=cache_slots,
             cache_idle_seconds=cache_idle_seconds,
             image_cache_mib=image_cache_mib,
+            messages_per_second=messages_per_second,
             speculation=speculation,
         )
         models = Models.open(kind, home, catalogue, accept_licence, allow_remote_code)
@@ -188,7 +189,6 @@ def serve_command(kind: WorkerKind) -> Callable[..., None]:
                 kind.backend,
                 kind.command("engine"),
                 engine,
-                messages_per_second,
                 serving,
                 kind.spare_engine if spare_engine is None else spare_engine,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import count, islice
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -12,6 +12,7 @@ from typing import Final
 from diplex.errors import DiplexError, QueueFull
 from workers.runtime.engine.answer import Answer
 from workers.runtime.engine.backend import Backend, StepResult
+from workers.runtime.engine.beat import Beat
 from workers.runtime.engine.budget import Allowance, PrefillBudget
 from workers.runtime.engine.chooser import Chooser, Chosen, Logprobs
 from workers.runtime.engine.continuation import caught_up
@@ -19,12 +20,12 @@ from workers.runtime.engine.intake import Arrived, Closed, Encoded, InboxItem, U
 from workers.runtime.engine.messages import (
     Admitted,
     Cancel,
+    Choice,
     EngineConfig,
     FromEngine,
     Load,
     Piece,
     Refused,
-    Stepped,
     joined,
 )
 from workers.runtime.engine.model_text import ModelText
@@ -72,6 +73,7 @@ class Engine:
         self._backend = backend
         self._text = text
         self._send = send
+        self._beat = Beat(send, clock, config.messages_per_second)
         self._clock = clock
         self._max_queue = config.max_queue
         self._most_requests = config.slots + config.max_queue
@@ -90,7 +92,6 @@ class Engine:
         self._further = count(NOBODY - 1, -1)  # of further choices; the first has the request's id
         self._encoding: dict[int, bool] = {}  # id of a request being encoded -> whether it was cancelled
         self._prefill_rate, self._decode_rate = Rate(), Rate()
-        self._reported: Load | None = None
         self._inbox = inbox
         self._cache_idle_seconds = config.cache_idle_seconds
 
@@ -121,13 +122,15 @@ class Engine:
     def _step(self, plan: StepPlan) -> None:
         for sequence in plan.sequences:
             self._answers[sequence].start()
+        if plan.encode:
+            self._beat.flush()  # it may take many steps' time
         self._sight.look(plan.encode)
         result = self._backend.forward(plan)
         chosen = self._chooser.choose(plan, result.logits, self._answers)
         self._refuse_stuck(chosen)
         committed = self._scheduler.commit(plan, chosen.tokens)
         self._measure(plan, result, committed)
-        self._push(committed, chosen.logprobs)
+        self._push(committed, chosen.logprobs, [chunk.sequence for chunk in plan.complete])
 
     def _refuse_stuck(self, chosen: Chosen) -> None:
         """Refuses the requests that can't go on, before anything builds on what they hold."""
@@ -140,10 +143,17 @@ class Engine:
         """Ends a request, one of whose choices can't go on."""
         if answer := self._answers.get(sequence):  # else another choice of it had ended it
             self._cancel(answer.request.id)
+            self._beat.flush(answer.request.id)
             self._send(Refused(answer.request.id, error))
 
-    def _push(self, committed: list[Committed], logprobs: Logprobs) -> None:
-        """Sends what a step gave. Of a sequence that a stop string has ended, nothing more is taken."""
+    def _push(self, committed: list[Committed], logprobs: Logprobs, begun: list[int]) -> None:
+        """Sends what a step gave. Of a sequence that a stop string has ended, nothing more is taken.
+
+        Args:
+            committed: Tokens.
+            logprobs: Of those that are wanted.
+            begun: Sequences that decode from now on.
+        """
         pieces: dict[int, list[Piece]] = {}  # sequence -> pieces
         for token in committed:
             answer = self._answers.get(token.sequence)
@@ -156,7 +166,8 @@ class Engine:
             before += self._pushed(answer, token, logprob)
             if self._scheduler.busy == 1 and logprob is None:
                 before += self._jumped(token.sequence)
-        self._report(tuple(joined(of_one) for of_one in pieces.values() if of_one))
+        first = {pieces[sequence][0].of for sequence in begun if pieces.get(sequence)}
+        self._report(tuple(joined(of_one) for of_one in pieces.values() if of_one), first)
 
     def _pushed(
         self, answer: Answer, token: Committed, logprob: TokenLogprob | None = None
@@ -340,13 +351,11 @@ class Engine:
             tried = {row.sequence: (len(row.drafts), guessed[row.sequence]) for row in plan.rows}
             self._speculation.record(tried, result.decode_seconds)
 
-    def _report(self, pieces: tuple[Piece, ...]) -> None:
+    def _report(self, pieces: tuple[Piece, ...], begun: Collection[Choice] = ()) -> None:
         load = Load(
             self._scheduler.busy,
             self._scheduler.queued,
             round(self._prefill_rate.per_second, 1),
             round(self._decode_rate.per_second, 1),
         )
-        if pieces or load != self._reported:
-            self._reported = load
-            self._send(Stepped(pieces, load))
+        self._beat.step(pieces, load, begun)

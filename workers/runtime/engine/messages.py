@@ -64,6 +64,9 @@ class EngineConfig:
     """For a model that has no chat template of its own: one, in Jinja."""
     code_allowed: bool = False
     """Whether code of the model's publisher may run."""
+    messages_per_second: float = 0.0
+    """About how many messages all sequences together come to when many run: see
+    :class:`~workers.runtime.engine.beat.Beat`. 0: a message a step, always."""
     speculation: bool = True
     """Whether a lone sequence's next tokens are guessed from its past, when that pays."""
 
@@ -165,6 +168,10 @@ class Logprob(NamedTuple):
     """The likeliest tokens at the position, best first."""
 
 
+Choice = tuple[int, int]
+"""Id of a request, and which of its choices."""
+
+
 class Piece(NamedTuple):
     """What one step added to one choice of a request."""
 
@@ -178,6 +185,11 @@ class Piece(NamedTuple):
     """Of the token ids, if they are wanted."""
     calls: tuple[ToolCallPiece, ...] = ()
     """What was added to the call of a tool."""
+
+    @property
+    def of(self) -> Choice:
+        """Whose it is."""
+        return self.id, self.choice
 
 
 class Load(NamedTuple):

@@ -27,7 +27,6 @@ from workers.runtime.engine.messages import (
     pack,
 )
 from workers.runtime.generation import Generation, ModelInput
-from workers.runtime.supervisor.beat import Beat
 from workers.runtime.supervisor.mailbox import Mail, Mailbox
 from workers.runtime.supervisor.spawner import Child, Spawner
 
@@ -41,18 +40,12 @@ class EngineProcess:
     Everything that waits for the engine fails with :class:`EngineCrashed` in the moment in which it dies.
     """
 
-    def __init__(
-        self,
-        child: Child,
-        on_load: Callable[[Load], None],
-        beat: Beat,
-    ) -> None:
+    def __init__(self, child: Child, on_load: Callable[[Load], None]) -> None:
         self.pid: Final = child.process.pid
         self._child = child
         self._process = child.process
         self._frames = child.frames
         self._on_load = on_load
-        self._beat = beat
         self._ids = itertools.count(1)
         self._mailboxes: dict[int, Mailbox] = {}  # request id -> where its mail goes
         self._loaded: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
@@ -65,7 +58,6 @@ class EngineProcess:
         spawner: Spawner,
         config: EngineConfig,
         on_load: Callable[[Load], None],
-        beat: Beat | None = None,
         growing: Callable[[int], None] | None = None,
     ) -> tuple[EngineProcess, Ready]:
         """Starts an engine and waits until its model is loaded.
@@ -74,14 +66,13 @@ class EngineProcess:
             spawner: Gives the process.
             config: What to load, and how.
             on_load: Called with every change of how busy the engine is.
-            beat: When the pieces of running streams go on; ``None`` for at once, always.
             growing: Called now and then with the resident bytes of the process while it loads.
 
         Raises:
             DiplexError: The model can't be loaded; the engine said why.
             EngineCrashed: The process died before it was ready.
         """
-        engine = cls(await spawner.spawn(), on_load, beat or Beat(0))
+        engine = cls(await spawner.spawn(), on_load)
         try:
             engine._send(config)
             while (
@@ -120,7 +111,6 @@ class EngineProcess:
                 yield mail
         finally:
             del self._mailboxes[request_id]
-            self._beat.leave(mailbox)
             if unfinished or not admitted:
                 self._send(Cancel(request_id))
 
@@ -183,10 +173,7 @@ class EngineProcess:
         match message:
             case Stepped(pieces, load):
                 for piece in pieces:
-                    mailbox = self._mailboxes.get(piece.id)
-                    if mailbox is not None:  # else it was cancelled a moment ago
-                        self._beat.add(mailbox, piece)
-                self._beat.step_ended()
+                    self._deliver(piece.id, piece)
                 self._on_load(load)
             case Admitted() | Counted():
                 self._deliver(message.id, message)

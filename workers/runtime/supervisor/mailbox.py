@@ -19,35 +19,28 @@ class Mailbox:
     """
 
     def __init__(self, *, whole: bool = False) -> None:
-        self.whole = whole
-        self.begun = False
-        """Whether a piece has come."""
+        self._whole = whole
         self._mail: deque[Admitted | Counted | DiplexError | dict[int, list[Piece]]] = deque()
         self._ready = 0  # mail in front that the reader may have; what is behind is held
         self._released = asyncio.Event()  # set while there is such mail
 
     def put(self, mail: Mail | DiplexError) -> None:
-        """Adds mail that the reader gets at once, and with it whatever was held; never blocks."""
+        """Adds mail, which the reader gets at once, and with it whatever was held; never blocks."""
         if isinstance(mail, Piece):
-            self.hold(mail)
+            self._add(mail)
+            if self._whole and mail.finish is None:
+                return
         else:
             self._mail.append(mail)
-        self.release()
+        self._ready = len(self._mail)
+        self._released.set()
 
-    def hold(self, piece: Piece) -> None:
-        """Adds a piece that waits for the next :meth:`put` or :meth:`release`."""
-        self.begun = True
+    def _add(self, piece: Piece) -> None:
         if not self._mail or not isinstance(self._mail[-1], dict):
             self._mail.append({})
         waiting = self._mail[-1]
         assert isinstance(waiting, dict)  # noqa: S101  # made above
         waiting.setdefault(piece.choice, []).append(piece)
-
-    def release(self) -> None:
-        """Lets the reader have what is held, if there is anything."""
-        self._ready = len(self._mail)
-        if self._ready:
-            self._released.set()
 
     async def get(self) -> Mail:
         """The next mail.

@@ -241,9 +241,7 @@ class ServedModel:
             self._report(Progress(Phase.LOAD, min(resident, expected or resident), expected, folder))
 
         growing(0)
-        engine, limits = await EngineProcess.start(
-            self._shared.spawner, config, self._on_load, self._shared.beat, growing
-        )
+        engine, limits = await EngineProcess.start(self._shared.spawner, config, self._on_load, growing)
         try:
             self._report(Progress(Phase.WARM, 0, None, folder))
             await warm_up(engine)

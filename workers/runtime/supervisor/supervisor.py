@@ -22,7 +22,6 @@ from workers.runtime.catalogue import Catalogue, ModelEntry, SourceFolder
 from workers.runtime.engine.messages import EngineConfig
 from workers.runtime.supervisor.admission import Admission, own_bytes
 from workers.runtime.supervisor.artefacts import Artefacts
-from workers.runtime.supervisor.beat import DEFAULT_MESSAGES_PER_SECOND, Beat
 from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.model import ServedModel, State
 from workers.runtime.supervisor.names import Names
@@ -58,8 +57,6 @@ class SupervisorConfig:
     """What runs an engine process; the descriptor of its socket is appended."""
     engine: EngineConfig
     """How engines run; the folder is each model's own."""
-    messages_per_second: float = DEFAULT_MESSAGES_PER_SECOND
-    """About how many messages all streams together send when there are many: see :class:`Beat`."""
     serving: ServingConfig = field(default_factory=ServingConfig)
     """How memory is shared, and which models stay."""
     spare_engine: bool = False
@@ -93,9 +90,7 @@ class Supervisor:
             self.changes,
             lambda: own_bytes() + self._spawner.spare_bytes,
         )
-        self._shared = Surroundings(
-            artefacts, self._spawner, Beat(config.messages_per_second), self.changes, admission
-        )
+        self._shared = Surroundings(artefacts, self._spawner, self.changes, admission)
 
     @property
     def backend(self) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from workers.runtime.supervisor.admission import Admission
 from workers.runtime.supervisor.artefacts import Artefacts
-from workers.runtime.supervisor.beat import Beat
 from workers.runtime.supervisor.changes import Changes
 from workers.runtime.supervisor.spawner import Spawner
 
@@ -18,8 +17,6 @@ class Surroundings:
     artefacts: Artefacts
     spawner: Spawner
     """Starts engine processes."""
-    beat: Beat
-    """When the pieces of running streams go on."""
     changes: Changes
     """Notified when a model's state, load, progress or use changes."""
     admission: Admission

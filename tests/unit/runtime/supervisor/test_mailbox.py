@@ -45,46 +45,28 @@ async def test_a_reader_that_keeps_up_gets_every_piece():
     assert got == ["a", "b", "c"]
 
 
-async def test_what_is_held_comes_when_it_is_released():
-    mailbox = Mailbox()
-    mailbox.hold(Piece(1, "a", (1,)))
+async def test_pieces_of_a_whole_answer_wait_for_the_last_one():
+    mailbox = Mailbox(whole=True)
+    mailbox.put(Piece(1, "a", (1,)))
     reading = asyncio.create_task(mailbox.get())
     await asyncio.wait([reading], timeout=0)
-    mailbox.hold(Piece(1, "b", (2, 3)))
+    mailbox.put(Piece(1, "b", (2, 3)))
     await asyncio.wait([reading], timeout=0)
     assert not reading.done()
-    mailbox.release()
-    assert await asyncio.wait_for(reading, 10) == Piece(1, "ab", (1, 2, 3))
+    mailbox.put(Piece(1, "c", (4,), FINISH))
+    assert await asyncio.wait_for(reading, 10) == Piece(1, "abc", (1, 2, 3, 4), FINISH)
 
 
-async def test_what_is_held_comes_with_what_is_put():
-    mailbox = Mailbox()
-    mailbox.hold(Piece(1, "a", (1,)))
-    mailbox.put(Piece(1, "b", (2,), FINISH))
-    assert await mailbox.get() == Piece(1, "ab", (1, 2), FINISH)
-
-
-async def test_what_is_held_is_not_read_along_with_what_came_before():
-    mailbox = Mailbox()
+async def test_what_waits_is_not_read_along_with_what_came_before():
+    mailbox = Mailbox(whole=True)
     mailbox.put(ADMITTED)
-    mailbox.hold(Piece(1, "a", (1,)))
+    mailbox.put(Piece(1, "a", (1,)))
     assert await mailbox.get() == ADMITTED
     reading = asyncio.create_task(mailbox.get())
     await asyncio.wait([reading], timeout=0)
     assert not reading.done()
     mailbox.put(Piece(1, "b", (2,), FINISH))
     assert await asyncio.wait_for(reading, 10) == Piece(1, "ab", (1, 2), FINISH)
-
-
-async def test_a_release_of_nothing_is_nothing():
-    mailbox = Mailbox()
-    mailbox.release()
-    mailbox.hold(Piece(1, "a", (1,)))
-    reading = asyncio.create_task(mailbox.get())
-    await asyncio.wait([reading], timeout=0)
-    assert not reading.done()
-    mailbox.put(ADMITTED)
-    assert (await asyncio.wait_for(reading, 10)).text == "a"
 
 
 async def test_an_error_comes_behind_what_was_said_before_it():
@@ -107,9 +89,9 @@ async def test_a_reader_that_was_cancelled_lost_nothing():
 
 
 async def test_choices_are_merged_each_for_itself():
-    mailbox = Mailbox()
+    mailbox = Mailbox(whole=True)
     for text, choice in (("a", 0), ("x", 1), ("b", 0), ("y", 1)):
-        mailbox.hold(Piece(1, text, (1,), choice=choice))
+        mailbox.put(Piece(1, text, (1,), choice=choice))
     mailbox.put(Piece(1, "c", (3,), FINISH))
     assert await mailbox.get() == Piece(1, "abc", (1, 1, 3), FINISH)
     assert await mailbox.get() == Piece(1, "xy", (1, 1), choice=1)
