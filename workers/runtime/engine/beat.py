@@ -45,24 +45,27 @@ class Beat:
         self._last = float("-inf")  # when it last beat
         self._load: Load | None = None  # as it was sent last
 
-    def interval(self, sequences: int) -> float:
-        """Seconds between two beats for so many running sequences; 0 while every piece goes on at once."""
+    def interval(self, decoding: int) -> float:
+        """Seconds between two beats while so many sequences decode; 0 while every piece goes on at once."""
         if self._rate <= 0:
             return 0.0
-        return max(0, sequences - UNTOUCHED_STREAMS) / self._rate
+        return max(0, decoding - UNTOUCHED_STREAMS) / self._rate
 
-    def step(self, pieces: Collection[Piece], load: Load, begun: Collection[Choice] = ()) -> None:
+    def step(
+        self, pieces: Collection[Piece], load: Load, decoding: int, begun: Collection[Choice] = ()
+    ) -> None:
         """Takes what a step has come to, and sends what is due.
 
         Args:
             pieces: One a choice.
             load: How busy the engine is.
+            decoding: Sequences that get tokens; prompts on their way are none yet.
             begun: Choices that begin with this step.
         """
         for piece in pieces:
             self._held.setdefault(piece.of, []).append(piece)
         now = self._clock()
-        if now >= self._last + self.interval(load.busy):
+        if now >= self._last + self.interval(decoding):
             self._last = now
             due = list(self._held)
         else:

@@ -358,4 +358,4 @@ class Engine:
             round(self._prefill_rate.per_second, 1),
             round(self._decode_rate.per_second, 1),
         )
-        self._beat.step(pieces, load, begun)
+        self._beat.step(pieces, load, self._scheduler.decoding, begun)

@@ -26,7 +26,8 @@ class Steps:
             Piece(number, text, (ord(text),), FINISH if number in finish else None)
             for number in range(self.count)
         ]
-        return self.told(lambda: self.beat.step(pieces, self.load(), [(number, 0) for number in begun]))
+        first = [(number, 0) for number in begun]
+        return self.told(lambda: self.beat.step(pieces, self.load(), self.count, first))
 
     def told(self, does):
         self.now += 1
@@ -35,7 +36,7 @@ class Steps:
         return {piece.id: piece.text for message in self.sent[before:] for piece in message.pieces}
 
     def load(self, queued=0):
-        return Load(self.count, queued, 0.0, 0.0)
+        return Load(40, queued, 0.0, 0.0)
 
     def all(self, text):
         return dict.fromkeys(range(self.count), text)
@@ -71,8 +72,8 @@ def test_choices_of_one_request_are_told_apart():
     steps = Steps(SELDOM, 32)
     steps.step("a")
     for text in "bc":
-        steps.beat.step([Piece(1, text, (), None, choice) for choice in range(2)], steps.load())
-    steps.beat.step([Piece(1, "d", (), FINISH, 1)], steps.load())
+        steps.beat.step([Piece(1, text, (), None, choice) for choice in range(2)], steps.load(), 32)
+    steps.beat.step([Piece(1, "d", (), FINISH, 1)], steps.load(), 32)
     assert [(piece.choice, piece.text) for piece in steps.sent[-1].pieces] == [(1, "bcd")]
     steps.beat.flush(1)
     assert [(piece.choice, piece.text) for piece in steps.sent[-1].pieces] == [(0, "bc")]
@@ -98,7 +99,7 @@ def test_when_sequences_end_the_rest_is_told_of_at_once_again():
 def test_load_is_told_when_it_has_changed():
     steps = Steps(SELDOM, 32)
     for queued in (1, 1, 2):
-        steps.beat.step((), steps.load(queued))
+        steps.beat.step((), steps.load(queued), 32)
     assert steps.sent == [Stepped((), steps.load(1)), Stepped((), steps.load(2))]
 
 
