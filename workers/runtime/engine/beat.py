@@ -43,6 +43,7 @@ class Beat:
         self._rate = messages_per_second
         self._held: dict[Choice, list[Piece]] = {}
         self._last = float("-inf")  # when it last beat
+        self._stepped = float("-inf")  # when the last step ended
         self._load: Load | None = None  # as it was sent last
 
     def interval(self, decoding: int) -> float:
@@ -64,8 +65,10 @@ class Beat:
         """
         for piece in pieces:
             self._held.setdefault(piece.of, []).append(piece)
-        now = self._clock()
-        if now >= self._last + self.interval(decoding):
+        now, before = self._clock(), self._stepped
+        self._stepped = now
+        # It beats with the step that ends nearest to the moment.
+        if now + (now - before) / 2 >= self._last + self.interval(decoding):
             self._last = now
             due = list(self._held)
         else:

@@ -58,6 +58,14 @@ def test_many_are_told_of_on_the_beat():
     assert len(steps.sent) == 2
 
 
+def test_it_beats_with_the_nearest_step():
+    steps = Steps(0.75, 9)  # a beat every 1.33 seconds
+    for text in "abc":
+        assert steps.step(text) == steps.all(text)
+    steps = Steps(0.6, 9)  # every 1.67
+    assert [bool(steps.step(text)) for text in "abcde"] == [True, False, True, False, True]
+
+
 def test_what_begins_or_ends_is_told_at_once_with_what_is_held_of_it():
     steps = Steps(SELDOM, 32)
     steps.step("a")
