@@ -171,11 +171,11 @@ class _Call:
 
     def control(self, message: worker_pb2.MultiplexRequest) -> None:
         """Does what the caller asks for."""
-        if message.WhichOneof("action") == "cancel":
+        if message.cancel:
             self.task.cancel()
         elif message.pause:
             self._unpaused.clear()
-        else:
+        elif message.HasField("pause"):
             self._unpaused.set()
 
     async def _run(self, handler: Handler, request: bytes) -> None:

@@ -189,6 +189,8 @@ async def test_a_paused_call_is_held_back(carrier, worker):
     await carrier.begin(1, "a")
     await carrier.until_said("first")
     await carrier.send(1, pause=True)
+    await carrier.send(1)  # says nothing
+    await carrier.send(1, cancel=False)
     for number in (2, 3):  # whose ends say that the pause has arrived, and that what it holds is not sent
         await carrier.begin(number)
         assert 1 not in await carrier.until_ended(number)
