@@ -155,9 +155,9 @@ class _Edge:
         self, serve: Callable[[Any, Call], Awaitable[Message]]
     ) -> Callable[[bytes, Context], Awaitable[Message]]:
         async def handle(data: bytes, context: Context) -> Message:
-            with self._begun(context) as call:
+            with self._running.counted(), self._begun(context) as call:
                 try:
-                    with self._running.counted():
+                    with self._running.endable():
                         known = await self._let_in(call)
                         return await serve(self._parse(data), known)
                 except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
@@ -171,9 +171,9 @@ class _Edge:
         # A coroutine that writes, not a generator that gRPC iterates over: a cancellation that arrives
         # during a write then still ends in this frame, which closes the method's generator at once.
         async def handle(data: bytes, context: Context) -> None:
-            with self._begun(context) as call:
+            with self._running.counted(), self._begun(context) as call:
                 try:
-                    with self._running.counted():
+                    with self._running.endable():
                         known = await self._let_in(call)
                         async with aclosing(serve(self._parse(data), known)) as responses:
                             async for response in responses:
@@ -188,9 +188,9 @@ class _Edge:
 
     def multiplexing(self, inner: multiplexing.Handler) -> Callable[[object, Context], Awaitable[None]]:
         async def handle(_: object, context: Context) -> None:
-            with self._begun(context) as call:
+            with self._running.counted(), self._begun(context) as call:
                 try:
-                    with self._running.counted():
+                    with self._running.endable():
                         await self._let_in(call)
                         await multiplexing.serve(inner, context)
                 except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped

@@ -13,22 +13,34 @@ class Running:
     """Calls under way, each in a task of its own."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[object]] = set()
-        self._ended_by_us: set[asyncio.Task[object]] = set()
-        self._idle = asyncio.Event()  # set while there are no tasks
+        self._count = 0
+        self._idle = asyncio.Event()  # set while there are no calls
         self._idle.set()
+        self._endable: set[asyncio.Task[object]] = set()
+        self._ended_by_us: set[asyncio.Task[object]] = set()
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Counts the current task as a call while it is open.
+        """Counts a call while it is open: until its caller has been told how it ended."""
+        self._count += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._idle.set()
+
+    @contextmanager
+    def endable(self) -> Iterator[None]:
+        """Lets :meth:`end` end what the current task does while it is open.
 
         Raises:
-            Draining: In the call, when :meth:`end` has ended it.
+            Draining: In the task, when it has been ended.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # gRPC serves each call in one
-        self._tasks.add(task)
-        self._idle.clear()
+        self._endable.add(task)
         try:
             yield
         except asyncio.CancelledError:
@@ -39,14 +51,12 @@ class Running:
                 "the server shuts down and its time for running calls is over; try again"
             ) from None
         finally:
-            self._tasks.discard(task)
+            self._endable.discard(task)
             self._ended_by_us.discard(task)
-            if not self._tasks:
-                self._idle.set()
 
     def end(self) -> None:
         """Fails the calls under way with :class:`Draining`, which tells callers that others can go on."""
-        self._ended_by_us.update(self._tasks)
+        self._ended_by_us.update(self._endable)
         for task in self._ended_by_us:
             task.cancel()
 

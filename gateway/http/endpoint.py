@@ -149,9 +149,12 @@ class Endpoint:
             request_id = request_id_of(())
         structlog.contextvars.bind_contextvars(request_id=request_id)
         reply = Reply(send, request_id)
-        with accounted(self._name, request_id, headers.items(), self._attributes) as account:
+        with (
+            self._edge.running.counted(),
+            accounted(self._name, request_id, headers.items(), self._attributes) as account,
+        ):
             try:
-                with self._edge.running.counted():
+                with self._edge.running.endable():
                     caller = await self._edge.caller(scope, headers, request_id, account)
                     request = Request(scope, headers, await self._edge.body(headers, receive))
                     await unless_gone(receive, self._within_deadline(request, caller, reply))
