@@ -12,21 +12,21 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn, cast
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from diplex.errors import InvalidRequest, MalformedMessage
+from diplex.errors import InvalidRequest
 from diplex.status import DETAILS_KEY
 from diplex.worker.v1 import worker_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[bytes, Context], Awaitable[None]]
 """Serves one call: takes the request's bytes and gRPC's view of the call, and writes the responses there."""
+Parse = Callable[[bytes], worker_pb2.MultiplexRequest]
 
 _MOST_WAITING: Final = 1024
 """Events in the outbox before which calls that write more have to wait."""
 
 
-async def serve(handler: Handler, context: Context) -> None:
+async def serve(handler: Handler, context: Context, parse: Parse) -> None:
     """Serves one call of ``Multiplex``, and all calls on it.
 
     It lasts until the caller has ended its side and those calls have ended, or until all are cancelled.
@@ -34,14 +34,16 @@ async def serve(handler: Handler, context: Context) -> None:
     Args:
         handler: Serves each of those.
         context: gRPC's view of the call of ``Multiplex``.
+        parse: Makes requests of bytes.
 
     Raises:
-        InvalidRequest: What arrived is no request, or two calls under way were given one id.
+        InvalidRequest: Two calls under way were given one id.
+        DiplexError: What arrived is no request.
     """
     outbox = _Outbox()
     writing = asyncio.create_task(_write(outbox, context), name="multiplexed responses")
     try:
-        await _Carried(handler, context, outbox).run()
+        await _Carried(handler, context, outbox).run(parse)
     except asyncio.CancelledError:
         writing.cancel()
         raise
@@ -49,13 +51,6 @@ async def serve(handler: Handler, context: Context) -> None:
         outbox.close()
         # An error's status, too, has to wait for what is on its way: gRPC sends one thing at a time.
         await asyncio.gather(writing, return_exceptions=True)
-
-
-def _parsed(data: bytes) -> worker_pb2.MultiplexRequest:
-    try:
-        return worker_pb2.MultiplexRequest.FromString(data)
-    except DecodeError as error:
-        raise MalformedMessage(f"the request is no MultiplexRequest: {error}") from error
 
 
 async def _write(outbox: _Outbox, context: Context) -> None:
@@ -72,11 +67,11 @@ class _Carried:
         self._outbox = outbox
         self._calls: dict[int, _Call] = {}
 
-    async def run(self) -> None:
+    async def run(self, parse: Parse) -> None:
         """Does what the caller asks for, until it has ended its side and all calls have ended."""
         try:
             while isinstance(data := await self._context.read(), bytes):
-                self._take(_parsed(data))
+                self._take(parse(data))
             await self._ended()
         finally:
             for call in self._calls.values():

@@ -14,7 +14,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol, cast
 
 import grpc
 import structlog
@@ -192,7 +192,7 @@ class _Edge:
                 try:
                     with self._running.endable():
                         await self._let_in(call)
-                        await multiplexing.serve(inner, context)
+                        await multiplexing.serve(inner, context, cast("multiplexing.Parse", self._parse))
                 except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
                     await self._abort(call, error)
 

@@ -104,7 +104,7 @@ async def _worker_generate(data: bytes, context: multiplexing.Context) -> None:
 
 
 async def _multiplex(_: object, context: multiplexing.Context) -> None:
-    await multiplexing.serve(_worker_generate, context)
+    await multiplexing.serve(_worker_generate, context, worker_pb2.MultiplexRequest.FromString)
 
 
 async def _watch(_: bytes, __: object) -> AsyncGenerator[bytes]:

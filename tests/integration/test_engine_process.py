@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -177,10 +178,15 @@ def pieces_of(events):
     return [event for event in events if not isinstance(event, Admitted)]
 
 
-async def streamed(engine, request, *, whole=False):
+async def streamed(engine, request):
     """All pieces of a request."""
     async with asyncio.timeout(60):
-        return pieces_of([event async for event in engine.generate(request, whole=whole)])
+        return pieces_of([event async for event in engine.generate(request)])
+
+
+def whole(request):
+    """The same with nobody who reads along."""
+    return replace(request, output=replace(request.output, whole=True))
 
 
 def joined(pieces):
@@ -204,9 +210,20 @@ async def test_merged_pieces_say_the_same_as_single_ones(tiny_fp32):
 
 
 async def test_a_whole_answer_is_one_piece(engine, singles):
-    pieces = await streamed(engine, requests()[0], whole=True)
+    pieces = await streamed(engine, whole(requests()[0]))
     assert len(pieces) == 1
     assert joined(pieces) == singles[0]
+
+
+async def test_whole_answers_hold_up_no_stream(tiny_fp32):
+    asked = [generation(f"{number} to", max_tokens=60) for number in range(MANY)]
+    async with started(tiny_fp32, messages_per_second=1e-3, slots=MANY) as engine:
+        lone, *others = await asyncio.gather(
+            streamed(engine, asked[0]), *(streamed(engine, whole(request)) for request in asked[1:])
+        )
+    assert [len(pieces) for pieces in others] == [1] * (MANY - 1)
+    # A message a step, but for those that had come together before they were read.
+    assert len(lone) > len(joined(lone)[0]) / 2
 
 
 async def test_messages_of_any_size_come_whole(engine):

@@ -94,6 +94,8 @@ class Output:
     """Whether the input's text is told too."""
     format: ResponseFormat | None = None
     """What the text is held to."""
+    whole: bool = False
+    """Whether nobody reads along: all pieces of a choice come as one, at the end."""
 
 
 @dataclass(frozen=True, slots=True)

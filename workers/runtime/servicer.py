@@ -67,7 +67,7 @@ class WorkerServicer:
             async with aclosing(model.loading()) as loading:
                 async for progress in loading:
                     yield told.progress(progress)
-        async with aclosing(model.generate(generation, whole=message.whole)) as events:
+        async with aclosing(model.generate(generation)) as events:
             async for event in events:
                 if isinstance(event, Admitted):
                     accepted = self._accepted(message.request_id or call.request_id, model, event, request)

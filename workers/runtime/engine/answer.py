@@ -105,6 +105,11 @@ class Answer:
         """The next tokens, where there is no choice."""
         return self.constraint.forced if self.constraint else None
 
+    @property
+    def streams(self) -> bool:
+        """Whether it has begun, and somebody reads along."""
+        return self.generated > 0 and not self.request.generation.output.whole
+
     def little_room(self, max_length: int) -> bool:
         """Whether the last part of the tokens has begun that it may have, in sequences of ``max_length``."""
         most = max_length - len(self.request.prompt_ids)

@@ -1,7 +1,7 @@
-"""How often what running sequences get goes on: with every step while few run, else on a common beat.
+"""How often the pieces of running streams go on: with every step while few run, else on a common beat.
 
 A message costs the supervisor, the gateway and the client together 0.2 to 1 ms of CPU, on the cores that the
-engine computes on. So the messages of all sequences are bounded, whatever the number of tokens: the more
+engine computes on. So the messages of all streams are bounded, whatever the number of tokens: the more
 run, the longer each one's pieces are collected. All are sent at the same moments, since many messages at once
 cost less than as many one by one, and here, so that the supervisor sleeps meanwhile.
 """
@@ -17,18 +17,18 @@ DEFAULT_MESSAGES_PER_SECOND: Final = 120.0
 """At 32 streams a message a stream every 200 ms: ``docs/decisions/0009-messages-on-a-beat.md``."""
 
 UNTOUCHED_STREAMS: Final = 8
-"""Up to so many sequences get a message a step each."""
+"""Up to so many streams get a message a step each."""
 
 
 class Beat:
-    """Sends what an engine has to say, pieces of many running sequences on the beat.
+    """Sends what an engine has to say, pieces of many streams on the beat.
 
-    The first pieces of a sequence and its last are never held, and what is held of it goes with them.
+    The first pieces of a stream and its last are never held, and what is held of it goes with them.
 
     Args:
         send: Takes messages for the supervisor.
         clock: Seconds.
-        messages_per_second: What the messages of all sequences come to when there are many; with few more
+        messages_per_second: What the messages of all streams come to when there are many; with few more
             than ``UNTOUCHED_STREAMS`` it can be more. 0 or less: nothing is ever held.
     """
 
@@ -46,21 +46,21 @@ class Beat:
         self._stepped = float("-inf")  # when the last step ended
         self._load: Load | None = None  # as it was sent last
 
-    def interval(self, decoding: int) -> float:
-        """Seconds between two beats while so many sequences decode; 0 while every piece goes on at once."""
+    def interval(self, streams: int) -> float:
+        """Seconds between two beats of so many streams; 0 while every piece goes on at once."""
         if self._rate <= 0:
             return 0.0
-        return max(0, decoding - UNTOUCHED_STREAMS) / self._rate
+        return max(0, streams - UNTOUCHED_STREAMS) / self._rate
 
     def step(
-        self, pieces: Collection[Piece], load: Load, decoding: int, begun: Collection[Choice] = ()
+        self, pieces: Collection[Piece], load: Load, streams: int, begun: Collection[Choice] = ()
     ) -> None:
         """Takes what a step has come to, and sends what is due.
 
         Args:
             pieces: One a choice.
             load: How busy the engine is.
-            decoding: Sequences that get tokens; prompts on their way are none yet.
+            streams: Sequences that have begun and that somebody reads along with.
             begun: Choices that begin with this step.
         """
         for piece in pieces:
@@ -68,7 +68,7 @@ class Beat:
         now, before = self._clock(), self._stepped
         self._stepped = now
         # It beats with the step that ends nearest to the moment.
-        if now + (now - before) / 2 >= self._last + self.interval(decoding):
+        if now + (now - before) / 2 >= self._last + self.interval(streams):
             self._last = now
             due = list(self._held)
         else:

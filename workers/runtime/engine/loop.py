@@ -358,4 +358,5 @@ class Engine:
             round(self._prefill_rate.per_second, 1),
             round(self._decode_rate.per_second, 1),
         )
-        self._beat.step(pieces, load, self._scheduler.decoding, begun)
+        streams = sum(answer.streams for answer in self._answers.values())
+        self._beat.step(pieces, load, streams, begun)

@@ -65,7 +65,7 @@ class EngineConfig:
     code_allowed: bool = False
     """Whether code of the model's publisher may run."""
     messages_per_second: float = 0.0
-    """About how many messages all sequences together come to when many run: see
+    """About how many messages all streams together come to when many run: see
     :class:`~workers.runtime.engine.beat.Beat`. 0: a message a step, always."""
     speculation: bool = True
     """Whether a lone sequence's next tokens are guessed from its past, when that pays."""

@@ -84,23 +84,20 @@ class EngineProcess:
             await engine.stop()
             raise
 
-    async def generate(
-        self, generation: Generation, *, whole: bool = False
-    ) -> AsyncGenerator[Admitted | Piece]:
+    async def generate(self, generation: Generation) -> AsyncGenerator[Admitted | Piece]:
         """Runs a request: first ``Admitted``, then pieces, each choice's last with a ``finish``.
 
         Leaving the iteration early cancels the request; its slot is free at the engine's next step.
 
         Args:
             generation: The request.
-            whole: All pieces come as one, at the end.
 
         Raises:
             DiplexError: The engine refused the request.
             EngineCrashed: The engine died.
         """
         request_id = next(self._ids)
-        mailbox = self._open(Submit(request_id, generation), Mailbox(whole=whole))
+        mailbox = self._open(Submit(request_id, generation), Mailbox(whole=generation.output.whole))
         unfinished, admitted = len(generation.unfinished), False
         try:
             while unfinished or not admitted:

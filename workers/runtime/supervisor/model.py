@@ -109,9 +109,7 @@ class ServedModel:
 
     # ---------------------------------------------------------------------------------- requests
 
-    async def generate(
-        self, generation: Generation, *, whole: bool = False
-    ) -> AsyncGenerator[Admitted | Piece]:
+    async def generate(self, generation: Generation) -> AsyncGenerator[Admitted | Piece]:
         """Runs a request, once the model is ready; see :meth:`EngineProcess.generate`.
 
         Raises:
@@ -121,7 +119,7 @@ class ServedModel:
         """
         with self.tenancy.used():
             engine = await self._ready_engine()
-            async with aclosing(engine.generate(generation, whole=whole)) as events:
+            async with aclosing(engine.generate(generation)) as events:
                 async for event in events:
                     yield event
 

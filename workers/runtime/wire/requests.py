@@ -87,7 +87,7 @@ def generation(message: worker_pb2.GenerateRequest, entry: ModelEntry, timeout: 
         _PRIORITIES[request.priority],
         client=message.client,
         deadline=None if timeout is None else time.monotonic() + timeout,
-        output=_output(request.output),
+        output=_output(request.output, whole=message.whole),
         tools=tools,
         truncate=request.truncation == public.TRUNCATION_POLICY_DROP_OLDEST_TURNS,
         prior=_prior(message.prior, request.output.n or 1),
@@ -268,13 +268,14 @@ def _prior(given: Sequence[worker_pb2.PriorChoice], choices: int) -> tuple[Prior
     )
 
 
-def _output(options: public.OutputOptions) -> Output:
+def _output(options: public.OutputOptions, *, whole: bool) -> Output:
     told = options.logprobs or options.top_logprobs
     return Output(
         options.n or 1,
         options.top_logprobs if told else None,
         options.echo,
         _format(options.response_format),
+        whole,
     )
 
 
