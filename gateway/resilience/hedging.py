@@ -122,6 +122,6 @@ async def _first_good(
     left = set(racing)
     while True:
         done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if task.exception() is None or not left:
-                return task.result()
+        good = next((task for task in done if task.exception() is None), None)
+        if good or not left:
+            return (good or done.pop()).result()
