@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn, Protocol, cast
 
@@ -155,13 +155,8 @@ class _Edge:
         self, serve: Callable[[Any, Call], Awaitable[Message]]
     ) -> Callable[[bytes, Context], Awaitable[Message]]:
         async def handle(data: bytes, context: Context) -> Message:
-            with self._running.counted(), self._begun(context) as call:
-                try:
-                    with self._running.endable():
-                        known = await self._let_in(call)
-                        return await serve(self._parse(data), known)
-                except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
-                    await self._abort(call, error)
+            async with self._served(context) as call:
+                return await serve(self._parse(data), call)
 
         return handle
 
@@ -171,32 +166,34 @@ class _Edge:
         # A coroutine that writes, not a generator that gRPC iterates over: a cancellation that arrives
         # during a write then still ends in this frame, which closes the method's generator at once.
         async def handle(data: bytes, context: Context) -> None:
-            with self._running.counted(), self._begun(context) as call:
-                try:
-                    with self._running.endable():
-                        known = await self._let_in(call)
-                        async with aclosing(serve(self._parse(data), known)) as responses:
-                            async for response in responses:
-                                try:
-                                    await context.write(response)
-                                except grpc.aio.InternalError as error:  # the caller has gone
-                                    raise asyncio.CancelledError from error
-                except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
-                    await self._abort(call, error)
+            async with (
+                self._served(context) as call,
+                aclosing(serve(self._parse(data), call)) as responses,
+            ):
+                async for response in responses:
+                    try:
+                        await context.write(response)
+                    except grpc.aio.InternalError as error:  # the caller has gone
+                        raise asyncio.CancelledError from error
 
         return handle
 
     def multiplexing(self, inner: multiplexing.Handler) -> Callable[[object, Context], Awaitable[None]]:
         async def handle(_: object, context: Context) -> None:
-            with self._running.counted(), self._begun(context) as call:
-                try:
-                    with self._running.endable():
-                        await self._let_in(call)
-                        await multiplexing.serve(inner, context, cast("multiplexing.Parse", self._parse))
-                except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
-                    await self._abort(call, error)
+            async with self._served(context):
+                await multiplexing.serve(inner, context, cast("multiplexing.Parse", self._parse))
 
         return handle
+
+    @asynccontextmanager
+    async def _served(self, context: Context) -> AsyncGenerator[Call]:
+        """A call of somebody who was let in; what is raised through it is told the caller."""
+        with self._running.counted(), self._begun(context) as call:
+            try:
+                with self._running.endable():
+                    yield await self._let_in(call)
+            except Exception as error:  # noqa: BLE001  # the boundary: everything is mapped
+                await self._abort(call, error)
 
     @contextmanager
     def _begun(self, context: Context) -> Iterator[Call]:
