@@ -8,7 +8,7 @@ just before the first text, or at an explicit ``Admit``. Behind the last step co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -88,6 +88,16 @@ class Pause:
 Step = Admit | Load | Say | Send | End | Hold | Fail | Crash | Vanish | Pause
 Script = Sequence[Step] | Callable[[worker_pb2.GenerateRequest], Sequence[Step]]
 """Steps, or what finds them for a request."""
+
+
+def two_words(gates: Mapping[str, asyncio.Event]) -> Script:
+    """A script that says the prompt with a 1 behind it, waits for the prompt's gate, and says it with a 2."""
+
+    def script(message: worker_pb2.GenerateRequest) -> Sequence[Step]:
+        prompt = message.request.prompt
+        return [Say(f"{prompt}1"), Hold(gates[prompt]), Say(f"{prompt}2")]
+
+    return script
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from diplex import errors, status
 from diplex.telemetry import REQUEST_ID_KEY
 from diplex.v1 import generation_pb2 as pb
 from diplex.worker.v1 import worker_pb2, worker_pb2_grpc
-from tests.fakes import Fail, FakeWorker, Hold, Say
+from tests.fakes import Fail, FakeWorker, Hold, Say, two_words
 from tests.integration.gateway.serving import failure
 from workers.runtime.guard import GatewayCheck, GatewayGuard
 
@@ -117,12 +117,7 @@ async def carrier(stub):
 def gates(worker):
     """Prompt -> the gate between the two words of its generation."""
     gates = defaultdict(asyncio.Event)
-
-    def script(message):
-        prompt = message.request.prompt
-        return [Say(f"{prompt}1"), Hold(gates[prompt]), Say(f"{prompt}2")]
-
-    worker.script = script
+    worker.script = two_words(gates)
     return gates
 
 

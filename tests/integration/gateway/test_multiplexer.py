@@ -17,7 +17,7 @@ from gateway.config import GatewayConfig
 from gateway.fleet.config import DiscoveryConfig
 from gateway.fleet.multiplexer import Multiplexer
 from gateway.resilience.config import ResilienceConfig
-from tests.fakes import Crash, FakeWorker, Hold, Say
+from tests.fakes import Crash, FakeWorker, Hold, Say, two_words
 from tests.integration.gateway.serving import HI, Client, drained, failure, serving, until
 
 QUICK = ResilienceConfig(pause_first_seconds=0.01, pause_most_seconds=0.05, wait_seconds=20)
@@ -94,12 +94,7 @@ async def worker(door):
 def gates(worker):
     """Prompt -> the gate between the two words of its generation."""
     gates = defaultdict(asyncio.Event)
-
-    def script(message):
-        prompt = message.request.prompt
-        return [Say(f"{prompt}1"), Hold(gates[prompt]), Say(f"{prompt}2")]
-
-    worker.script = script
+    worker.script = two_words(gates)
     return gates
 
 
