@@ -982,7 +982,7 @@ class Delta(google.protobuf.message.Message):
     TOKENS_FIELD_NUMBER: builtins.int
     choice: builtins.int
     text: builtins.str
-    """Whole characters only, and never the beginning of a stop string. May be empty beside token ids."""
+    """Whole characters only, and never the beginning of a stop string: empty when the tokens come to no more yet."""
     tokens: builtins.int
     """Generated tokens that this delta stands for."""
     @property

@@ -121,7 +121,7 @@ class OnnxBackend:
         run.input_ids[:] = ids
         ends = []
         for row, chunk in enumerate(chunks):
-            self._extend(run, row, chunk.slot, chunk.start + len(chunk.tokens), len(chunk.tokens))
+            self._extend(run, row, chunk.slot, chunk.end, len(chunk.tokens))
             if chunk.last:
                 ends.append(row * width + len(chunk.tokens) - 1)
         run.logit_rows[:] = ends
@@ -139,7 +139,7 @@ class OnnxBackend:
         if staged.of == 1:
             return self._prefill([chunk])
         if staged.first == 0:
-            self._cache.reserve(chunk.slot, chunk.start + len(chunk.tokens))
+            self._cache.reserve(chunk.slot, chunk.end)
             gather = None if self._eyes is None else self._eyes.gather
             self._staged = self._stages.begin(chunk, self._cache.rows(chunk.slot, 1), gather)
         assert self._staged is not None  # noqa: S101  # a plan before began it

@@ -63,7 +63,9 @@ class KVCache:
         """Tokens that a slot has room for."""
         self._heads = description.kv_heads
         self._token_bytes = token_bytes
-        self._reserved = [0] * slots  # slot -> tokens that it has pages for
+        self._reserved = [0] * slots  # slot -> tokens that it has pages for, in all layers
+        self._touched = [0] * slots  # likewise, in any layer
+        self._layers = description.layers
         # One slot more than is used: swaps go through it.
         shape = (slots + 1, description.kv_heads, self.length, description.head_dim)
         self._arrays = {
@@ -88,12 +90,13 @@ class KVCache:
                 here, there = address + a * self._slot_bytes, address + b * self._slot_bytes
                 self._kernel.swap(here, there, address + self._spare * self._slot_bytes, self._slot_bytes)
         else:
-            held = max(self._reserved[a], self._reserved[b])
+            held = max(self._touched[a], self._touched[b])
             for array in self._arrays.values():
                 kept = array[a, :, :held].copy()
                 array[a, :, :held] = array[b, :, :held]
                 array[b, :, :held] = kept
-        self._reserved[a], self._reserved[b] = self._reserved[b], self._reserved[a]
+        for tokens in (self._reserved, self._touched):
+            tokens[a], tokens[b] = tokens[b], tokens[a]
 
     def copy(self, source: int, target: int, start: int, end: int) -> None:
         """Copies tokens ``start … end-1`` of a slot to the same place in another."""
@@ -101,28 +104,39 @@ class KVCache:
         for array in self._arrays.values():
             array[target, :, start:end] = array[source, :, start:end]
 
-    def reserve(self, slot: int, tokens: int) -> None:
-        """Makes pages for a slot's first ``tokens`` tokens before they are written."""
+    def reserve(self, slot: int, tokens: int, layers: range | None = None) -> None:
+        """Makes pages for a slot's first ``tokens`` tokens before they are written.
+
+        Args:
+            slot: Which.
+            tokens: How many.
+            layers: Where, if a run goes through some layers now and through the others, in order, later: the
+                time that pages take is divided likewise. Everywhere by default.
+        """
         reserved = self._reserved[slot]
         if tokens <= reserved:
             return
+        layers = layers or range(self._layers)
         end = min(-(-tokens // _RESERVED_AHEAD) * _RESERVED_AHEAD, self.length)
-        self._reserved[slot] = end
+        self._touched[slot] = max(self._touched[slot], end)
+        if layers.stop == self._layers:
+            self._reserved[slot] = end
         if self._kernel.populates:
-            self._kernel.advise(self._ranges(slot, reserved, end), _POPULATE_WRITE)
+            self._kernel.advise(self._ranges(slot, reserved, end, layers), _POPULATE_WRITE)
 
     def release(self, slot: int, keep: int) -> None:
         """Hands back the pages behind a slot's first ``keep`` tokens, which read as zeros afterwards."""
-        if keep < self._reserved[slot]:
+        if keep < self._touched[slot]:
             # What ends in the middle of a page keeps that page.
-            self._kernel.advise(self._ranges(slot, keep, self.length), _DONTNEED)
-            self._reserved[slot] = keep
+            self._kernel.advise(self._ranges(slot, keep, self.length, range(self._layers)), _DONTNEED)
+            self._touched[slot] = keep
+            self._reserved[slot] = min(self._reserved[slot], keep)
 
-    def _ranges(self, slot: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    def _ranges(self, slot: int, start: int, end: int, layers: range) -> Iterator[tuple[int, int]]:
         """Address and length of the whole pages behind token ``start`` as far as ``end`` reaches."""
         first, last = _up_to_page(start * self._token_bytes), _up_to_page(end * self._token_bytes)
         if first < last:
-            for address in self._addresses:
+            for address in self._addresses[2 * layers.start : 2 * layers.stop]:
                 for head in range(self._heads):
                     yield address + slot * self._slot_bytes + head * self._head_bytes + first, last - first
 

@@ -167,3 +167,20 @@ def test_memory_follows_what_is_held():
     for slot in range(8):
         made.release(slot, 0)
     assert grown() == pytest.approx(0, abs=slack)
+
+
+def test_pages_come_with_the_layers_that_need_them():
+    made = cache(slots=2, length=4096, layers=16, dim=64)
+    slot_bytes, slack = 2 * 16 * HEADS * 64 * 4 * 1024, MEBIBYTE
+    before = resident()
+    made.reserve(0, 1024, range(4))
+    assert resident() - before == pytest.approx(slot_bytes / 4, abs=slack)
+    made.swap(0, 1)
+    made.release(1, 0)
+    assert resident() - before == pytest.approx(0, abs=slack), "also of a run that went no further"
+    for layers in (range(4), range(4, 10), range(10, 16)):
+        made.reserve(1, 1024, layers)
+    held = resident()
+    assert held - before == pytest.approx(slot_bytes, abs=slack)
+    made.reserve(1, 1024)
+    assert resident() == held

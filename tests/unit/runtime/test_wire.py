@@ -12,6 +12,7 @@ from diplex.v1 import generation_pb2 as pb
 from diplex.worker.v1 import worker_pb2
 from workers.runtime import wire
 from workers.runtime.catalogue import Capability, Catalogue
+from workers.runtime.engine.messages import Piece
 from workers.runtime.supervisor.names import Names
 from workers.runtime.vision import ImageFile, ImageOptions
 
@@ -28,6 +29,21 @@ def test_who_asks_and_until_when_reach_the_engine(entry):
     assert generation.client == "me"
     assert before + 30 <= generation.deadline <= time.monotonic() + 30
     assert wire.generation(message, entry, timeout=None).deadline is None
+
+
+@pytest.mark.parametrize("with_ids", [False, True])
+def test_a_token_that_comes_to_no_text_yet_is_told(entry, with_ids):
+    message = worker_pb2.GenerateRequest(request=pb.GenerateRequest(prompt="Hi"))
+    told = wire.Told(wire.generation(message, entry, timeout=None), with_ids=with_ids)
+    responses = [
+        response
+        for piece in (Piece(1, "", (195,)), Piece(1, "é!", (169, 33)))
+        for response in told.piece(piece)
+    ]
+    deltas = [pb.GenerateStreamResponse.FromString(response.event).delta for response in responses]
+    assert [(delta.text, delta.tokens) for delta in deltas] == [("", 1), ("é!", 2)]
+    assert [list(delta.token_ids) for delta in deltas] == ([[195], [169, 33]] if with_ids else [[], []])
+    assert [list(response.token_ids) for response in responses] == [[195], [169, 33]]
 
 
 # ---------------------------------------------------------------------------- models of other backends

@@ -105,6 +105,8 @@ class CompiledBackend:
         ends = np.cumsum([len(chunk.tokens) for chunk in chunks]) - 1
         wanted = [int(end) for chunk, end in zip(chunks, ends, strict=True) if chunk.last]
         logits = self._empty(len(wanted))
+        for chunk in chunks:
+            self._cache.reserve(chunk.slot, chunk.end)
         spans, features = self._spans(chunks)
         self._decoder.run(spans, wanted, logits, features)
         return logits[:, : self._vocabulary]
@@ -118,7 +120,11 @@ class CompiledBackend:
             logits = self._empty(len(wanted))
             self._staged = self._decoder.begin(span, wanted, logits, features)
         assert self._staged is not None  # noqa: S101  # a plan before began it
-        layer = min((staged.first + staged.count) * self._stage_layers, self._layers)
+        first, layer = (
+            min(stage * self._stage_layers, self._layers)
+            for stage in (staged.first, staged.first + staged.count)
+        )
+        self._cache.reserve(chunk.slot, chunk.end, range(first, layer))
         logits = self._staged.advance(layer)[:, : self._vocabulary]
         if not staged.complete:
             return logits[:0]
@@ -126,10 +132,9 @@ class CompiledBackend:
         return logits
 
     def _spans(self, chunks: tuple[Chunk, ...]) -> tuple[list[Span], NDArray[np.float32] | None]:
-        """Chunks with room for their tokens, and the features that take the place of embeddings in them."""
+        """Chunks, and the features that take the place of embeddings in them."""
         spans, seen = [], list[int]()
         for chunk in chunks:
-            self._cache.reserve(chunk.slot, chunk.start + len(chunk.tokens))
             tokens = np.array(chunk.tokens, np.int64)
             pictured = tokens < 0
             if pictured.any():

@@ -78,7 +78,7 @@ class CompiledDecoder:
 
     def trim(self) -> None:
         """Gives back working memory."""
-        self._kept: Room | None = None
+        self._whole, self._staged = _Rooms(self._sizes, self._threads), _Rooms(self._sizes, self._threads)
         self._team.forget()
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class CompiledDecoder:
             features: float32 ``[features, hidden]``.
         """
         rows = self._rows(spans, wanted, logits, features)
-        self._team.run(0, phases(self._sizes.layers), rows, self._room(rows))
+        self._team.run(0, phases(self._sizes.layers), rows, self._whole.room(rows))
 
     def begin(
         self,
@@ -115,27 +115,18 @@ class CompiledDecoder:
         logits: NDArray[np.float32],
         features: NDArray[np.float32] | None = None,
     ) -> CompiledRun:
-        """A run that goes through some layers at a time; arguments as those of :meth:`run`."""
+        """A run that goes through some layers at a time; arguments as those of :meth:`run`.
+
+        There is one at a time: where it has been, the next one will be.
+        """
         rows = self._rows([span], wanted, logits, features)
-        room = Room(scratch(self._sizes, len(rows.tokens), int(rows.parts[-1]), self._threads))
-        return CompiledRun(self, rows, room)
+        return CompiledRun(self, rows, self._staged.room(rows))
 
     def advance(self, run: CompiledRun, layer: int) -> None:
         """Goes on with a run as far as the input of a layer, or to its end with the number of all layers."""
         end = phases(self._sizes.layers) if layer == self._sizes.layers else 1 + PHASES_A_LAYER * layer
         self._team.run(run.phase, end, run.rows, run.room)
         run.phase = end
-
-    def _room(self, rows: Rows) -> Room:
-        """Working memory for so many rows and parts, kept for steps to come."""
-        count, parts = len(rows.tokens), int(rows.parts[-1])
-        if self._kept is not None:
-            has_count, has_parts = len(self._kept.scratch.residual), len(self._kept.scratch.attended)
-            if count <= has_count and parts <= has_parts:
-                return self._kept
-            count, parts = max(count, has_count), max(parts, has_parts)
-        self._kept = Room(scratch(self._sizes, count, parts, self._threads))
-        return self._kept
 
     def _rows(
         self,
@@ -176,6 +167,26 @@ class CompiledDecoder:
             wanted=np.asarray(wanted, np.int64),
             logits=logits,
         )
+
+
+class _Rooms:
+    """Working memory of runs that come one after the other, kept for those to come."""
+
+    def __init__(self, sizes: Sizes, threads: int) -> None:
+        self._sizes = sizes
+        self._threads = threads
+        self._kept: Room | None = None
+
+    def room(self, rows: Rows) -> Room:
+        """For so many rows and parts, at least."""
+        count, parts = len(rows.tokens), int(rows.parts[-1])
+        if self._kept is not None:
+            has_count, has_parts = len(self._kept.scratch.residual), len(self._kept.scratch.attended)
+            if count <= has_count and parts <= has_parts:
+                return self._kept
+            count, parts = max(count, has_count), max(parts, has_parts)
+        self._kept = Room(scratch(self._sizes, count, parts, self._threads))
+        return self._kept
 
 
 class CompiledRun:

@@ -120,7 +120,7 @@ class PublishedBackend:
         self._carried = None
         logits = np.empty((0, self._vocabulary), np.float32)
         for start, tokens in self._pieces(chunk):
-            last = chunk.last and start + len(tokens) == chunk.start + len(chunk.tokens)
+            last = chunk.last and start + len(tokens) == chunk.end
             logits = self._append(chunk.slot, start, tokens, wanted=int(last))
         return logits
 

@@ -30,9 +30,11 @@ _STAGED: Final = 16
 TOGETHER: Final = 2
 """Longest pieces that the prompts of a step may come to, if each but the first is whole. With one, the last
 of a burst would be left for later steps, beside streams that by then are many."""
-_MANY: Final = 8
-"""Streams for which one waiting prompt counts as much as they do together. Several wait for one another, so
-their waiting grows with the square of their number."""
+_FEW: Final = 8
+"""Beside so many streams a single prompt keeps the bound. Beside fewer it may exceed it a little, and several
+may beside more: they wait for one another too, so their waiting grows with the square of their number."""
+_STRETCH: Final = 2
+"""How many times the bound a single prompt may take at most."""
 _RECENT: Final = 0.4
 """Weight of the latest step's prompt tokens among all before."""
 _LATELY: Final = 0.2
@@ -148,7 +150,7 @@ class PrefillBudget:
         decode = self._decode_seconds(decoding)
         if self._worth_seconds is None or decode is None:
             return Allowance(self._shared, 0)
-        stall = self._max_stall * decode * max(1.0, _MANY * prompts**2 / decoding)
+        stall = self._max_stall * decode * _stretch(decoding, prompts)
         return Allowance(self._shared, stall / self._worth_seconds)
 
     def record(self, plan: StepPlan, prefill_seconds: float, decode_seconds: float) -> None:
@@ -167,6 +169,11 @@ class PrefillBudget:
         """Of the measured number of rows that is nearest; the smaller, hence faster, of two."""
         nearest = min(self._decode, key=lambda known: (abs(known - rows), known), default=None)
         return None if nearest is None else self._decode[nearest]
+
+
+def _stretch(decoding: int, prompts: int) -> float:
+    """How many times as long as else so many prompts may hold up so many streams."""
+    return max(1.0, min(_FEW / decoding, _STRETCH), _FEW * prompts * (prompts - 1) / decoding)
 
 
 def _worth(start: int, tokens: int, *, joins: bool) -> float:

@@ -47,6 +47,11 @@ class Chunk:
     last: bool
     """Whether the sequence ends here for now, so that logits are wanted."""
 
+    @property
+    def end(self) -> int:
+        """Tokens that the slot holds afterwards."""
+        return self.start + len(self.tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class StagedChunk:

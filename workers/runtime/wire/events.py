@@ -74,7 +74,6 @@ class Told:
         self._echoed = {prior.choice for prior in generation.prior if prior.characters}
         self._with_ids = with_ids
         self._sequence = self._after = after
-        self._untold: list[list[int]] = [[] for _ in range(self._choices)]  # tokens without an event yet
 
     def progress(self, progress: Progress) -> worker_pb2.GenerateResponse:
         """How far the loading of the model is that the request waits for."""
@@ -94,12 +93,9 @@ class Told:
                 yield self._delta(public.Delta(choice=choice, text=text))
 
     def piece(self, piece: Piece) -> Iterator[worker_pb2.GenerateResponse]:
-        """A piece of a choice, and its end."""
-        untold = self._untold[piece.choice]
-        untold.extend(piece.token_ids)
-        if piece.text or piece.logprobs or piece.calls or (untold and self._with_ids):
-            yield self._delta(_delta(piece, untold, with_ids=self._with_ids), untold)
-            untold.clear()
+        """A piece of a choice, and its end. Tokens that come to no text yet are told too."""
+        if piece.token_ids or piece.text or piece.logprobs or piece.calls:
+            yield self._delta(_delta(piece, with_ids=self._with_ids), piece.token_ids)
         if piece.finish is not None:
             self.finishes.append(piece.finish)
             event = public.GenerateStreamResponse(
@@ -109,7 +105,6 @@ class Told:
                 event=event.SerializeToString(),
                 kind=worker_pb2.EVENT_KIND_FINISHED,
                 choice=piece.choice,
-                token_ids=untold,
                 completion_tokens=piece.finish.completion_tokens,
             )
 
@@ -139,15 +134,14 @@ def _response(
     return worker_pb2.GenerateResponse(event=event.SerializeToString(), kind=kind)
 
 
-def _delta(piece: Piece, tokens: Sequence[int], *, with_ids: bool) -> public.Delta:
-    """A piece of a choice, which stands for ``tokens``: its own and those before without a text."""
+def _delta(piece: Piece, *, with_ids: bool) -> public.Delta:
     return public.Delta(
         choice=piece.choice,
         text=piece.text,
-        token_ids=tokens if with_ids else (),
+        token_ids=piece.token_ids if with_ids else (),
         logprobs=map(_logprob, piece.logprobs) if piece.logprobs else (),
         tool_calls=map(_tool_call, piece.calls) if piece.calls else (),
-        tokens=len(tokens),
+        tokens=len(piece.token_ids),
     )
 
 

@@ -369,7 +369,9 @@ def test_pieces_of_one_step_travel_together():
 
 
 def test_a_step_admits_what_came_in_before_it():
-    run = Run(FakeBackend(), at_step={2: [request(2, "wxyz", max_tokens=2)]})(request(1, max_tokens=6))
+    config = EngineConfig(Path(), slots=4, max_stall=1e3)
+    other = request(2, "wxyz", max_tokens=2)
+    run = Run(FakeBackend(), config, at_step={2: [other]})(request(1, max_tokens=6))
     plans = run.backend.plans
     assert [chunk.sequence for chunk in plans[2].chunks] == [2]
     assert all(later.rows[0].past == earlier.rows[0].past + 1 for earlier, later in pairwise(plans[1:]))
