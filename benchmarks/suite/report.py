@@ -44,6 +44,7 @@ _OTHERS = {
     ),
     "mixed": (
         Figure("worst_gap_over_median", "worst gap over the median before", 1),
+        Figure("worst_gap_alone", "the same with nothing arriving", 1),
         Figure("long_ttft_ms", "TTFT of the long prompt, ms"),
     ),
     "neighbour": (

@@ -7,7 +7,7 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -42,6 +42,9 @@ _MIXED_AFTER = 4
 """Tokens of the long prompt's answer."""
 _POLL_SECONDS = 0.005
 _MIB = 1 << 20
+
+_Time = tuple[float, float]
+"""From when to when, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,35 @@ class Scenario:
         }
 
     async def _mixed(self, cell: MixedCell) -> Figures:
-        long_prompt = self.book.prompt(cell.long_tokens, *self.seed, "long")
+        prompt = self.book.prompt(cell.long_tokens, *self.seed, "long")
+
+        async def arrives() -> _Time:
+            long = await load.read(self.server, prompt, _MIXED_AFTER)
+            return long.sent, long.times[0]
+
+        beside, (sent, answered) = await self._worst_gap(cell, "beside", arrives)
+
+        async def passes() -> _Time:
+            began = time.perf_counter()
+            await asyncio.sleep(answered - sent)
+            return began, time.perf_counter()
+
+        alone, _ = await self._worst_gap(cell, "alone", passes)
+        return {
+            "worst_gap_over_median": beside,
+            "worst_gap_alone": alone,
+            "long_ttft_ms": 1e3 * (answered - sent),
+        }
+
+    async def _worst_gap(
+        self, cell: MixedCell, name: str, meanwhile: Callable[[], Awaitable[_Time]]
+    ) -> tuple[float, _Time]:
+        """The longest gap of running streams in some time, over each one's median before, and the time."""
         streams = [Stream(cell.prompt_tokens, time.perf_counter()) for _ in range(cell.streams)]
         tokens = cell.warm_tokens + _MIXED_TOKENS
         running = [
             asyncio.create_task(
-                load.client(self.server, self.prompts(cell.prompt_tokens, number), tokens, stream)
+                load.client(self.server, self.prompts(cell.prompt_tokens, name, number), tokens, stream)
             )
             for number, stream in enumerate(streams)
         ]
@@ -133,16 +159,13 @@ class Scenario:
                 for task in running:
                     if task.done():
                         task.result()  # failed, since none can have its tokens yet
-            long = await load.read(self.server, long_prompt, _MIXED_AFTER)
+            began, ended = await meanwhile()
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        ratios = [stall_ratio(stream, long.sent, long.times[0]) for stream in streams]
-        return {
-            "worst_gap_over_median": max(ratio for ratio in ratios if ratio is not None),
-            "long_ttft_ms": first_token_ms(long),
-        }
+        ratios = [stall_ratio(stream, began, ended) for stream in streams]
+        return max(ratio for ratio in ratios if ratio is not None), (began, ended)
 
     async def _neighbour(self, cell: NeighbourCell) -> Figures:
         async def rate(name: str) -> float:
