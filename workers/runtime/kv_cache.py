@@ -38,8 +38,8 @@ _LINUX: Final = sys.platform == "linux"
 _RESERVED_AHEAD: Final = 64
 """Tokens that are made room for at a time."""
 _STRIDE: Final = 39
-"""Tokens, modulo those, by which the room of each slot ends behind that of the slot before: streams that began
-together would otherwise all want pages in the same step. 0.61 of them, the golden section, spreads any number."""
+"""Tokens, modulo those, by which the room of each slot ends behind that of the slot before it: streams that
+began together would otherwise all want pages in one step. The golden section of 64 spreads any number."""
 
 
 class KVCache:
