@@ -222,8 +222,9 @@ async def test_whole_answers_hold_up_no_stream(tiny_fp32):
             streamed(engine, asked[0]), *(streamed(engine, whole(request)) for request in asked[1:])
         )
     assert [len(pieces) for pieces in others] == [1] * (MANY - 1)
-    # A message a step, but for those that had come together before they were read.
-    assert len(lone) > len(joined(lone)[0]) / 2
+    # On the beat there would be no more than 4, as above. A message a step comes to 60, less what is joined
+    # when this process is slow to read.
+    assert len(lone) > 8
 
 
 async def test_messages_of_any_size_come_whole(engine):
