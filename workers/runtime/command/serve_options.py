@@ -120,7 +120,7 @@ MaxStall = Annotated[
         envvar="DIPLEX_MAX_STALL",
         min=0,
         help="By how much a prompt may lengthen streams' gaps between tokens, in lengths of a gap; "
-        "more where few streams would hold up many prompts.",
+        "up to twice that beside fewer than 8 streams, more where they would hold up several prompts.",
     ),
 ]
 

@@ -128,7 +128,7 @@ class PrefillBudget:
     """Measures steps and derives what the next one may spend.
 
     A step with streams may take at most ``1 + max_stall`` times as long as their decode run alone; longer
-    where few streams would hold up many prompts.
+    where few streams would hold up several prompts, and a little for a single one beside fewer than ``_FEW``.
 
     Args:
         max_stall: By how much a step may be longer than its decode run, in lengths of the decode run.
